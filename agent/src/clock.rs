@@ -1,0 +1,20 @@
+//! The only place that reads a clock. Protocol time is CLOCK_MONOTONIC in nanoseconds, which all processes of a machine
+//! share; wall time is only for people and for events' `created_us`.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// CLOCK_MONOTONIC, ns.
+pub fn monotonic_ns() -> u64 {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).expect("CLOCK_MONOTONIC exists on Linux");
+    now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64
+}
+
+/// Wall clock, us since 1970.
+pub fn unix_us() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as u64)
+}
+
+/// Sleeps until this CLOCK_MONOTONIC instant; at once when it has passed. Precision: tokio's (1 ms).
+pub async fn sleep_until_ns(at_ns: u64) {
+    tokio::time::sleep(Duration::from_nanos(at_ns.saturating_sub(monotonic_ns()))).await;
+}

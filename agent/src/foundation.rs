@@ -1,0 +1,1 @@
+//! The reference system's services: Config, Events, Telemetry, Registry.

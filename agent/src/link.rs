@@ -1,0 +1,1 @@
+//! Connections between nodes, with the faults that break them.

@@ -1,0 +1,107 @@
+//! Worker processes, seen from inside: one local protocol for role instances and load shards.
+//!
+//! A worker is this executable again, with the hidden first argument [`ARGUMENT`] and the Unix socket of its agent as
+//! descriptor 3. Its first message says what it is. It ends when that socket closes, so that it dies with its agent even
+//! where PR_SET_PDEATHSIG does not reach.
+
+use std::os::fd::{FromRawFd, OwnedFd};
+
+use futures_util::StreamExt;
+use gauntlet_proto::bounds::FRAME_BYTES_MAX;
+use gauntlet_proto::worker::{Failed, FromWorker, ToWorker, from_worker, to_worker};
+use prost::Message;
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+use tokio_util::codec::LengthDelimitedCodec;
+
+/// The hidden first argument that makes this executable a worker.
+pub const ARGUMENT: &str = "__worker";
+/// The descriptor of the socket to the agent.
+pub const SOCKET_FD: i32 = 3;
+/// Messages waiting in either direction; at the bound the sender waits.
+const QUEUE_MAX: usize = 256;
+
+/// The two directions of the local protocol. Dropping `to_agent` everywhere flushes and closes it.
+pub struct Channel {
+    /// From the agent; `None` when the agent is gone.
+    pub from_agent: mpsc::Receiver<to_worker::Body>,
+    /// To the agent.
+    pub to_agent: mpsc::Sender<from_worker::Body>,
+    writer: tokio::task::JoinHandle<()>,
+}
+
+impl Channel {
+    /// Runs the protocol over a connected socket, on the current runtime.
+    pub fn new(socket: UnixStream) -> Self {
+        let (read, write) = socket.into_split();
+        let codec = || LengthDelimitedCodec::builder().max_frame_length(FRAME_BYTES_MAX).new_codec();
+        let mut frames = tokio_util::codec::FramedRead::new(read, codec());
+        let mut sink = tokio_util::codec::FramedWrite::new(write, codec());
+        let (in_tx, from_agent) = mpsc::channel(QUEUE_MAX);
+        let (to_agent, mut out_rx) = mpsc::channel::<from_worker::Body>(QUEUE_MAX);
+        tokio::spawn(async move {
+            while let Some(Ok(frame)) = frames.next().await {
+                let Ok(ToWorker { body: Some(body) }) = ToWorker::decode(frame) else {
+                    break;
+                };
+                if in_tx.send(body).await.is_err() {
+                    break;
+                }
+            }
+        });
+        let writer = tokio::spawn(async move {
+            use futures_util::SinkExt;
+            while let Some(body) = out_rx.recv().await {
+                let frame = FromWorker { body: Some(body) }.encode_to_vec();
+                if sink.send(frame.into()).await.is_err() {
+                    break;
+                }
+            }
+        });
+        Self { from_agent, to_agent, writer }
+    }
+
+    /// Tells the agent why this worker cannot go on.
+    pub async fn fail(&self, message: String, port_in_use: bool) {
+        let _ = self.to_agent.send(from_worker::Body::Failed(Failed { message, port_in_use })).await;
+    }
+
+    /// Waits until everything sent has been written. All clones of `to_agent` must be gone.
+    pub async fn flush(self) {
+        drop(self.to_agent);
+        let _ = self.writer.await;
+    }
+}
+
+/// The whole life of a worker process; called by both binaries when their first argument is [`ARGUMENT`].
+pub fn main() -> std::process::ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("worker: no runtime: {error}");
+            return std::process::ExitCode::FAILURE;
+        }
+    };
+    let local = tokio::task::LocalSet::new();
+    let result = local.block_on(&runtime, async {
+        // SAFETY: the agent's supervisor passes exactly this descriptor, and nothing else in this process owns it.
+        let fd = unsafe { OwnedFd::from_raw_fd(SOCKET_FD) };
+        let socket = std::os::unix::net::UnixStream::from(fd);
+        socket.set_nonblocking(true).map_err(|e| format!("the agent's socket: {e}"))?;
+        let socket = UnixStream::from_std(socket).map_err(|e| format!("the agent's socket: {e}"))?;
+        let mut channel = Channel::new(socket);
+        match channel.from_agent.recv().await {
+            Some(to_worker::Body::StartRole(start)) => crate::role::host::run(start, channel).await,
+            Some(to_worker::Body::StartLoad(start)) => crate::load::worker::run(start, channel).await,
+            Some(_) => Err("the agent's first message does not say what this worker is".to_string()),
+            None => Ok(()),
+        }
+    });
+    match result {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("worker: {why}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! A plan: a scenario bound to agents. The same scenario, inventory and seed make the same plan, byte for byte; it holds
+//! no run id, no time and no ephemeral port.
+
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::phase::Phase;
+use crate::scenario::{CheckSpec, Guards, OnAgentLoss, Restart, Tier, Workload};
+use crate::units::Micros;
+
+/// Everything a run does.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// `gauntlet.plan/v1`.
+    pub schema: String,
+    pub scenario: String,
+    pub title: String,
+    pub tier: Tier,
+    pub profile: String,
+    pub seed: u64,
+    pub isolation: Isolation,
+    pub phases: Vec<Phase>,
+    /// In the inventory's order.
+    pub agents: Vec<PlannedAgent>,
+    /// In the file's order.
+    pub roles: Vec<PlannedRole>,
+    /// In the file's order; their index is the wire's.
+    pub workloads: Vec<PlannedWorkload>,
+    /// One for each load worker of the cluster; their index is the worker's number.
+    pub load_workers: Vec<PlannedLoadWorker>,
+    /// In the file's order.
+    pub faults: Vec<PlannedFault>,
+    /// In the file's order.
+    pub checks: Vec<CheckSpec>,
+    pub on_agent_loss: OnAgentLoss,
+    pub guards: Guards,
+}
+
+/// Whether load and roles share cores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Isolation {
+    /// All agents on one machine.
+    Shared,
+    /// Each agent on a machine of its own.
+    Dedicated,
+}
+
+/// An agent of the inventory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedAgent {
+    pub name: String,
+    pub labels: IndexMap<String, String>,
+}
+
+/// A role with the agents of its instances.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlannedRole {
+    pub name: String,
+    pub kind: String,
+    pub restart: Restart,
+    pub params: Map<String, Value>,
+    /// Instance i runs on agent `instances[i]`; the order is drawn from the seed.
+    pub instances: Vec<String>,
+}
+
+/// A workload with its series.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlannedWorkload {
+    pub name: String,
+    pub spec: Workload,
+    /// Names of the request steps in the order of the flow, each once; their index is the wire's.
+    pub steps: Vec<String>,
+    /// Load workers that carry it, by number, ascending. Share i of n is the i-th of them.
+    pub workers: Vec<u32>,
+    /// Its users and arrivals derive from this key.
+    pub key: u64,
+    /// Ledgers whose acknowledged ids its workers spool, as `ROLE.LEDGER`.
+    pub ledgers: Vec<String>,
+}
+
+/// A load worker and the agent that runs it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedLoadWorker {
+    pub agent: String,
+}
+
+/// A fault with what its selectors picked.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlannedFault {
+    pub id: String,
+    pub kind: String,
+    pub at: Micros,
+    #[serde(rename = "for")]
+    pub duration: Micros,
+    /// `process`, `link`, `kernel`: what carries it out.
+    pub backend: String,
+    pub params: Map<String, Value>,
+    /// By JSON pointer of the selector in `params` (`/select`, `/between/0`).
+    pub selected: IndexMap<String, Vec<Selected>>,
+}
+
+/// What a selector picked.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Selected {
+    Instance {
+        role: String,
+        instance: u32,
+        agent: String,
+    },
+    /// A whole node.
+    Agent(String),
+    /// A workload's connections.
+    Workload(String),
+}
+
+impl Plan {
+    /// `plan.json`: pretty, and the same bytes for the same plan.
+    pub fn to_json(&self) -> String {
+        let mut text = serde_json::to_string_pretty(self).expect("a plan has string keys and finite numbers");
+        text.push('\n');
+        text
+    }
+
+    /// A role by name.
+    pub fn role(&self, name: &str) -> Option<&PlannedRole> {
+        self.roles.iter().find(|role| role.name == name)
+    }
+
+    /// A fault by id.
+    pub fn fault(&self, id: &str) -> Option<&PlannedFault> {
+        self.faults.iter().find(|fault| fault.id == id)
+    }
+
+    /// When the last phase ends.
+    pub fn end(&self) -> Micros {
+        crate::phase::end(&self.phases)
+    }
+
+    /// Role instances of one agent, as (role, instance).
+    pub fn hosted_by<'a>(&'a self, agent: &'a str) -> impl Iterator<Item = (&'a PlannedRole, u32)> + 'a {
+        self.roles.iter().flat_map(move |role| {
+            role.instances.iter().enumerate().filter(move |(_, a)| *a == agent).map(move |(i, _)| (role, i as u32))
+        })
+    }
+}
+
+impl PlannedFault {
+    /// Everything it picked.
+    pub fn targets(&self) -> impl Iterator<Item = &Selected> {
+        self.selected.values().flatten()
+    }
+}
+
+impl Selected {
+    /// The node it lives on; none for a workload.
+    pub fn agent(&self) -> Option<&str> {
+        match self {
+            Self::Instance { agent, .. } | Self::Agent(agent) => Some(agent),
+            Self::Workload(_) => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Selected {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Instance { role, instance, agent } => write!(f, "{role}[{instance}]@{agent}"),
+            Self::Agent(agent) => f.write_str(agent),
+            Self::Workload(name) => write!(f, "workload {name}"),
+        }
+    }
+}

@@ -1,0 +1,477 @@
+//! What a scenario file says, typed. Read only through the checker, which tells every problem with its place first.
+
+use indexmap::IndexMap;
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde_json::{Map, Value};
+
+use crate::units::{Micros, MicrosRange, Rate, Ratio};
+
+/// A scenario with one profile and all overrides applied: what the planner binds to agents.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Scenario {
+    /// What `coordinator run` calls it.
+    pub name: String,
+    /// One line for people.
+    pub title: String,
+    /// A paragraph for `coordinator show`.
+    pub description: String,
+    /// Which tier's run it belongs to.
+    pub tier: Tier,
+    /// The profile that was applied.
+    pub profile: String,
+    /// What the cluster must have.
+    pub needs: Needs,
+    /// The timeline, in order.
+    pub phases: Vec<PhaseSpec>,
+    /// Services, by name.
+    pub roles: IndexMap<String, RoleSpec>,
+    /// Traffic, by name.
+    pub workloads: IndexMap<String, Workload>,
+    /// Chaos, in the file's order.
+    pub faults: Vec<FaultSpec>,
+    /// Assertions, in the file's order.
+    pub checks: Vec<CheckSpec>,
+    /// What an unplanned loss of an agent means.
+    pub on_agent_loss: OnAgentLoss,
+    /// Limits of the validity guards.
+    pub guards: Guards,
+}
+
+/// Which run of many a scenario belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Tier {
+    Foundation,
+    Integration,
+    Production,
+    Extreme,
+    Stress,
+    Battle,
+    Example,
+    /// A user's own.
+    Custom,
+}
+
+/// What the cluster must have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Needs {
+    /// How many agents: the embedded cluster's size, and the least that an inventory must hold.
+    #[schemars(range(min = 1, max = 1000))]
+    pub agents: u32,
+}
+
+/// A named span of the timeline.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PhaseSpec {
+    /// Unique; checks and faults refer to it.
+    pub name: String,
+    /// How long it lasts.
+    #[serde(rename = "for")]
+    pub duration: Micros,
+    /// Recorded, but left out of figures and checks.
+    #[serde(default)]
+    pub warmup: bool,
+}
+
+/// A service: instances of one kind, each on an agent of its own where there are enough.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RoleSpec {
+    /// Which role of the catalogue.
+    pub kind: String,
+    /// How many instances.
+    pub on: u32,
+    /// Only on agents with this label, as `name=value`.
+    pub place: Option<String>,
+    /// What happens when an instance dies unplanned.
+    pub restart: Restart,
+    /// The kind's own parameters.
+    pub params: Map<String, Value>,
+}
+
+/// What happens when an instance dies unplanned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Restart {
+    /// It stays dead, and the run is told.
+    Never,
+    /// Started again, after a growing pause, at most five times in a run.
+    #[default]
+    OnFailure,
+}
+
+impl Serialize for RoleSpec {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = Map::new();
+        map.insert("kind".into(), self.kind.clone().into());
+        map.insert("on".into(), self.on.into());
+        if let Some(place) = &self.place {
+            map.insert("place".into(), place.clone().into());
+        }
+        if self.restart != Restart::default() {
+            map.insert("restart".into(), serde_json::json!(self.restart));
+        }
+        map.extend(self.params.clone());
+        map.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for RoleSpec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut map = Map::deserialize(deserializer)?;
+        let mut take = |name: &str| map.shift_remove(name);
+        let kind = take("kind").ok_or_else(|| de::Error::missing_field("kind"))?;
+        let (on, place, restart) = (take("on"), take("place"), take("restart"));
+        Ok(Self {
+            kind: serde_json::from_value(kind).map_err(de::Error::custom)?,
+            on: on.map_or(Ok(1), serde_json::from_value).map_err(de::Error::custom)?,
+            place: place.map(serde_json::from_value).transpose().map_err(de::Error::custom)?,
+            restart: restart.map_or(Ok(Restart::default()), serde_json::from_value).map_err(de::Error::custom)?,
+            params: map,
+        })
+    }
+}
+
+/// Traffic.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Workload {
+    /// Which driver of the catalogue performs its steps.
+    pub driver: String,
+    /// Where it goes.
+    pub target: Target,
+    /// Which agents run it.
+    #[serde(default)]
+    pub from: From,
+    /// What recovery is measured against: a comparison over this workload, such as `error_rate < 1%`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objective: Option<String>,
+    /// From the send of a request, and for waiting for a connection.
+    #[serde(default = "default_timeout")]
+    pub timeout: Micros,
+    /// Closed models: a fixed cadence per user instead of completion + think.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pacing: Option<Micros>,
+    /// The driver's own settings.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub settings: Map<String, Value>,
+    /// What one user does, over and over.
+    pub flow: Vec<Step>,
+    /// How much of it in each phase. A phase that is not named carries none.
+    pub load: IndexMap<String, Load>,
+}
+
+fn default_timeout() -> Micros {
+    Micros::from_secs(5)
+}
+
+/// Where a workload goes: a role's name, or a URL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    Role(String),
+    Url(String),
+}
+
+impl Serialize for Target {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Role(text) | Self::Url(text) => serializer.serialize_str(text),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Target {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Ok(if text.contains("://") { Self::Url(text) } else { Self::Role(text) })
+    }
+}
+
+/// Which agents run a workload.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum From {
+    /// The agents that host nothing on the target's serving path, or all where there are none such.
+    #[default]
+    Spread,
+    /// All agents.
+    All,
+    /// The agents that host these roles.
+    Roles(Vec<String>),
+    /// The agents with this label, as `name=value`.
+    Label(String),
+}
+
+/// One step of a flow.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    /// A pause, drawn anew each time.
+    Think(MicrosRange),
+    /// One of these, by weight.
+    Choose(Vec<Choice>),
+    /// The same steps, several times.
+    Repeat { times: u32, flow: Vec<Step> },
+    /// A request: a verb of the workload's driver with its parameters.
+    Request(Request),
+}
+
+/// One branch of a `choose`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Choice {
+    /// Relative; 1 unless stated.
+    pub weight: u32,
+    /// What it does.
+    pub flow: Vec<Step>,
+}
+
+/// A request of a flow.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Request {
+    /// Its series' name: `name:` of the parameters, or what the driver calls it.
+    pub name: String,
+    /// A verb of the driver.
+    pub verb: String,
+    /// The verb's parameters, `name` removed.
+    pub params: Map<String, Value>,
+}
+
+impl Serialize for Step {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (key, value) = match self {
+            Self::Think(range) => ("think", serde_json::json!(range)),
+            Self::Choose(choices) => {
+                ("choose", choices.iter().map(|c| serde_json::json!({ "weight": c.weight, "flow": c.flow })).collect())
+            }
+            Self::Repeat { times, flow } => ("repeat", serde_json::json!({ "times": times, "flow": flow })),
+            Self::Request(request) => {
+                let mut params = request.params.clone();
+                params.insert("name".into(), request.name.clone().into());
+                (request.verb.as_str(), Value::Object(params))
+            }
+        };
+        serializer.collect_map([(key, value)])
+    }
+}
+
+impl<'de> Deserialize<'de> for Step {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct RepeatParams {
+            times: u32,
+            flow: Vec<Step>,
+        }
+        let map = Map::deserialize(deserializer)?;
+        let mut entries = map.into_iter();
+        let (Some((key, value)), None) = (entries.next(), entries.next()) else {
+            return Err(de::Error::custom("a step has one key: think, choose, repeat or a verb of the driver"));
+        };
+        let error = |e: serde_json::Error| de::Error::custom(e);
+        Ok(match key.as_str() {
+            "think" => Self::Think(serde_json::from_value(value).map_err(error)?),
+            "choose" => Self::Choose(serde_json::from_value(value).map_err(error)?),
+            "repeat" => {
+                let RepeatParams { times, flow } = serde_json::from_value(value).map_err(error)?;
+                Self::Repeat { times, flow }
+            }
+            _ => {
+                let mut params: Map<String, Value> = serde_json::from_value(value).map_err(error)?;
+                let name = match params.shift_remove("name") {
+                    Some(name) => serde_json::from_value(name).map_err(error)?,
+                    None => {
+                        format!("{} {}", key.to_uppercase(), params.get("path").and_then(Value::as_str).unwrap_or(""))
+                    }
+                };
+                Self::Request(Request { name, verb: key, params })
+            }
+        })
+    }
+}
+
+impl Serialize for Choice {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serde_json::json!({ "weight": self.weight, "flow": self.flow }).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Choice {
+    /// Either `{ weight, flow }`, or a step itself, with weight 1.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Full {
+            #[serde(default = "one")]
+            weight: u32,
+            flow: Vec<Step>,
+        }
+        fn one() -> u32 {
+            1
+        }
+        let map = Map::deserialize(deserializer)?;
+        if map.contains_key("flow") {
+            let Full { weight, flow } = serde_json::from_value(Value::Object(map)).map_err(de::Error::custom)?;
+            return Ok(Self { weight, flow });
+        }
+        let step = serde_json::from_value(Value::Object(map)).map_err(de::Error::custom)?;
+        Ok(Self { weight: 1, flow: vec![step] })
+    }
+}
+
+/// How much load one phase carries. Exactly one of `users`, `rate` and `iterations`, the same one in every phase of a workload.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Load {
+    /// Closed model: so many concurrent users.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub users: Option<u64>,
+    /// Open model: so many iterations of the flow begin each second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
+    /// Exactly so many iterations of the flow in this phase, by `users` users.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iterations: Option<u64>,
+    /// From the previous phase's load to this one's, in a straight line; a step unless stated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ramp: Option<Micros>,
+    /// Open model: how arrivals are spaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arrivals: Option<Arrivals>,
+    /// Open model: the size of the pool of connections, 100 unless stated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections: Option<u32>,
+}
+
+/// How an open model's arrivals are spaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Arrivals {
+    /// Evenly.
+    #[default]
+    Constant,
+    /// As a Poisson process.
+    Poisson,
+}
+
+/// A fault of the file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FaultSpec {
+    /// Unique; checks refer to it as `fault:ID`.
+    pub id: String,
+    /// `PHASE+OFFSET`, or an offset from the scenario's zero.
+    pub at: At,
+    /// How long it lasts.
+    #[serde(rename = "for")]
+    pub duration: Micros,
+    /// Which kind of the catalogue.
+    pub kind: String,
+    /// The kind's own parameters.
+    pub params: Map<String, Value>,
+}
+
+/// A moment of the timeline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct At {
+    /// The phase it counts from; the scenario's zero unless stated.
+    pub phase: Option<String>,
+    /// How long after.
+    pub offset: Micros,
+}
+
+impl std::str::FromStr for At {
+    type Err = crate::units::UnitError;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let text = text.trim();
+        if let Some((phase, offset)) = text.split_once('+') {
+            return Ok(Self { phase: Some(phase.trim().into()), offset: offset.parse()? });
+        }
+        if text.starts_with(|c: char| c.is_ascii_digit()) {
+            return Ok(Self { phase: None, offset: text.parse()? });
+        }
+        if text.is_empty() {
+            return Err(crate::units::UnitError("an empty text is no moment; write PHASE+OFFSET: peak+30s".into()));
+        }
+        Ok(Self { phase: Some(text.into()), offset: Micros(0) })
+    }
+}
+
+impl std::fmt::Display for At {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.phase {
+            Some(phase) => write!(f, "{phase}+{}", self.offset),
+            None => write!(f, "{}", self.offset),
+        }
+    }
+}
+
+impl Serialize for At {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for At {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+/// One assertion. Its grammar is [`crate::check`]'s.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CheckSpec {
+    /// The expression as written, with the profile's limit put in.
+    pub expr: String,
+    /// Whether a failure fails the run or is only told.
+    #[serde(default)]
+    pub severity: Severity,
+    /// What a failure does while the run goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_fail: Option<OnFail>,
+    /// The profile is too short to judge it: shown as not judged, never as passed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub not_judged: bool,
+}
+
+/// Whether a failed check fails the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    #[default]
+    Error,
+    Warn,
+}
+
+/// What a failure does while the run goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFail {
+    /// Load and faults end, everything is healed, and the run is still reported.
+    Abort,
+}
+
+/// What an unplanned loss of an agent means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnAgentLoss {
+    /// The run is invalid.
+    #[default]
+    Fail,
+    /// Coverage is reported and the rest judged.
+    Degrade,
+}
+
+/// Limits of the validity guards.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Guards {
+    /// Largest part of the planned load that a worker may fail to issue in time although connections were free.
+    pub not_issued: Ratio,
+    /// Largest difference between the agents' real starts.
+    pub start_spread: Micros,
+    /// Largest uncertainty of an agent's clock.
+    pub clock_uncertainty: Micros,
+}
+
+impl Default for Guards {
+    fn default() -> Self {
+        Self { not_issued: Ratio(0.01), start_spread: Micros::from_ms(50), clock_uncertainty: Micros::from_ms(50) }
+    }
+}

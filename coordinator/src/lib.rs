@@ -1,0 +1,3 @@
+//! The coordinator: plan → dispatch → conduct → collect → judge → report.
+
+pub mod report;

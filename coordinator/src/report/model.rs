@@ -1,0 +1,264 @@
+//! `report.json`: what the judge found, and all that any report shows. The keys are a published interface.
+
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+
+use gauntlet_common::plan::Isolation;
+use gauntlet_common::scenario::{Severity, Tier};
+use gauntlet_common::verdict::Outcome;
+
+/// The version of this schema.
+pub const SCHEMA: &str = "gauntlet.report/v1";
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    pub schema: String,
+    pub run_id: String,
+    pub scenario: String,
+    pub title: String,
+    pub tier: Tier,
+    pub profile: String,
+    pub seed: u64,
+    /// RFC 3339, UTC.
+    pub started_at: String,
+    pub duration_s: f64,
+    pub verdict: Verdict,
+    pub agents: Vec<Agent>,
+    pub phases: Vec<Phase>,
+    pub isolation: Isolation,
+    pub workloads: IndexMap<String, Workload>,
+    pub roles: IndexMap<String, Role>,
+    pub faults: Vec<Fault>,
+    pub checks: Vec<Check>,
+    pub ledger: Ledger,
+    pub validity: Vec<Guard>,
+    /// Everything over time, one value an interval of a second from the scenario's zero; for charts.
+    pub timeline: Timeline,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Verdict {
+    pub result: Outcome,
+    pub exit_code: u8,
+    /// For people, the gravest first.
+    pub reasons: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Agent {
+    pub name: String,
+    pub address: String,
+    pub version: String,
+    pub clock_offset_us: i64,
+    pub clock_uncertainty_us: u64,
+    pub start_skew_us: Option<i64>,
+    pub lost: bool,
+    /// Cores used by all processes of the agent together, at most.
+    pub cpu_max: f64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Phase {
+    pub name: String,
+    pub start_s: f64,
+    pub end_s: f64,
+    pub warmup: bool,
+    pub tainted: bool,
+}
+
+/// Figures leave warm-up phases out.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Workload {
+    /// "closed (users)", "open (constant rate)", "open (poisson)", "iterations".
+    pub model: String,
+    pub requests: u64,
+    pub ok: u64,
+    pub errors: u64,
+    pub dropped: u64,
+    pub skipped: u64,
+    pub error_rate: f64,
+    /// Requests per second.
+    pub throughput: f64,
+    pub errors_by_class: IndexMap<String, u64>,
+    pub response_time: Latency,
+    pub service_time: Latency,
+    pub lateness: Latency,
+    pub connect: Latency,
+    pub steps: IndexMap<String, Figures>,
+    pub phases: IndexMap<String, Figures>,
+    /// What is notable about how it was driven, such as TLS without verification.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Figures {
+    pub requests: u64,
+    pub ok: u64,
+    pub errors: u64,
+    pub error_rate: f64,
+    pub throughput: f64,
+    pub response_time: Latency,
+    pub service_time: Latency,
+}
+
+/// Microseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Latency {
+    pub min: u64,
+    pub p50: u64,
+    pub p90: u64,
+    pub p95: u64,
+    pub p99: u64,
+    pub p999: u64,
+    pub max: u64,
+    pub mean: f64,
+    pub samples: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Role {
+    pub kind: String,
+    pub instances: Vec<Instance>,
+    /// Counters: totals; gauges: the last value; histograms: p99 in us. Over all instances.
+    pub metrics: IndexMap<String, f64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Instance {
+    pub node: String,
+    pub restarts: u32,
+    /// Cores.
+    pub cpu_max: f64,
+    /// Bytes.
+    pub rss_max: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Fault {
+    pub id: String,
+    pub kind: String,
+    pub backend: String,
+    pub targets: Vec<String>,
+    pub requested_s: Option<f64>,
+    pub applied_s: Option<f64>,
+    pub confirmed_s: Option<f64>,
+    pub cleared_s: Option<f64>,
+    pub effect: Effect,
+    pub undone: bool,
+    /// From injection to the first observer that took the target for dead or cut off; none: nobody did.
+    pub detection_ms: Option<f64>,
+    pub impact: IndexMap<String, Impact>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    Confirmed,
+    Vacuous,
+    /// The run ended before it was due.
+    NotInjected,
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Impact {
+    /// From injection until the workload's objective held for 5 s on end; none: it never did again.
+    pub recovery_ms: Option<f64>,
+    /// Between two successes.
+    pub longest_gap_ms: f64,
+    /// Requests that a role moved from one upstream to another within the window.
+    pub failovers: u64,
+    /// As long before the injection as the window lasts.
+    pub before: Figures,
+    pub during: Figures,
+    pub after: Figures,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Check {
+    pub id: String,
+    pub expr: String,
+    /// The spans it was judged over, as people read them: "peak outside faults, 130.0s..280.0s".
+    pub windows: Vec<String>,
+    /// With its unit: "0.03%", "2612/s", "143ms". Of several windows the worst.
+    pub observed: String,
+    pub limit: String,
+    pub samples: u64,
+    pub severity: Severity,
+    pub result: CheckResult,
+    /// Lost or duplicated work is what it watches.
+    pub correctness: bool,
+    /// Why, where the result is not plain from observed and limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckResult {
+    Pass,
+    Fail,
+    NoData,
+    Tainted,
+    /// The profile is too short to judge it.
+    NotJudged,
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Ledger {
+    pub batches_expected: u64,
+    pub batches_received: u64,
+    /// Requests, as the workers counted them.
+    pub recorded: u64,
+    /// Requests, as merged here.
+    pub merged: u64,
+    /// "load[1] on n4: snapshots 17..19 missing, 4211 requests".
+    pub gaps: Vec<String>,
+    /// Gaps of planned deaths, which invalidate nothing.
+    pub planned_gaps: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Guard {
+    /// What it watches: "ledger complete", "load issued in time", ...
+    pub guard: String,
+    pub ok: bool,
+    pub observed: String,
+    pub limit: String,
+}
+
+/// Columns over intervals of one second.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Timeline {
+    pub seconds: u32,
+    pub workloads: IndexMap<String, WorkloadLine>,
+    /// By process: "app[0]@n2", "load[1]@n4".
+    pub processes: IndexMap<String, ProcessLine>,
+    /// By "ROLE.METRIC": counters per second (summed), gauges (largest instance).
+    pub metrics: IndexMap<String, Vec<Option<f64>>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct WorkloadLine {
+    /// Requests that began in the second, by intended start (achieved, with errors).
+    pub achieved: Vec<u64>,
+    /// Iterations planned in the second. Open models only, else empty.
+    pub offered: Vec<u64>,
+    pub errors: Vec<u64>,
+    /// us; none where nothing was recorded.
+    pub p50: Vec<Option<u64>>,
+    pub p95: Vec<Option<u64>>,
+    pub p99: Vec<Option<u64>>,
+    pub max: Vec<Option<u64>>,
+    /// Errors per second by class; only classes that occurred.
+    pub errors_by_class: IndexMap<String, Vec<u64>>,
+    /// us, p99 of how late sends were.
+    pub lateness_p99: Vec<Option<u64>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct ProcessLine {
+    /// Cores.
+    pub cpu: Vec<Option<f64>>,
+    pub rss_bytes: Vec<Option<u64>>,
+}

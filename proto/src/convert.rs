@@ -1,0 +1,1 @@
+//! Wire and domain types meet here and nowhere else.
