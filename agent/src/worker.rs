@@ -53,7 +53,7 @@ impl Channel {
             use futures_util::SinkExt;
             while let Some(body) = out_rx.recv().await {
                 let frame = FromWorker { body: Some(body) }.encode_to_vec();
-                if sink.send(frame.into()).await.is_err() {
+                if sink.send(bytes::Bytes::from(frame)).await.is_err() {
                     break;
                 }
             }
