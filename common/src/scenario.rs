@@ -1,7 +1,9 @@
 //! The user's file: its model, how it is read and how what is wrong with it is told.
 
 pub mod catalogue;
+pub mod diagnostic;
 pub mod model;
+pub mod node;
 
 pub use catalogue::{Catalogue, Kind, Metric, MetricKind, Problem, Verb};
 pub use model::*;
