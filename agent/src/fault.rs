@@ -1,8 +1,101 @@
-//! Faults. A new one is a file in `fault/` and a line in the registry.
+//! Faults: what is done to a node, how its effect is proven and how it is taken back. A new one is a file in `fault/` and
+//! a line in [`FAULTS`].
+//!
+//! Owns the life of one fault on one node: requested, journalled, applied, confirmed, cleared. Not here: when it may still
+//! fire (the lease, in [`crate::session`]) and what it means (the judge).
 
+mod conduct;
+mod kill;
+mod node_kill;
+mod partition;
+mod pause;
+
+use std::future::Future;
+use std::pin::Pin;
+
+use gauntlet_common::plan::{Plan, PlannedFault, Selected};
 use gauntlet_common::scenario::Kind;
+
+use crate::journal::Undo;
+use crate::runner::Node;
+use crate::supervisor::WorkerId;
+
+pub use conduct::conduct;
+
+/// Every fault there is.
+pub const FAULTS: &[&dyn Fault] = &[&kill::Kill, &node_kill::NodeKill, &partition::Partition, &pause::Pause];
+
+/// What a step of a fault answers: what was seen, or why it did not work.
+pub type Step<'a> = Pin<Box<dyn Future<Output = Result<String, String>> + Send + 'a>>;
+
+/// One kind of fault. The steps run in this order: `undo` (journalled), `inject`, `confirm`, then `heal`, which also proves that it is healed.
+pub trait Fault: Sync {
+    /// Name, parameters and help.
+    fn kind(&self) -> Kind;
+
+    /// Whether this agent has something to do for it: unless stated, where one of its targets lives.
+    fn takes_part(&self, _plan: &Plan, fault: &PlannedFault, agent: &str) -> bool {
+        fault.targets().any(|target| target.agent() == Some(agent))
+    }
+
+    /// How to take it back, as written into the journal before it is applied.
+    fn undo(&self, node: &Node, fault: &PlannedFault) -> Vec<Undo>;
+
+    /// Does it. An error is an ambiguous apply: it is healed all the same.
+    fn inject<'a>(&'a self, node: &'a Node, fault: &'a PlannedFault, until_ns: u64) -> Step<'a>;
+
+    /// Proves its effect.
+    fn confirm<'a>(&'a self, node: &'a Node, fault: &'a PlannedFault) -> Step<'a>;
+
+    /// Takes it back and proves that.
+    fn heal<'a>(&'a self, node: &'a Node, fault: &'a PlannedFault) -> Step<'a>;
+
+    /// How many real operations it touched; `None` where its effect is beyond doubt once confirmed.
+    fn touched<'a>(
+        &'a self,
+        _node: &'a Node,
+        _fault: &'a PlannedFault,
+    ) -> Pin<Box<dyn Future<Output = Option<u64>> + Send + 'a>> {
+        Box::pin(async { None })
+    }
+}
 
 /// Every fault's kind, for the catalogue.
 pub fn kinds() -> Vec<Kind> {
-    Vec::new()
+    FAULTS.iter().map(|fault| fault.kind()).collect()
+}
+
+/// A fault by its kind's name.
+pub fn find(kind: &str) -> Option<&'static dyn Fault> {
+    FAULTS.iter().copied().find(|fault| fault.kind().name == kind)
+}
+
+/// A kind without anything that only roles and drivers have.
+fn kind<P: schemars::JsonSchema>(
+    name: &'static str,
+    help: &'static str,
+    validate: fn(&serde_json::Value) -> Vec<gauntlet_common::scenario::Problem>,
+) -> Kind {
+    Kind {
+        name,
+        help,
+        schema: schemars::schema_for!(P).to_value(),
+        validate,
+        metrics: Vec::new(),
+        ledgers: Vec::new(),
+        verbs: Vec::new(),
+    }
+}
+
+/// The role instances that a fault picked on this node.
+fn instances_here(node: &Node, fault: &PlannedFault) -> Vec<WorkerId> {
+    fault
+        .targets()
+        .filter_map(|target| match target {
+            Selected::Instance { role, instance, agent } if *agent == node.name() => {
+                Some(WorkerId::Role { role: role.clone(), instance: *instance })
+            }
+            _ => None,
+        })
+        .collect()
 }

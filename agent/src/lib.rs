@@ -4,9 +4,62 @@
 
 pub mod catalogue;
 pub mod clock;
+pub mod config;
 pub mod fault;
 pub mod foundation;
+pub mod identity;
+pub mod journal;
+pub mod lease;
 pub mod link;
 pub mod load;
+pub mod pump;
 pub mod role;
+pub mod runner;
+pub mod sample;
+pub mod serve;
+pub mod server;
+pub mod session;
+pub mod supervisor;
 pub mod worker;
+
+/// The version of this build, as agents and coordinators tell each other.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Logs of Gauntlet itself, to standard error; `RUST_LOG` chooses, warnings unless set.
+pub fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+}
+
+/// Serves on this thread, which must be the process's main one, until SIGTERM or SIGINT.
+pub fn run(
+    config: config::Config,
+    credentials: config::Credentials,
+    listening: impl FnOnce(std::net::SocketAddr),
+) -> Result<(), serve::ServeError> {
+    run_until(config, credentials, listening, std::future::pending())
+}
+
+/// As [`run`], and also until `end`.
+pub fn run_until(
+    config: config::Config,
+    credentials: config::Credentials,
+    listening: impl FnOnce(std::net::SocketAddr),
+    end: impl Future<Output = ()>,
+) -> Result<(), serve::ServeError> {
+    let internal = |e: std::io::Error| serve::ServeError::Serving(e.to_string());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(internal)?;
+    runtime.block_on(async {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate()).map_err(internal)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(internal)?;
+        let end = async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+                () = end => {}
+            }
+        };
+        serve::serve(config, credentials, listening, end).await
+    })
+}

@@ -1,0 +1,79 @@
+//! The life of one fault on one node, fired by the node's own clock.
+
+use std::sync::Arc;
+
+use gauntlet_common::event::{FaultEdge, What};
+use gauntlet_common::plan::PlannedFault;
+
+use crate::runner::Node;
+
+/// Runs one fault from its time to its verified end. Ends early, healed, when the run is being healed. Returns why it is
+/// not undone, if so.
+pub async fn conduct(node: Arc<Node>, fault: PlannedFault) -> Option<String> {
+    let kind = super::find(&fault.kind)?;
+    let at_ns = node.scenario_ns(fault.at);
+    let until_ns = at_ns + fault.duration.0 * 1_000;
+    if !node.sleep_unless_healing(at_ns).await {
+        return None;
+    }
+    let edge = |edge: FaultEdge, detail: String| node.tell(What::Fault { id: fault.id.clone(), edge, detail });
+    edge(FaultEdge::Requested, node.name().to_string()).await;
+    // A fault must not outlive the lease that allowed it, so none begins without one.
+    if let Some(why) = node.faults_blocked() {
+        edge(FaultEdge::NotApplied, why).await;
+        return None;
+    }
+    let number = match node.journal_apply(&fault.id, kind.undo(&node, &fault)) {
+        Ok(number) => number,
+        Err(why) => {
+            edge(FaultEdge::NotApplied, why).await;
+            return None;
+        }
+    };
+    match kind.inject(&node, &fault, until_ns).await {
+        Ok(detail) => {
+            edge(FaultEdge::Applied, detail).await;
+            match kind.confirm(&node, &fault).await {
+                Ok(detail) => edge(FaultEdge::Confirmed, detail).await,
+                Err(why) => edge(FaultEdge::NotConfirmed, why).await,
+            }
+            node.sleep_unless_healing(until_ns).await;
+        }
+        Err(why) => edge(FaultEdge::NotApplied, why).await,
+    }
+    edge(FaultEdge::ClearRequested, String::new()).await;
+    let healed = kind.heal(&node, &fault).await;
+    if let Some(touched) = kind.touched(&node, &fault).await {
+        node.tell(What::FaultEffect { id: fault.id.clone(), touched }).await;
+    }
+    match healed {
+        Ok(detail) => {
+            if let Err(why) = node.journal_undone(number) {
+                tracing::error!(fault = fault.id, "{why}");
+            }
+            edge(FaultEdge::Cleared, detail).await;
+            None
+        }
+        Err(why) => {
+            node.block_faults(&fault.id);
+            edge(FaultEdge::NotUndone, why.clone()).await;
+            Some(format!("{} on {}: {why}", fault.id, node.name()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    /// Each fault's name is the one it is found by, once.
+    #[test]
+    fn every_registered_fault_is_found_by_its_own_name() {
+        for fault in super::super::FAULTS {
+            let name = fault.kind().name;
+            assert!(super::super::find(name).is_some_and(|f| f.kind().name == name));
+        }
+        let mut names: Vec<_> = super::super::kinds().iter().map(|kind| kind.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), super::super::FAULTS.len());
+    }
+}

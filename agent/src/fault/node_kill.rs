@@ -1,0 +1,88 @@
+//! node_kill: everything that a node runs dies and nothing starts again until healed. `method: process` kills the agent's
+//! workers, roles and load alike, and leaves the agent to heal them.
+
+use gauntlet_common::fault::Select;
+use gauntlet_common::plan::{PlannedFault, Selected};
+use gauntlet_common::scenario::{Kind, Problem};
+use nix::sys::signal::Signal;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Fault, Step};
+use crate::journal::Undo;
+use crate::runner::Node;
+use crate::supervisor::WorkerId;
+
+/// Parameters of `node_kill`.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Params {
+    /// Which nodes: those of these instances, or with these labels.
+    #[allow(dead_code, reason = "resolved by the planner, kept for the schema")]
+    select: Select,
+    /// How.
+    #[serde(default)]
+    method: Method,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Method {
+    /// SIGKILL to all of the agent's workers.
+    #[default]
+    Process,
+}
+
+fn validate(_: &serde_json::Value) -> Vec<Problem> {
+    Vec::new()
+}
+
+/// Everything the plan puts on this node.
+fn everything(node: &Node) -> Vec<WorkerId> {
+    node.planned_workers()
+}
+
+pub struct NodeKill;
+
+impl Fault for NodeKill {
+    fn kind(&self) -> Kind {
+        super::kind::<Params>(
+            "node_kill",
+            "kills everything on nodes; their roles start again when the fault ends",
+            validate,
+        )
+    }
+
+    fn takes_part(&self, _: &gauntlet_common::plan::Plan, fault: &PlannedFault, agent: &str) -> bool {
+        fault.targets().any(|target: &Selected| target.agent() == Some(agent))
+    }
+
+    fn undo(&self, node: &Node, _: &PlannedFault) -> Vec<Undo> {
+        everything(node).iter().map(|id| Undo::Restart { worker: id.to_string() }).collect()
+    }
+
+    fn inject<'a>(&'a self, node: &'a Node, _: &'a PlannedFault, _until_ns: u64) -> Step<'a> {
+        Box::pin(async move {
+            let all = everything(node);
+            // First all are held down, so that nothing starts again between two kills.
+            all.iter().for_each(|id| node.hold_down(id));
+            let killed = all.iter().filter(|id| node.supervisor().signal(id, Signal::SIGKILL, true).is_ok()).count();
+            if killed == 0 {
+                return Err("nothing was running on this node".into());
+            }
+            Ok(format!("{killed} processes killed"))
+        })
+    }
+
+    fn confirm<'a>(&'a self, node: &'a Node, _: &'a PlannedFault) -> Step<'a> {
+        Box::pin(async move { node.confirm_dead(&everything(node)).await })
+    }
+
+    fn heal<'a>(&'a self, node: &'a Node, _: &'a PlannedFault) -> Step<'a> {
+        Box::pin(async move {
+            // A load worker's users died with it; the plan's offered load counts without them.
+            let roles: Vec<_> = everything(node).into_iter().filter(|id| matches!(id, WorkerId::Role { .. })).collect();
+            node.revive_all(&roles).await
+        })
+    }
+}

@@ -1,0 +1,334 @@
+//! One run on this node: its workers, their wiring, its faults, from prepare to finish. The async shell around
+//! [`crate::session`]'s decisions.
+
+mod node;
+mod ports;
+mod watch;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use gauntlet_common::event::What;
+use gauntlet_common::plan::{Plan, PlannedFault};
+use gauntlet_common::units::Micros;
+use gauntlet_proto::agent::{Endpoint, ReadBack, ReadBackDone, RefusedWhy, Wire};
+use gauntlet_proto::bounds::PLAN_BYTES_MAX;
+use gauntlet_proto::worker::{Begin, StartLoad, StartRole, StopLoad, from_worker, to_worker};
+use tokio::sync::mpsc;
+
+use crate::config::Config;
+use crate::journal::Journal;
+use crate::pump::Pump;
+use crate::session::Refusal;
+use crate::supervisor::{Answer, Supervisor, WorkerError, WorkerId};
+
+pub use node::Node;
+
+/// Reports of workers that wait to be handled; at the bound the workers' pipes fill.
+const REPORTS_MAX: usize = 1024;
+/// Ports tried for one role instance before giving up.
+const PORT_TRIES: u32 = 20;
+/// How long a role may take from wire to ready.
+const WIRED_WITHIN: Duration = Duration::from_secs(20);
+
+/// What outlives every run of this agent.
+#[derive(Clone)]
+pub struct Home {
+    pub config: Arc<Config>,
+    pub pump: Pump,
+    pub journal: Arc<std::sync::Mutex<Journal>>,
+}
+
+/// One prepared run.
+pub struct Run {
+    node: Arc<Node>,
+    faults: Vec<tokio::task::JoinHandle<Option<String>>>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+fn refuse(why: RefusedWhy, message: String) -> Refusal {
+    Refusal::new(why, message)
+}
+
+impl Run {
+    /// Checks the assignment against what this node allows, starts its workers and says where its roles are.
+    pub async fn prepare(
+        home: &Home,
+        run_id: &str,
+        plan_json: &[u8],
+        agent: &str,
+    ) -> Result<(Self, Vec<Endpoint>), Refusal> {
+        let plan = read_plan(plan_json, agent, &home.config.name)?;
+        allowed(&plan, &home.config)?;
+        let data_dir = home.config.state_dir.join("runs").join(run_id);
+        std::fs::create_dir_all(&data_dir)
+            .map_err(|e| refuse(RefusedWhy::Resources, format!("agent {agent}: {}: {e}", data_dir.display())))?;
+        let (reports_tx, reports) = mpsc::channel(REPORTS_MAX);
+        let node = Arc::new(Node::new(home, run_id, plan, plan_json, Supervisor::new(reports_tx), data_dir));
+        let mut run = Self { node: node.clone(), faults: Vec::new(), tasks: Vec::new() };
+        run.tasks.push(tokio::spawn(watch::reports(node.clone(), reports)));
+        match run.start_workers().await {
+            Ok(endpoints) => Ok((run, endpoints)),
+            Err(error) => {
+                run.stop().await;
+                Err(refuse(RefusedWhy::Role, format!("agent {agent}: {error}")))
+            }
+        }
+    }
+
+    async fn start_workers(&self) -> Result<Vec<Endpoint>, WorkerError> {
+        let node = &self.node;
+        let mut endpoints = Vec::new();
+        for id in node.planned_workers() {
+            match &id {
+                WorkerId::Role { role, instance } => endpoints.push(self.start_role(role, *instance).await?),
+                WorkerId::Load { worker } => {
+                    let start = StartLoad {
+                        plan_json: node.plan_json(),
+                        agent: node.name().into(),
+                        worker: *worker,
+                        host: node.host(),
+                        data_dir: node.data_dir_of(&id),
+                    };
+                    node.supervisor().spawn(id.clone(), to_worker::Body::StartLoad(start)).await?;
+                }
+            }
+        }
+        Ok(endpoints)
+    }
+
+    async fn start_role(&self, role: &str, instance: u32) -> Result<Endpoint, WorkerError> {
+        let node = &self.node;
+        let id = WorkerId::Role { role: role.into(), instance };
+        let mut tries = 0;
+        loop {
+            let [service_port, foundation_port] = ports::free_pair(&node.host(), node.port_offset() + tries)
+                .ok_or_else(|| WorkerError::Spawn {
+                    id: id.clone(),
+                    why: format!("no free ports in {:?} on {}", ports::RANGE, node.host()),
+                })?;
+            let start = StartRole {
+                plan_json: node.plan_json(),
+                agent: node.name().into(),
+                role: role.into(),
+                instance,
+                host: node.host(),
+                service_port: u32::from(service_port),
+                foundation_port: u32::from(foundation_port),
+                data_dir: node.data_dir_of(&id),
+            };
+            node.remember_start(&id, start.clone());
+            match node.supervisor().spawn(id.clone(), to_worker::Body::StartRole(start)).await {
+                Ok(_) => {
+                    return Ok(Endpoint {
+                        role: role.into(),
+                        instance,
+                        agent: node.name().into(),
+                        service: format!("{}:{service_port}", node.host()),
+                        foundation: format!("{}:{foundation_port}", node.host()),
+                    });
+                }
+                Err(WorkerError::Failed { port_in_use: true, .. }) if tries < PORT_TRIES => {
+                    node.supervisor().expect_exit(&id);
+                    tries += 1;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Tells every worker where everybody is; returns when all are ready.
+    pub async fn wire(&self, wire: Wire) -> Result<(), Refusal> {
+        self.node.set_wire(wire.clone());
+        for id in self.node.planned_workers() {
+            let asked =
+                self.node.supervisor().ask(&id, to_worker::Body::Wire(wire.clone()), Answer::Wired, WIRED_WITHIN);
+            asked.await.map_err(|e| refuse(RefusedWhy::Role, format!("agent {}: {e}", self.node.name())))?;
+        }
+        Ok(())
+    }
+
+    /// Sets everything to begin at this instant of CLOCK_MONOTONIC: load, roles and faults fire by this node's own clock.
+    pub async fn arm(&mut self, start_ns: u64) -> Result<(), Refusal> {
+        let node = self.node.clone();
+        node.set_start(start_ns);
+        for id in node.planned_workers() {
+            let begin = to_worker::Body::Begin(Begin { start_ns });
+            node.supervisor()
+                .tell(&id, begin)
+                .await
+                .map_err(|e| refuse(RefusedWhy::Role, format!("agent {}: {e}", node.name())))?;
+        }
+        for (id, ..) in node.supervisor().living() {
+            if let WorkerId::Role { role, instance } = id {
+                node.tell(What::RoleReady { role, instance, agent: node.name().into() }).await;
+            }
+        }
+        self.tasks.push(tokio::spawn(watch::start(node.clone())));
+        self.tasks.push(tokio::spawn(watch::samples(node.clone())));
+        for fault in node.plan().faults.iter().filter(|fault| takes_part(fault, node.plan(), node.name())) {
+            self.faults.push(tokio::spawn(crate::fault::conduct(node.clone(), fault.clone())));
+        }
+        Ok(())
+    }
+
+    /// Ends the load; with `drain`, every request in flight gets its outcome first. A load worker that is gone has stopped.
+    pub async fn stop_load(&self, drain: bool) {
+        let node = &self.node;
+        let timeout_max = node.plan().workloads.iter().map(|w| w.spec.timeout).max().unwrap_or(Micros(0));
+        let within = timeout_max.duration() * if drain { 2 } else { 0 } + Duration::from_secs(10);
+        let stopping = node.living_load().into_iter().map(|id| async move {
+            let asked =
+                node.supervisor().ask(&id, to_worker::Body::StopLoad(StopLoad { drain }), Answer::LoadStopped, within);
+            match asked.await {
+                Ok(_) => true,
+                Err(error) => {
+                    tracing::warn!("stopping the load: {error}");
+                    false
+                }
+            }
+        });
+        let drained = join_all(stopping).await.into_iter().all(|stopped| stopped) && drain;
+        node.tell(What::LoadStopped { agent: node.name().into(), drained }).await;
+    }
+
+    /// Ends every fault now, and says which could not be undone.
+    pub async fn heal(&mut self) -> Vec<String> {
+        self.node.start_healing();
+        let mut not_undone = Vec::new();
+        for fault in self.faults.drain(..) {
+            match fault.await {
+                Ok(why) => not_undone.extend(why),
+                Err(error) => not_undone.push(format!("a fault of {} broke off: {error}", self.node.name())),
+            }
+        }
+        not_undone
+    }
+
+    /// Asks this node's load workers to read acknowledged work back.
+    pub async fn read_back(&self, ask: ReadBack) -> ReadBackDone {
+        let mut sum = ReadBackDone { role: ask.role.clone(), ledger: ask.ledger.clone(), ..Default::default() };
+        for id in self.node.living_load() {
+            let asked = self.node.supervisor().ask(
+                &id,
+                to_worker::Body::ReadBack(ask.clone()),
+                Answer::ReadBack,
+                Duration::from_secs(120),
+            );
+            match asked.await {
+                Ok(from_worker::Body::ReadBackDone(done)) => {
+                    sum.acknowledged += done.acknowledged;
+                    sum.missing += done.missing;
+                    sum.duplicated += done.duplicated;
+                    sum.unreachable += done.unreachable;
+                    sum.examples.extend(done.examples);
+                    sum.examples.truncate(10);
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    // What it knew nobody can ask any more: at least one acknowledgement stays unread.
+                    tracing::warn!("reading back: {error}");
+                    sum.unreachable += 1;
+                }
+            }
+        }
+        sum
+    }
+
+    /// Ends all workers and removes the run's data. What even SIGKILL did not end is returned.
+    pub async fn stop(&mut self) -> Vec<WorkerId> {
+        self.node.start_healing();
+        let left = self.node.supervisor().stop_all(Duration::from_secs(3)).await;
+        for task in self.tasks.drain(..).chain([]) {
+            // The tasks end by themselves once no worker is left; a stuck one must not hold the agent.
+            let mut task = task;
+            if tokio::time::timeout(Duration::from_secs(2), &mut task).await.is_err() {
+                task.abort();
+            }
+        }
+        if let Err(error) = std::fs::remove_dir_all(self.node.data_dir()) {
+            tracing::warn!("{}: {error}", self.node.data_dir().display());
+        }
+        left
+    }
+
+    /// The node's view of this run.
+    pub fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+}
+
+/// Whether this agent has something to do for a fault.
+fn takes_part(fault: &PlannedFault, plan: &Plan, agent: &str) -> bool {
+    crate::fault::find(&fault.kind).is_some_and(|kind| kind.takes_part(plan, fault, agent))
+}
+
+fn read_plan(json: &[u8], agent: &str, name: &str) -> Result<Plan, Refusal> {
+    let bad = |message: String| refuse(RefusedWhy::Plan, format!("agent {name}: the plan {message}"));
+    if json.len() > PLAN_BYTES_MAX {
+        return Err(bad(format!("has {} bytes, more than {PLAN_BYTES_MAX}", json.len())));
+    }
+    if agent != name {
+        return Err(bad(format!("is for agent {agent}; the inventory and the certificate disagree")));
+    }
+    let plan: Plan = serde_json::from_slice(json).map_err(|e| bad(format!("cannot be read: {e}")))?;
+    if !plan.agents.iter().any(|a| a.name == name) {
+        return Err(bad("does not name this agent".into()));
+    }
+    let catalogue = crate::catalogue::catalogue();
+    let kinds = [
+        (&catalogue.roles, plan.roles.iter().map(|r| (&r.kind, &r.params)).collect::<Vec<_>>()),
+        (&catalogue.faults, plan.faults.iter().map(|f| (&f.kind, &f.params)).collect()),
+    ];
+    for (known, used) in kinds {
+        for (kind, params) in used {
+            let found = known.iter().find(|k| k.name == kind).ok_or_else(|| bad(format!("uses unknown `{kind}`")))?;
+            if let Some(problem) = (found.validate)(&params.clone().into()).first() {
+                return Err(bad(format!("has a bad `{kind}`: {}: {}", problem.pointer, problem.message)));
+            }
+        }
+    }
+    Ok(plan)
+}
+
+/// The node has the last word over what is done to it.
+fn allowed(plan: &Plan, config: &Config) -> Result<(), Refusal> {
+    let no = |message: String| refuse(RefusedWhy::Policy, format!("agent {}: {message} (agent.toml)", config.name));
+    if let Some(file) = config.allow.stop_file.as_ref().filter(|file| file.exists()) {
+        return Err(no(format!("the stop file {} exists", file.display())));
+    }
+    for fault in plan.faults.iter().filter(|fault| takes_part(fault, plan, &config.name)) {
+        if config.allow.faults.as_ref().is_some_and(|allowed| !allowed.contains(&fault.kind)) {
+            return Err(no(format!("fault {} is of kind {}, which this node does not allow", fault.id, fault.kind)));
+        }
+        if fault.duration > config.allow.fault_duration_max {
+            return Err(no(format!(
+                "fault {} lasts {}, longer than this node allows ({})",
+                fault.id, fault.duration, config.allow.fault_duration_max
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Runs futures of one kind side by side on this task.
+async fn join_all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
+    let mut pending: Vec<_> = futures.into_iter().map(|f| (Box::pin(f), None)).collect();
+    std::future::poll_fn(move |cx| {
+        let mut ready = true;
+        for (future, output) in &mut pending {
+            if output.is_none() {
+                match future.as_mut().poll(cx) {
+                    std::task::Poll::Ready(value) => *output = Some(value),
+                    std::task::Poll::Pending => ready = false,
+                }
+            }
+        }
+        if ready {
+            std::task::Poll::Ready(pending.iter_mut().filter_map(|(_, output)| output.take()).collect())
+        } else {
+            std::task::Poll::Pending
+        }
+    })
+    .await
+}
