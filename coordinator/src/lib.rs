@@ -1,3 +1,6 @@
 //! The coordinator: plan → dispatch → conduct → collect → judge → report.
 
+pub mod cluster;
+pub mod inventory;
+pub mod pki;
 pub mod report;

@@ -1,0 +1,329 @@
+//! Inventories: which agents there are. Plain lines, `10.0.0.11:7700 name=n1 cloud=aws`, or an Ansible INI inventory, whose
+//! groups and variables become labels. All problems of a file are told at once, each with its line and the mend.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use gauntlet_agent::config::valid_name;
+use indexmap::IndexMap;
+
+/// Agents' port unless stated.
+pub const DEFAULT_PORT: u16 = 7700;
+/// Agents in one inventory at most.
+pub const AGENTS_MAX: usize = 1000;
+/// Labels of one agent at most.
+const LABELS_MAX: usize = 64;
+
+/// One agent of an inventory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    pub name: String,
+    /// `host:port`; a host name is resolved when it is connected.
+    pub address: String,
+    pub labels: IndexMap<String, String>,
+}
+
+/// What is wrong with an inventory.
+#[derive(Debug, thiserror::Error)]
+pub enum InventoryError {
+    #[error("{}: {why}", .path.display())]
+    Read { path: PathBuf, why: String },
+    #[error("{}", .0.join("\n"))]
+    Problems(Vec<String>),
+}
+
+/// Reads an inventory file.
+pub fn read(path: &Path) -> Result<Vec<Host>, InventoryError> {
+    const BYTES_MAX: u64 = 1 << 20;
+    let fail = |why: String| InventoryError::Read { path: path.into(), why };
+    let size = std::fs::metadata(path).map_err(|e| fail(e.to_string()))?.len();
+    if size > BYTES_MAX {
+        return Err(fail(format!("has {size} bytes; an inventory has at most {BYTES_MAX}")));
+    }
+    let bytes = std::fs::read(path).map_err(|e| fail(e.to_string()))?;
+    let text =
+        String::from_utf8(bytes).map_err(|e| fail(format!("is not UTF-8 at byte {}", e.utf8_error().valid_up_to())))?;
+    parse(&text).map_err(|problems| {
+        let file = path.display();
+        InventoryError::Problems(
+            problems
+                .into_iter()
+                .map(|(line, why)| if line == 0 { format!("{file}: {why}") } else { format!("{file}:{line}: {why}") })
+                .collect(),
+        )
+    })
+}
+
+type Problems = Vec<(usize, String)>;
+
+/// One host while it is gathered: Ansible may name it in several groups.
+#[derive(Default)]
+struct Gathered {
+    line: usize,
+    vars: IndexMap<String, String>,
+    groups: Vec<String>,
+}
+
+/// Parses either form; problems as (line, what), line 0 for the whole file.
+pub fn parse(text: &str) -> Result<Vec<Host>, Problems> {
+    let mut problems = Problems::new();
+    let mut hosts: IndexMap<String, Gathered> = IndexMap::new();
+    let mut group_vars: IndexMap<String, IndexMap<String, String>> = IndexMap::new();
+    let mut children: IndexMap<String, Vec<String>> = IndexMap::new();
+    let mut section = Section::Hosts(None);
+    for (i, raw) in text.lines().enumerate() {
+        let line = i + 1;
+        let content = strip_comment(raw).trim();
+        if content.is_empty() {
+            continue;
+        }
+        if let Some(header) = content.strip_prefix('[') {
+            match header.strip_suffix(']').map(section_of) {
+                Some(Ok(next)) => section = next,
+                Some(Err(why)) => problems.push((line, why)),
+                None => problems.push((line, format!("`{content}` has no closing bracket; write [group]"))),
+            }
+            continue;
+        }
+        match &section {
+            Section::Hosts(group) => host_line(content, line, group.as_deref(), &mut hosts, &mut problems),
+            Section::Vars(group) => match content.split_once('=') {
+                Some((key, value)) => {
+                    group_vars
+                        .entry(group.clone())
+                        .or_default()
+                        .insert(key.trim().into(), unquote(value.trim()).into());
+                }
+                None => problems.push((line, format!("`{content}` is no variable; write name=value"))),
+            },
+            Section::Children(group) => children.entry(group.clone()).or_default().push(content.into()),
+        }
+    }
+    let parents = |group: &str| -> Vec<String> {
+        children
+            .iter()
+            .filter(|(_, kids)| kids.iter().any(|kid| kid == group))
+            .map(|(parent, _)| parent.clone())
+            .collect()
+    };
+    let mut result: Vec<Host> = Vec::new();
+    for (key, gathered) in hosts {
+        match finish(&key, &gathered, &group_vars, &parents) {
+            Ok(host) => {
+                let line = gathered.line;
+                if result.iter().any(|other| other.name == host.name) {
+                    problems.push((
+                        line,
+                        format!("the name `{}` is taken by an earlier line; names are unique", host.name),
+                    ));
+                } else if let Some(other) = result.iter().find(|other| other.address == host.address) {
+                    problems.push((
+                        line,
+                        format!("{} is the address of `{}` already; each agent has its own", host.address, other.name),
+                    ));
+                } else {
+                    result.push(host);
+                }
+            }
+            Err(why) => problems.push((gathered.line, why)),
+        }
+    }
+    if problems.is_empty() && result.is_empty() {
+        problems.push((0, "names no agent; write one a line: 10.0.0.11:7700 name=n1".into()));
+    }
+    if result.len() > AGENTS_MAX {
+        problems.push((0, format!("names {} agents; at most {AGENTS_MAX} take part in a run", result.len())));
+    }
+    problems.sort();
+    if problems.is_empty() { Ok(result) } else { Err(problems) }
+}
+
+enum Section {
+    Hosts(Option<String>),
+    Vars(String),
+    Children(String),
+}
+
+fn section_of(header: &str) -> Result<Section, String> {
+    let header = header.trim();
+    Ok(match header.split_once(':') {
+        None if !header.is_empty() => Section::Hosts(Some(header.into())),
+        Some((group, "vars")) => Section::Vars(group.into()),
+        Some((group, "children")) => Section::Children(group.into()),
+        _ => return Err(format!("`[{header}]` is no section; write [group], [group:vars] or [group:children]")),
+    })
+}
+
+fn strip_comment(line: &str) -> &str {
+    if line.trim_start().starts_with(['#', ';']) {
+        return "";
+    }
+    line.split(" #").next().unwrap_or("")
+}
+
+fn unquote(value: &str) -> &str {
+    for quote in ['"', '\''] {
+        if let Some(inner) = value.strip_prefix(quote).and_then(|v| v.strip_suffix(quote)) {
+            return inner;
+        }
+    }
+    value
+}
+
+fn host_line(
+    content: &str,
+    line: usize,
+    group: Option<&str>,
+    hosts: &mut IndexMap<String, Gathered>,
+    problems: &mut Problems,
+) {
+    let mut words = content.split_whitespace();
+    let key = words.next().unwrap_or_default().to_string();
+    if hosts.contains_key(&key) && group.is_none() {
+        problems.push((line, format!("{key} stands in line {} already", hosts[&key].line)));
+        return;
+    }
+    let host = hosts.entry(key).or_insert_with(|| Gathered { line, ..Default::default() });
+    host.groups.extend(group.map(String::from));
+    for word in words {
+        match word.split_once('=') {
+            Some((name, value)) if !name.is_empty() && !value.is_empty() => {
+                if group.is_none() && host.vars.contains_key(name) {
+                    problems.push((line, format!("`{name}` is given twice")));
+                }
+                host.vars.insert(name.into(), unquote(value).into());
+            }
+            _ => problems.push((line, format!("`{word}` is no label; write name=value, without blanks"))),
+        }
+    }
+}
+
+/// Group variables first, the host's own over them; what Ansible alone needs is left out of the labels.
+fn finish(
+    key: &str,
+    gathered: &Gathered,
+    group_vars: &IndexMap<String, IndexMap<String, String>>,
+    parents: &dyn Fn(&str) -> Vec<String>,
+) -> Result<Host, String> {
+    let mut groups: Vec<String> = Vec::new();
+    let mut pending = gathered.groups.clone();
+    while let Some(group) = pending.pop() {
+        if !groups.contains(&group) {
+            pending.extend(parents(&group));
+            groups.push(group);
+        }
+    }
+    let mut vars = group_vars.get("all").cloned().unwrap_or_default();
+    for group in groups.iter().rev() {
+        vars.extend(group_vars.get(group).cloned().unwrap_or_default());
+    }
+    vars.extend(gathered.vars.clone());
+    let port = match vars.get("gauntlet_port") {
+        Some(text) => text.parse().map_err(|_| format!("gauntlet_port={text} is no port; write 1..65535"))?,
+        None => DEFAULT_PORT,
+    };
+    let address = with_port(vars.get("ansible_host").map_or(key, String::as_str), port)?;
+    let name = match vars.get("name") {
+        Some(name) => name.clone(),
+        None => default_name(key),
+    };
+    if !valid_name(&name) {
+        return Err(format!(
+            "`{name}` cannot name an agent: lower-case letters, digits and dashes, as in its certificate; write name=n1"
+        ));
+    }
+    let mut labels: IndexMap<String, String> = vars
+        .into_iter()
+        .filter(|(name, _)| name != "name" && name != "gauntlet_port" && !name.starts_with("ansible_"))
+        .collect();
+    groups.sort();
+    for group in groups {
+        labels.insert(format!("group.{group}"), "true".into());
+    }
+    if labels.len() > LABELS_MAX {
+        return Err(format!("has {} labels; at most {LABELS_MAX}", labels.len()));
+    }
+    Ok(Host { name, address, labels })
+}
+
+/// `10.0.0.11` becomes `n-10-0-0-11`; a host name its first label.
+fn default_name(key: &str) -> String {
+    let host = key.rsplit_once(':').map_or(key, |(host, _)| host);
+    if host.parse::<std::net::IpAddr>().is_ok() {
+        return format!("n-{}", host.replace(['.', ':'], "-"));
+    }
+    host.split('.').next().unwrap_or(host).to_ascii_lowercase()
+}
+
+fn with_port(text: &str, default: u16) -> Result<String, String> {
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return Ok(address.to_string());
+    }
+    if let Ok(ip) = text.parse::<std::net::IpAddr>() {
+        return Ok(SocketAddr::new(ip, default).to_string());
+    }
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) => (host, port.parse::<u16>().ok().filter(|port| *port > 0)),
+        None => (text, Some(default)),
+    };
+    let valid = !host.is_empty()
+        && host.len() <= 253
+        && host.split('.').all(|label| {
+            !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        })
+        && !host.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    match port {
+        Some(port) if valid => Ok(format!("{host}:{port}")),
+        _ => Err(format!("`{text}` is no address; write host:port, as 10.0.0.11:7700 or node1.example.org:7700")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_lines_are_agents_with_labels() {
+        let hosts = parse(
+            "# fleet\n10.0.0.11:7700 name=n1 cloud=aws region=us-east-1\n10.0.0.12 # second\nnode3.example.org:7800\n",
+        )
+        .unwrap();
+        let names: Vec<_> = hosts.iter().map(|h| (h.name.as_str(), h.address.as_str())).collect();
+        assert_eq!(
+            names,
+            [("n1", "10.0.0.11:7700"), ("n-10-0-0-12", "10.0.0.12:7700"), ("node3", "node3.example.org:7800")]
+        );
+        assert_eq!(hosts[0].labels["region"], "us-east-1");
+    }
+
+    #[test]
+    fn an_ansible_inventory_serves_as_it_is() {
+        let text = "web1 ansible_host=10.0.0.1 zone=a\n\n[aws]\nweb1\nweb2 ansible_host=10.0.0.2\n[aws:vars]\ncloud=aws\nzone=b\n[prod:children]\naws\n[prod:vars]\nansible_user=ops\ntier='prod'\n";
+        let hosts = parse(text).unwrap();
+        assert_eq!(hosts.len(), 2);
+        assert_eq!((hosts[0].address.as_str(), hosts[0].labels["zone"].as_str()), ("10.0.0.1:7700", "a"));
+        assert_eq!((hosts[1].labels["zone"].as_str(), hosts[1].labels["cloud"].as_str()), ("b", "aws"));
+        assert_eq!(hosts[1].labels["tier"], "prod");
+        assert!(hosts[1].labels.contains_key("group.prod") && !hosts[1].labels.contains_key("ansible_user"));
+    }
+
+    #[test]
+    fn every_problem_of_a_file_is_told_with_its_line_and_the_mend() {
+        let text = "10.0.0.1:77000 name=n1\n10.0.0.2 name=N_2\n10.0.0.3 name=n3 cloud\n10.0.0.4 name=n4\n10.0.0.5 name=n4\n10.0.0.4 name=n6\n[aws\n[aws:hosts]\n999.0.0.1 name=n9\n";
+        let problems = parse(text).unwrap_err();
+        let at: Vec<usize> = problems.iter().map(|(line, _)| *line).collect();
+        assert_eq!(at, [1, 2, 3, 5, 6, 7, 8, 9], "{problems:#?}");
+        for (needle, (_, message)) in
+            ["10.0.0.11:7700", "name=n1", "name=value", "unique", "already", "[group]", "[group]", "host:port"]
+                .iter()
+                .zip(&problems)
+        {
+            assert!(message.contains(needle), "{message}");
+        }
+    }
+
+    #[test]
+    fn an_empty_file_says_what_to_write() {
+        assert!(parse("# nothing\n").unwrap_err()[0].1.contains("10.0.0.11:7700 name=n1"));
+    }
+}
