@@ -1,0 +1,243 @@
+//! The course of a run, pure: what happened in, what to do out. The shell around it is [`crate::run`].
+//!
+//! running → draining → healing → reading back → finishing → done. Every way out of a run goes through the same gates, so that
+//! nothing is left running and nothing broken, however it ends.
+
+use gauntlet_common::event::{Abort, What};
+use gauntlet_common::phase::Phase;
+use gauntlet_common::scenario::OnAgentLoss;
+use gauntlet_common::units::Micros;
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// The scenario's clock, microseconds since its zero; negative before.
+    Tick(i64),
+    /// SIGINT (2) or SIGTERM (15).
+    Signal(u8),
+    /// A check with `on_fail: abort` has failed.
+    CheckFailed(String),
+    /// Contact to an agent was lost and its lease has run out.
+    AgentLost { agent: String, why: String },
+    /// This coordinator cannot go on, such as for want of disk.
+    Broken(String),
+    /// All agents have answered the last order.
+    Answered,
+}
+
+/// Something to do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Write it down and show it.
+    Record(What),
+    /// Order all agents; [`Input::Answered`] follows.
+    StopLoad {
+        drain: bool,
+    },
+    Heal,
+    ReadBack,
+    Finish,
+    /// All is over.
+    Done,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum State {
+    Running,
+    Draining,
+    Healing,
+    ReadingBack,
+    Finishing,
+    Done,
+}
+
+/// The course of one run.
+#[derive(Debug)]
+pub struct Conductor {
+    state: State,
+    phases: Vec<Phase>,
+    next_phase: usize,
+    end: Micros,
+    on_agent_loss: OnAgentLoss,
+    reads_back: bool,
+    signals: u32,
+    now_us: i64,
+}
+
+impl Conductor {
+    /// A run that is about to start. `reads_back`: acknowledged work is to be read back after the last heal.
+    pub fn new(phases: &[Phase], on_agent_loss: OnAgentLoss, reads_back: bool) -> Self {
+        Self {
+            state: State::Running,
+            phases: phases.to_vec(),
+            next_phase: 0,
+            end: gauntlet_common::phase::end(phases),
+            on_agent_loss,
+            reads_back,
+            signals: 0,
+            now_us: i64::MIN,
+        }
+    }
+
+    /// Whether the scenario's load and faults go on.
+    pub fn running(&self) -> bool {
+        self.state == State::Running
+    }
+
+    /// What to do about it.
+    pub fn on(&mut self, input: Input) -> Vec<Action> {
+        match input {
+            Input::Tick(now_us) => self.tick(now_us),
+            Input::Signal(number) => self.signal(number),
+            Input::CheckFailed(detail) => self.abort(Abort::Check, detail),
+            Input::Broken(detail) => self.abort(Abort::Internal, detail),
+            Input::AgentLost { agent, why } => {
+                let mut actions = vec![Action::Record(What::AgentLost { agent: agent.clone(), planned: false, why })];
+                if self.on_agent_loss == OnAgentLoss::Fail {
+                    actions.extend(self.abort(Abort::AgentLost, agent));
+                }
+                actions
+            }
+            Input::Answered => self.answered(),
+        }
+    }
+
+    fn tick(&mut self, now_us: i64) -> Vec<Action> {
+        self.now_us = now_us;
+        if !self.running() {
+            return Vec::new();
+        }
+        let mut actions = Vec::new();
+        while let Some(phase) = self.phases.get(self.next_phase).filter(|phase| phase.start.0 as i64 <= now_us) {
+            actions.push(Action::Record(What::PhaseStarted { phase: phase.name.clone() }));
+            self.next_phase += 1;
+        }
+        if now_us >= self.end.0 as i64 {
+            self.state = State::Draining;
+            actions.push(Action::StopLoad { drain: true });
+        }
+        actions
+    }
+
+    fn signal(&mut self, number: u8) -> Vec<Action> {
+        self.signals += 1;
+        if self.signals == 1 {
+            return self.abort(Abort::Signal, number.to_string());
+        }
+        // The second only heals: no drain, no reading back.
+        self.reads_back = false;
+        if self.state < State::Healing {
+            self.state = State::Healing;
+            return vec![Action::Heal];
+        }
+        Vec::new()
+    }
+
+    fn abort(&mut self, why: Abort, detail: String) -> Vec<Action> {
+        if self.state == State::Done {
+            return Vec::new();
+        }
+        let mut actions = vec![Action::Record(What::Aborted { why, detail })];
+        if self.running() {
+            self.state = State::Draining;
+            actions.push(Action::StopLoad { drain: true });
+        }
+        actions
+    }
+
+    fn answered(&mut self) -> Vec<Action> {
+        let (next, action) = match self.state {
+            State::Running | State::Done => return Vec::new(),
+            State::Draining => (State::Healing, Action::Heal),
+            State::Healing if self.reads_back => (State::ReadingBack, Action::ReadBack),
+            State::Healing | State::ReadingBack => (State::Finishing, Action::Finish),
+            State::Finishing => (State::Done, Action::Done),
+        };
+        self.state = next;
+        vec![action]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn conductor(reads_back: bool) -> Conductor {
+        let phase = |name: &str, start, end| Phase {
+            name: name.into(),
+            start: Micros::from_secs(start),
+            end: Micros::from_secs(end),
+            warmup: false,
+        };
+        Conductor::new(&[phase("a", 0, 2), phase("b", 2, 4)], OnAgentLoss::Fail, reads_back)
+    }
+
+    fn orders(actions: &[Action]) -> Vec<Action> {
+        actions.iter().filter(|a| !matches!(a, Action::Record(_))).cloned().collect()
+    }
+
+    #[test]
+    fn a_run_goes_through_all_gates_in_order() {
+        let mut c = conductor(true);
+        assert!(orders(&c.on(Input::Tick(3_900_000))).is_empty());
+        assert_eq!(orders(&c.on(Input::Tick(4_000_000))), [Action::StopLoad { drain: true }]);
+        assert_eq!(c.on(Input::Answered), [Action::Heal]);
+        assert_eq!(c.on(Input::Answered), [Action::ReadBack]);
+        assert_eq!(c.on(Input::Answered), [Action::Finish]);
+        assert_eq!(c.on(Input::Answered), [Action::Done]);
+    }
+
+    #[test]
+    fn each_phase_is_told_once() {
+        let mut c = conductor(false);
+        let told: Vec<_> = [0, 1, 2_500_000, 2_600_000].into_iter().flat_map(|t| c.on(Input::Tick(t))).collect();
+        assert_eq!(told.len(), 2, "{told:?}");
+    }
+
+    #[test]
+    fn the_first_interrupt_drains_and_the_second_only_heals() {
+        let mut c = conductor(true);
+        c.on(Input::Tick(1));
+        assert_eq!(orders(&c.on(Input::Signal(2))), [Action::StopLoad { drain: true }]);
+        assert_eq!(orders(&c.on(Input::Signal(2))), [Action::Heal]);
+        assert_eq!(c.on(Input::Answered), [Action::Finish]);
+    }
+
+    #[test]
+    fn a_lost_agent_ends_the_run_unless_the_scenario_degrades() {
+        let mut c = conductor(false);
+        let lost = Input::AgentLost { agent: "n1".into(), why: "silent".into() };
+        assert_eq!(orders(&c.on(lost.clone())), [Action::StopLoad { drain: true }]);
+        let mut c = conductor(false);
+        c.on_agent_loss = OnAgentLoss::Degrade;
+        assert!(orders(&c.on(lost)).is_empty() && c.running());
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_happens_a_run_that_ends_has_healed_and_finished(inputs in prop::collection::vec(0u8..6, 0..40)) {
+            let mut c = conductor(true);
+            let (mut all, mut now) = (Vec::new(), 0);
+            for input in inputs.into_iter().chain([5; 6]) {
+                now += 300_000;
+                all.extend(c.on(match input {
+                    0 => Input::Tick(now),
+                    1 => Input::Signal(2),
+                    2 => Input::CheckFailed("x".into()),
+                    3 => Input::AgentLost { agent: "n".into(), why: "x".into() },
+                    4 => Input::Broken("disk".into()),
+                    _ => Input::Answered,
+                }));
+            }
+            let at = |wanted: &Action| all.iter().position(|a| a == wanted);
+            if let Some(done) = at(&Action::Done) {
+                let (heal, finish) = (at(&Action::Heal), at(&Action::Finish));
+                prop_assert!(heal.is_some() && finish.is_some() && heal < finish && finish < Some(done));
+                prop_assert_eq!(all.iter().filter(|a| **a == Action::Finish).count(), 1);
+            } else {
+                prop_assert!(c.running(), "it neither runs nor ends");
+            }
+        }
+    }
+}

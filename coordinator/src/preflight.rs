@@ -1,0 +1,97 @@
+//! The preflight: is every agent of an inventory there, of this build, free, and its clock measurable.
+
+use std::time::Duration;
+
+use gauntlet_agent::clock;
+use gauntlet_agent::config::Credentials;
+use gauntlet_proto::PROTOCOL_VERSION;
+use gauntlet_proto::agent::DescribeReply;
+use tokio::task::JoinSet;
+
+use crate::dispatch::{SessionError, describe};
+use crate::inventory::Host;
+
+/// What one agent answered, and what stands in a run's way.
+#[derive(Debug)]
+pub struct Finding {
+    pub host: Host,
+    pub facts: Option<DescribeReply>,
+    /// Its clock less ours, us, by one round trip, which is the uncertainty.
+    pub clock_offset_us: i64,
+    pub round_trip: Duration,
+    /// Why no run can begin there; empty: ready.
+    pub problems: Vec<String>,
+}
+
+/// Asks all agents, side by side; in the inventory's order.
+pub async fn look(hosts: &[Host], credentials: &Credentials) -> Vec<Finding> {
+    let mut asking = JoinSet::new();
+    for (i, host) in hosts.iter().cloned().enumerate() {
+        let credentials = credentials.clone();
+        asking.spawn(async move { (i, look_at(host, &credentials).await) });
+    }
+    let mut findings: Vec<_> = asking.join_all().await;
+    findings.sort_by_key(|(i, _)| *i);
+    findings.into_iter().map(|(_, finding)| finding).collect()
+}
+
+async fn look_at(host: Host, credentials: &Credentials) -> Finding {
+    let answered = describe(&host, credentials).await;
+    // A second question over a warm path would need its own connection; the wall clocks agree well enough for a warning.
+    let now_us = clock::unix_us() as i64;
+    let mut finding =
+        Finding { host, facts: None, clock_offset_us: 0, round_trip: Duration::ZERO, problems: Vec::new() };
+    match answered {
+        Ok(facts) => {
+            finding.clock_offset_us = facts.unix_ns as i64 / 1_000 - now_us;
+            finding.problems = problems(&finding.host, &facts);
+            finding.facts = Some(facts);
+        }
+        Err(SessionError::Unreachable { why, .. }) => finding.problems.push(why),
+        Err(error) => finding.problems.push(error.to_string()),
+    }
+    finding
+}
+
+fn problems(host: &Host, facts: &DescribeReply) -> Vec<String> {
+    let mut problems = Vec::new();
+    if facts.protocol != PROTOCOL_VERSION {
+        problems.push(format!("speaks protocol {}, not {PROTOCOL_VERSION}; install version {}", facts.protocol, gauntlet_agent::VERSION));
+    }
+    if facts.catalogue_hash != gauntlet_agent::catalogue::hash() {
+        problems.push(format!("version {} has other roles, drivers or faults than this coordinator; install the same build", facts.version));
+    }
+    if facts.name != host.name {
+        problems.push(format!("calls itself `{}`; mend name= in the inventory", facts.name));
+    }
+    if !facts.busy_owner.is_empty() {
+        problems.push(format!("busy with {}, for {} s unless renewed (coordinator heal stops it)", facts.busy_owner, facts.busy_expires_ms.div_ceil(1000)));
+    }
+    if facts.leftovers > 0 {
+        problems.push(format!("{} faults of an earlier run are not undone (coordinator heal)", facts.leftovers));
+    }
+    problems
+}
+
+/// The findings as a table for people.
+pub fn table(findings: &[Finding]) -> String {
+    let width = findings.iter().map(|f| f.host.name.len()).max().unwrap_or(0).max(5);
+    let address = findings.iter().map(|f| f.host.address.len()).max().unwrap_or(0).max(7);
+    let mut text = format!("{:width$}  {:address$}  {:8}  {:>5}  {:>7}  {:>8}  {:>9}  state\n", "agent", "address", "version", "cores", "memory", "files", "clock");
+    for finding in findings {
+        let state = if finding.problems.is_empty() { "ready".into() } else { finding.problems.join("; ") };
+        let facts = match &finding.facts {
+            Some(facts) => format!(
+                "{:8}  {:>5}  {:>5.1}GB  {:>8}  {:>7}ms",
+                facts.version,
+                facts.cores,
+                facts.memory_bytes as f64 / 1e9,
+                facts.open_files_max,
+                finding.clock_offset_us / 1_000
+            ),
+            None => format!("{:8}  {:>5}  {:>7}  {:>8}  {:>9}", "-", "-", "-", "-", "-"),
+        };
+        text.push_str(&format!("{:width$}  {:address$}  {facts}  {state}\n", finding.host.name, finding.host.address));
+    }
+    text
+}
