@@ -1,1 +1,266 @@
 //! Connections between nodes, with the faults that break them.
+//!
+//! Owns: which directed pairs of agents are cut, and the streams that feel it. A cut is a blackhole: reads, writes and
+//! connects over it wait, without an error, and go on at once when it ends. It ends when the next set leaves it out, or by
+//! itself at its `until_ns`, so that it cannot outlive its lease though nobody heals it.
+//!
+//! Agents are told apart by address, so each needs an address of its own: two agents behind one address are one node to this layer.
+//! On loopback an agent owns a whole 127.x.0.0/16. Load is exempt from cuts unless they say `load_too`; which connections are
+//! load's is known from where they are accepted ([`Traffic`]), because a load worker shares its agent's address.
+//!
+//! Not here: delay, loss, bandwidth; TLS.
+
+mod grpc;
+mod stream;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use gauntlet_proto::agent::Wire;
+use gauntlet_proto::worker::{Cut, CutEffect, CutLinks, LinksCut, ProbeLink, ProbeResult};
+use nix::sys::socket::{setsockopt, sockopt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::watch;
+
+pub use grpc::LinkConnector;
+pub use stream::LinkStream;
+
+use crate::clock;
+
+/// Unacknowledged bytes on a connection between roles make it fail after this long: the kernel's own patience is minutes.
+const USER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections waiting to be accepted; beyond it the kernel makes clients try again.
+const BACKLOG: u32 = 4096;
+/// Cuts in one set; those beyond it are refused by leaving them out, and their faults then show no effect.
+const CUTS_MAX: usize = 10_000;
+/// Faults whose effect is remembered; beyond it the effect of new ones is not counted.
+const FAULTS_MAX: usize = 1024;
+
+/// Whose connection it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Traffic {
+    /// Between roles: every cut counts.
+    Role,
+    /// From load workers: only cuts with `load_too`.
+    Load,
+}
+
+/// One node's end of all links. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Links(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    agent: String,
+    host: IpAddr,
+    /// Whether any cut may be in force: the only thing read when none is.
+    active: AtomicBool,
+    state: Mutex<State>,
+    /// Counts the sets of cuts; everything that waits looks again when it changes.
+    changed: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    agents: BTreeMap<IpAddr, String>,
+    cuts: Vec<Cut>,
+    stalled: BTreeMap<String, u64>,
+}
+
+/// A direction between this node and a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Out,
+    In,
+    /// A connect needs both.
+    Both,
+}
+
+/// A cut in force.
+struct InForce {
+    fault: String,
+    until_ns: u64,
+}
+
+impl Links {
+    /// The links of `agent`, whose roles are bound to `host`. Knows no peer until [`Self::wire`].
+    pub fn new(agent: &str, host: IpAddr) -> Self {
+        Self(Arc::new(Inner {
+            agent: agent.into(),
+            host,
+            active: AtomicBool::new(false),
+            state: Mutex::default(),
+            changed: watch::channel(0).0,
+        }))
+    }
+
+    /// Learns which address is whose. Replaces what was known.
+    pub fn wire(&self, wire: &Wire) {
+        let mut agents = BTreeMap::new();
+        for address in &wire.agents {
+            if let Some(ip) = ip_of(&address.host) {
+                agents.insert(ip, address.agent.clone());
+            }
+        }
+        for endpoint in &wire.endpoints {
+            for text in [&endpoint.service, &endpoint.foundation] {
+                if let Some(ip) = ip_of(text) {
+                    agents.insert(ip, endpoint.agent.clone());
+                }
+            }
+        }
+        self.lock().agents = agents;
+        self.0.changed.send_modify(|n| *n += 1);
+    }
+
+    /// Puts this whole set of cuts in the place of the previous one. Whatever waits on a pair that is no longer cut goes on at once.
+    /// Answers with what each fault has held up so far, also those that have ended.
+    pub fn cut(&self, request: CutLinks) -> LinksCut {
+        let mut state = self.lock();
+        let now = clock::monotonic_ns();
+        state.cuts = request.cuts.into_iter().take(CUTS_MAX).filter(|cut| cut.until_ns > now).collect();
+        let faults: Vec<String> = state.cuts.iter().map(|cut| cut.fault.clone()).collect();
+        for fault in faults {
+            if state.stalled.len() < FAULTS_MAX {
+                state.stalled.entry(fault).or_insert(0);
+            }
+        }
+        self.0.active.store(!state.cuts.is_empty(), Ordering::Relaxed);
+        let effects = state
+            .stalled
+            .iter()
+            .map(|(fault, stalled)| CutEffect { fault: fault.clone(), stalled: *stalled })
+            .collect();
+        drop(state);
+        self.0.changed.send_modify(|n| *n += 1);
+        LinksCut { id: request.id, effects }
+    }
+
+    /// Connects to a role, from this node's own address where that is loopback. Waits as long as the pair is cut in either
+    /// direction; the caller brings the deadline.
+    pub async fn connect(&self, to: SocketAddr) -> io::Result<LinkStream> {
+        if let Some(fault) = self.in_force(Way::Both, to.ip(), Traffic::Role) {
+            self.count(&fault.fault);
+            self.wait(Way::Both, to.ip(), Traffic::Role).await;
+        }
+        self.connect_now(to).await
+    }
+
+    /// Takes an accepted connection into the link.
+    pub fn accept(&self, stream: TcpStream, peer: SocketAddr, traffic: Traffic) -> io::Result<LinkStream> {
+        stream.set_nodelay(true)?;
+        if traffic == Traffic::Role {
+            socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+        }
+        Ok(LinkStream::new(stream, self.clone(), peer.ip(), traffic))
+    }
+
+    /// Whether a new connection gets through the link. Is no real traffic and counts as no effect.
+    pub async fn probe(&self, probe: ProbeLink) -> ProbeResult {
+        let begun = clock::monotonic_ns();
+        let attempt = async {
+            let to: SocketAddr =
+                probe.address.parse().map_err(|_| format!("`{}` is no address; write IP:PORT", probe.address))?;
+            self.wait(Way::Both, to.ip(), Traffic::Role).await;
+            self.connect_now(to).await.map(drop).map_err(|e| e.to_string())
+        };
+        let limit = Duration::from_millis(probe.timeout_ms.into());
+        let outcome = tokio::time::timeout(limit, attempt).await.unwrap_or_else(|_| Err("no answer in time".into()));
+        let took_us = (clock::monotonic_ns() - begun) / 1000;
+        ProbeResult { id: probe.id, reached: outcome.is_ok(), took_us, error: outcome.err().unwrap_or_default() }
+    }
+
+    async fn connect_now(&self, to: SocketAddr) -> io::Result<LinkStream> {
+        let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        let reference = socket2::SockRef::from(&socket);
+        reference.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+        if self.0.host.is_loopback() && to.ip().is_loopback() && self.0.host.is_ipv4() == to.is_ipv4() {
+            // Without this option the bind would take a port for this address alone, and 28,000 connections would be all.
+            setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
+            socket.bind(SocketAddr::new(self.0.host, 0))?;
+        }
+        let stream = socket.connect(to).await?;
+        stream.set_nodelay(true)?;
+        Ok(LinkStream::new(stream, self.clone(), to.ip(), Traffic::Role))
+    }
+
+    /// The cut in force between this node and `peer`, the one that ends last; one relaxed load when there is none at all.
+    fn in_force(&self, way: Way, peer: IpAddr, traffic: Traffic) -> Option<InForce> {
+        if !self.0.active.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut state = self.lock();
+        let now = clock::monotonic_ns();
+        state.cuts.retain(|cut| cut.until_ns > now);
+        self.0.active.store(!state.cuts.is_empty(), Ordering::Relaxed);
+        let peer = state.agent_at(peer)?;
+        let own = self.0.agent.as_str();
+        let hit = |cut: &&Cut| {
+            let out = cut.from_agent == own && cut.to_agent == peer;
+            let into = cut.from_agent == peer && cut.to_agent == own;
+            let way = match way {
+                Way::Out => out,
+                Way::In => into,
+                Way::Both => out || into,
+            };
+            way && (traffic == Traffic::Role || cut.load_too)
+        };
+        let cut = state.cuts.iter().filter(hit).max_by_key(|cut| cut.until_ns)?;
+        Some(InForce { fault: cut.fault.clone(), until_ns: cut.until_ns })
+    }
+
+    /// Returns when nothing is cut on this way any more.
+    async fn wait(&self, way: Way, peer: IpAddr, traffic: Traffic) {
+        let mut changed = self.0.changed.subscribe();
+        while let Some(cut) = self.in_force(way, peer, traffic) {
+            tokio::select! {
+                _ = changed.changed() => {}
+                () = clock::sleep_until_ns(cut.until_ns) => {}
+            }
+        }
+    }
+
+    fn count(&self, fault: &str) {
+        if let Some(stalled) = self.lock().stalled.get_mut(fault) {
+            *stalled += 1;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Whose address it is; on loopback an agent also owns the rest of its /16.
+    fn agent_at(&self, ip: IpAddr) -> Option<String> {
+        if let Some(agent) = self.agents.get(&ip) {
+            return Some(agent.clone());
+        }
+        let IpAddr::V4(v4) = ip else { return None };
+        let [127, second, ..] = v4.octets() else { return None };
+        let first = IpAddr::V4(Ipv4Addr::new(127, second, 0, 0));
+        let last = IpAddr::V4(Ipv4Addr::new(127, second, 255, 255));
+        self.agents.range(first..=last).next().map(|(_, agent)| agent.clone())
+    }
+}
+
+fn ip_of(text: &str) -> Option<IpAddr> {
+    text.parse::<SocketAddr>().map(|a| a.ip()).or_else(|_| text.trim_matches(['[', ']']).parse()).ok()
+}
+
+/// Listens where a role was told to; a port left in TIME_WAIT by a killed predecessor does not hinder it.
+pub fn listen(at: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if at.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(at)?;
+    socket.listen(BACKLOG)
+}
+
+#[cfg(test)]
+#[path = "link/tests.rs"]
+mod tests;

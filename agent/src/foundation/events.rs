@@ -1,0 +1,205 @@
+//! Events: an append-only store per role host. Acknowledged means found again, after kill -9 too (durability `buffered` and `fsync`).
+//!
+//! Owns: ids and positions, the group commit, subscriptions. An engine ([`EventStore`]) keeps and finds.
+
+pub mod fjall;
+pub mod service;
+mod writer;
+mod zones;
+
+use std::sync::Arc;
+
+use gauntlet_proto::foundation::{Event, QueryRequest};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// Events of one append; more are refused.
+pub const BATCH_MAX: usize = 10_000;
+/// Largest event, bytes encoded; larger ones are refused.
+pub const EVENT_BYTES_MAX: usize = 1024 * 1024;
+/// Longest type, id and correlation id, bytes; longer ones are refused.
+pub const KEY_BYTES_MAX: usize = 256;
+/// Events that one query answers with, at most; a higher limit is refused.
+pub const LIMIT_MAX: u32 = 10_000;
+/// The limit of a query that states none.
+pub const LIMIT_DEFAULT: u32 = 100;
+/// Appends that wait for the writer; beyond it callers wait.
+const APPENDS_MAX: usize = 4096;
+/// Events between the store and one subscriber; beyond it the store waits for the subscriber.
+const SUBSCRIPTION_MAX: usize = 256;
+
+/// What an acknowledgement promises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum Durability {
+    /// In the process's memory: lost when it is killed.
+    Memory,
+    /// Written to the OS: survives kill -9 of the process. Synced to the disk within 10 ms.
+    #[default]
+    Buffered,
+    /// On the disk: survives a power cut.
+    Fsync,
+}
+
+/// Why the store did not do it.
+#[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
+pub enum EventsError {
+    #[error("not a storable event: {0}")]
+    Invalid(String),
+    #[error("an event with the id `{0}` is there already; leave the id out and the store gives one")]
+    Duplicate(String),
+    #[error("the store is closed")]
+    Closed,
+    #[error("the store's engine: {0}")]
+    Engine(String),
+}
+
+/// What keeps events and finds them. Called from the writer's thread and from blocking threads, never from a runtime's.
+pub trait EventStore: Send + Sync + 'static {
+    /// The position of the last event; 0 when there is none.
+    fn last_position(&self) -> u64;
+    /// Keeps events whose ids and positions are set: positions follow [`Self::last_position`] without a gap. All of them or none;
+    /// returns when they are as safe as `durability` says.
+    fn append(&self, events: &[Event], durability: Durability) -> Result<(), EventsError>;
+    /// The position of an id.
+    fn position_of(&self, id: &str) -> Result<Option<u64>, EventsError>;
+    /// The event of an id.
+    fn get(&self, id: &str) -> Result<Option<Event>, EventsError>;
+    /// Events that match everything asked, in the order asked. The limit is set.
+    fn query(&self, query: &QueryRequest) -> Result<Vec<Event>, EventsError>;
+    /// Events after a position in its order, of a type unless that is empty.
+    fn after(&self, position: u64, kind: &str, limit: usize) -> Result<Vec<Event>, EventsError>;
+    /// Which of these ids are missing, and how many correlation ids of the others the store holds more than once.
+    fn verify(&self, ids: &[String]) -> Result<(Vec<String>, u64), EventsError>;
+    /// Brings everything kept to the disk.
+    fn sync(&self) -> Result<(), EventsError>;
+}
+
+/// An append on its way to the writer.
+struct Append {
+    events: Vec<Event>,
+    /// Whether some ids came from the caller: only those can be there already.
+    ids_given: bool,
+    /// The events again, with their positions.
+    done: oneshot::Sender<Result<Vec<Event>, EventsError>>,
+}
+
+/// A role host's store. Cheap to clone; the writer's thread ends with the last clone.
+#[derive(Clone)]
+pub struct Events {
+    store: Arc<dyn EventStore>,
+    appends: mpsc::Sender<Append>,
+    /// The last acknowledged position.
+    committed: watch::Receiver<u64>,
+}
+
+impl Events {
+    /// Over an engine; starts the writer's thread.
+    pub fn new(store: Arc<dyn EventStore>, durability: Durability) -> std::io::Result<Self> {
+        let (appends, queue) = mpsc::channel(APPENDS_MAX);
+        let (committed_tx, committed) = watch::channel(store.last_position());
+        writer::spawn(store.clone(), durability, queue, committed_tx)?;
+        Ok(Self { store, appends, committed })
+    }
+
+    /// Stores one event and returns it with its id and position. Missing id and creation time are filled in.
+    pub async fn store(&self, event: Event) -> Result<Event, EventsError> {
+        let mut stored = self.store_batch(vec![event]).await?;
+        stored.pop().ok_or(EventsError::Closed)
+    }
+
+    /// Stores events at positions that follow one another, all of them or none, and returns them.
+    pub async fn store_batch(&self, mut events: Vec<Event>) -> Result<Vec<Event>, EventsError> {
+        if events.is_empty() {
+            return Ok(events);
+        }
+        if events.len() > BATCH_MAX {
+            return Err(EventsError::Invalid(format!("{} in one batch; at most {BATCH_MAX}", events.len())));
+        }
+        let now = crate::clock::unix_us();
+        let mut ids_given = false;
+        for event in &mut events {
+            check(event)?;
+            ids_given |= !event.id.is_empty();
+            if event.id.is_empty() {
+                event.id = uuid::Uuid::now_v7().to_string();
+            }
+            if event.created_us == 0 {
+                event.created_us = now;
+            }
+        }
+        let (done, answer) = oneshot::channel();
+        let append = Append { events, ids_given, done };
+        self.appends.send(append).await.map_err(|_| EventsError::Closed)?;
+        answer.await.map_err(|_| EventsError::Closed)?
+    }
+
+    /// The engine, for reads. They may touch the disk: off the runtime's thread unless they are known to be small.
+    pub fn engine(&self) -> &Arc<dyn EventStore> {
+        &self.store
+    }
+
+    /// Everything acknowledged is on the disk when this returns.
+    pub async fn sync(&self) -> Result<(), EventsError> {
+        let store = self.store.clone();
+        tokio::task::spawn_blocking(move || store.sync()).await.map_err(|e| EventsError::Engine(e.to_string()))?
+    }
+
+    /// Events after a position, of a type unless that is empty: those there are, then each as it is stored. Ends when the receiver
+    /// is dropped or the store closes.
+    pub fn subscribe(&self, after: u64, kind: String) -> mpsc::Receiver<Result<Event, EventsError>> {
+        let (to, receiver) = mpsc::channel(SUBSCRIPTION_MAX);
+        let (store, mut committed) = (self.store.clone(), self.committed.clone());
+        tokio::spawn(async move {
+            let mut at = after;
+            loop {
+                let end = *committed.borrow_and_update();
+                while at < end {
+                    let (store, kind) = (store.clone(), kind.clone());
+                    let page = tokio::task::spawn_blocking(move || store.after(at, &kind, SUBSCRIPTION_MAX)).await;
+                    let page = match page.map_err(|e| EventsError::Engine(e.to_string())).flatten() {
+                        Ok(page) => page,
+                        Err(error) => return drop(to.send(Err(error)).await),
+                    };
+                    let full = page.len() == SUBSCRIPTION_MAX;
+                    let last = page.last().map_or(0, |event| event.position);
+                    // What was committed while this page was read may be part of it, but is not all of it.
+                    at = if full { last } else { last.max(end) };
+                    for event in page {
+                        if to.send(Ok(event)).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+                tokio::select! {
+                    changed = committed.changed() => if changed.is_err() { return },
+                    () = to.closed() => return,
+                }
+            }
+        });
+        receiver
+    }
+}
+
+/// What no engine needs to be asked for.
+fn check(event: &Event) -> Result<(), EventsError> {
+    let invalid = |why: String| Err(EventsError::Invalid(why));
+    if event.r#type.is_empty() {
+        return invalid("it needs a type".into());
+    }
+    for (name, text) in [("type", &event.r#type), ("id", &event.id), ("correlation id", &event.correlation_id)] {
+        if text.len() > KEY_BYTES_MAX || text.contains('\0') {
+            return invalid(format!("its {name} is longer than {KEY_BYTES_MAX} bytes or holds a NUL"));
+        }
+    }
+    let bytes = prost::Message::encoded_len(event);
+    if bytes > EVENT_BYTES_MAX {
+        return invalid(format!("it has {bytes} bytes; at most {EVENT_BYTES_MAX}"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,297 @@
+//! The embedded engine: fjall, a log-structured store. One keyspace of events by position; id, type and correlation id have one of
+//! their own that leads to the position. Creation times are found by [`super::zones`], metadata by reading what else matches.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use fjall::{Database, Guard, Keyspace, KeyspaceCreateOptions, PersistMode};
+use gauntlet_proto::foundation::{Event, OrderBy, QueryRequest};
+use prost::Message;
+
+use super::zones::{SIZE, Zone, Zones};
+use super::{Durability, EventStore, EventsError};
+
+/// Memory for blocks that were read, bytes.
+const CACHE_BYTES: u64 = 32 * 1024 * 1024;
+
+/// A store in a directory of its own. One process at a time.
+pub struct FjallStore {
+    db: Database,
+    events: Keyspace,
+    ids: Keyspace,
+    types: Keyspace,
+    correlations: Keyspace,
+    /// Full zones, so that a start reads only the events of the last one.
+    zones_kept: Keyspace,
+    zones: Mutex<Zones>,
+    last: AtomicU64,
+    dir: PathBuf,
+}
+
+impl From<fjall::Error> for EventsError {
+    fn from(error: fjall::Error) -> Self {
+        Self::Engine(error.to_string())
+    }
+}
+
+impl FjallStore {
+    /// Opens the store of this directory, or makes one. What was acknowledged before a kill is there again.
+    pub fn open(dir: &Path) -> Result<Self, EventsError> {
+        std::fs::create_dir_all(dir).map_err(|e| EventsError::Engine(format!("{}: {e}", dir.display())))?;
+        let db = Database::builder(dir).cache_size(CACHE_BYTES).worker_threads(1).open()?;
+        let keyspace = |name| db.keyspace(name, KeyspaceCreateOptions::default);
+        let store = Self {
+            events: keyspace("events")?,
+            ids: keyspace("ids")?,
+            types: keyspace("types")?,
+            correlations: keyspace("correlations")?,
+            zones_kept: keyspace("zones")?,
+            zones: Mutex::default(),
+            last: AtomicU64::new(0),
+            dir: dir.to_path_buf(),
+            db,
+        };
+        store.recover()?;
+        Ok(store)
+    }
+
+    fn recover(&self) -> Result<(), EventsError> {
+        let mut zones = Zones::default();
+        for guard in self.zones_kept.iter() {
+            let value = guard.value()?;
+            zones.push(Zone { min: number(&value)?, max: number(value.get(8..).unwrap_or_default())? });
+        }
+        let mut last = zones.count() * SIZE;
+        for guard in self.events.range((last + 1).to_be_bytes()..) {
+            let event = decode(&guard.value()?)?;
+            last = event.position;
+            zones.add(last, event.created_us);
+        }
+        *self.zones() = zones;
+        self.last.store(last, Ordering::Release);
+        Ok(())
+    }
+
+    fn zones(&self) -> MutexGuard<'_, Zones> {
+        self.zones.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn at(&self, position: u64) -> Result<Option<Event>, EventsError> {
+        self.events.get(position.to_be_bytes())?.map(|bytes| decode(&bytes)).transpose()
+    }
+
+    /// Events between two positions, of the type or correlation id that the query names, in either order.
+    fn scan<'a>(&'a self, query: &QueryRequest, from: u64, to: u64, descending: bool) -> Scan<'a> {
+        let (iter, indexed) = if !query.correlation_id.is_empty() {
+            (self.correlations.range(span(&query.correlation_id, from, to)), true)
+        } else if !query.r#type.is_empty() {
+            (self.types.range(span(&query.r#type, from, to)), true)
+        } else {
+            (self.events.range(from.to_be_bytes()..=to.to_be_bytes()), false)
+        };
+        let load = move |guard: Guard| -> Result<Option<Event>, EventsError> {
+            if !indexed {
+                return decode(&guard.value()?).map(Some);
+            }
+            let key = guard.key()?;
+            self.at(number(&key[key.len().saturating_sub(8)..])?)
+        };
+        let iter: Box<dyn Iterator<Item = Guard>> = if descending { Box::new(iter.rev()) } else { Box::new(iter) };
+        Box::new(iter.filter_map(move |guard| load(guard).transpose()))
+    }
+
+    fn by_position(&self, query: &QueryRequest, descending: bool) -> Result<Vec<Event>, EventsError> {
+        let mut runs = self.zones().runs(query.created_after_us, query.created_before_us);
+        if descending {
+            runs.reverse();
+        }
+        let mut found = Vec::new();
+        for (from, to) in runs {
+            for event in self.scan(query, from, to, descending) {
+                let event = event?;
+                if matches(&event, query) {
+                    found.push(event);
+                    if found.len() == query.limit as usize {
+                        return Ok(found);
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Zone by zone from the end that is asked for, until no later zone can hold anything that comes before what was found.
+    fn by_creation(&self, query: &QueryRequest, descending: bool) -> Result<Vec<Event>, EventsError> {
+        let limit = query.limit as usize;
+        let mut zones: Vec<_> = self.zones().within(query.created_after_us, query.created_before_us).collect();
+        if descending {
+            zones.sort_by_key(|(zone, ..)| std::cmp::Reverse(zone.max));
+        } else {
+            zones.sort_by_key(|(zone, ..)| zone.min);
+        }
+        let mut found: Vec<Event> = Vec::new();
+        for (zone, from, to) in zones {
+            if let Some(last) = found.get(limit - 1) {
+                let beyond = if descending { zone.max < last.created_us } else { zone.min > last.created_us };
+                if beyond {
+                    break;
+                }
+            }
+            let before = found.len();
+            for event in self.scan(query, from, to, false) {
+                let event = event?;
+                if matches(&event, query) {
+                    found.push(event);
+                }
+            }
+            if found.len() > before {
+                found.sort_by_key(|event| (event.created_us, event.position));
+                if descending {
+                    found.reverse();
+                }
+                found.truncate(limit);
+            }
+        }
+        Ok(found)
+    }
+}
+
+type Scan<'a> = Box<dyn Iterator<Item = Result<Event, EventsError>> + 'a>;
+
+impl EventStore for FjallStore {
+    fn last_position(&self) -> u64 {
+        self.last.load(Ordering::Acquire)
+    }
+
+    fn append(&self, events: &[Event], durability: Durability) -> Result<(), EventsError> {
+        let Some(last) = events.last() else { return Ok(()) };
+        let mode = match durability {
+            Durability::Memory => None,
+            Durability::Buffered => Some(PersistMode::Buffer),
+            Durability::Fsync => Some(PersistMode::SyncData),
+        };
+        let mut batch = self.db.batch().durability(mode);
+        for event in events {
+            let position = event.position.to_be_bytes();
+            batch.insert(&self.events, position, event.encode_to_vec());
+            batch.insert(&self.ids, event.id.as_bytes(), position);
+            batch.insert(&self.types, entry(&event.r#type, event.position), []);
+            if !event.correlation_id.is_empty() {
+                batch.insert(&self.correlations, entry(&event.correlation_id, event.position), []);
+            }
+        }
+        // Zones first: one that is too wide costs a look, one that is too narrow would hide an event. After a failed append
+        // they are as they were but for that.
+        let mut zones = self.zones();
+        for event in events {
+            zones.add(event.position, event.created_us);
+            if event.position.is_multiple_of(SIZE) {
+                let index = event.position / SIZE - 1;
+                if let Some(zone) = zones.get(index) {
+                    let value = [zone.min.to_be_bytes(), zone.max.to_be_bytes()].concat();
+                    batch.insert(&self.zones_kept, index.to_be_bytes(), value);
+                }
+            }
+        }
+        drop(zones);
+        batch.commit()?;
+        self.last.store(last.position, Ordering::Release);
+        Ok(())
+    }
+
+    fn position_of(&self, id: &str) -> Result<Option<u64>, EventsError> {
+        if id.is_empty() {
+            return Ok(None);
+        }
+        self.ids.get(id.as_bytes())?.map(|bytes| number(&bytes)).transpose()
+    }
+
+    fn get(&self, id: &str) -> Result<Option<Event>, EventsError> {
+        match self.position_of(id)? {
+            Some(position) => self.at(position),
+            None => Ok(None),
+        }
+    }
+
+    fn query(&self, query: &QueryRequest) -> Result<Vec<Event>, EventsError> {
+        match query.order_by() {
+            _ if query.limit == 0 => Ok(Vec::new()),
+            OrderBy::Position => self.by_position(query, false),
+            OrderBy::PositionDesc => self.by_position(query, true),
+            OrderBy::Created => self.by_creation(query, false),
+            OrderBy::CreatedDesc => self.by_creation(query, true),
+        }
+    }
+
+    fn after(&self, position: u64, kind: &str, limit: usize) -> Result<Vec<Event>, EventsError> {
+        let query = QueryRequest { r#type: kind.into(), ..QueryRequest::default() };
+        self.scan(&query, position.saturating_add(1), u64::MAX, false).take(limit).collect()
+    }
+
+    fn verify(&self, ids: &[String]) -> Result<(Vec<String>, u64), EventsError> {
+        let (mut missing, mut correlations) = (Vec::new(), HashSet::new());
+        for id in ids {
+            match self.get(id)? {
+                None => missing.push(id.clone()),
+                Some(event) if event.correlation_id.is_empty() => {}
+                Some(event) => drop(correlations.insert(event.correlation_id)),
+            }
+        }
+        let twice = |id: &&String| self.correlations.range(span(id, 0, u64::MAX)).nth(1).is_some();
+        Ok((missing, correlations.iter().filter(twice).count() as u64))
+    }
+
+    /// The journals are synced through descriptors of our own: fjall's `persist` holds its writer's lock while it syncs, and every
+    /// append would wait for the disk.
+    fn sync(&self) -> Result<(), EventsError> {
+        self.db.persist(PersistMode::Buffer)?;
+        let failed = |error: std::io::Error| EventsError::Engine(format!("{}: {error}", self.dir.display()));
+        let mut journals = 0;
+        for file in std::fs::read_dir(&self.dir).map_err(failed)? {
+            let path = file.map_err(failed)?.path();
+            if path.extension().is_some_and(|extension| extension == "jnl") {
+                journals += 1;
+                match File::open(&path) {
+                    Ok(file) => file.sync_data().map_err(failed)?,
+                    // Dropped since it was listed: what it held is in the trees.
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(failed(error)),
+                }
+            }
+        }
+        if journals == 0 { Ok(self.db.persist(PersistMode::SyncData)?) } else { Ok(()) }
+    }
+}
+
+fn entry(name: &str, position: u64) -> Vec<u8> {
+    let mut key = Vec::with_capacity(name.len() + 9);
+    key.extend_from_slice(name.as_bytes());
+    key.push(0);
+    key.extend_from_slice(&position.to_be_bytes());
+    key
+}
+
+/// Names hold no NUL, so that no other name's entries lie between.
+fn span(name: &str, from: u64, to: u64) -> std::ops::RangeInclusive<Vec<u8>> {
+    entry(name, from)..=entry(name, to)
+}
+
+fn number(bytes: &[u8]) -> Result<u64, EventsError> {
+    let bytes = bytes.get(..8).and_then(|b| b.try_into().ok());
+    bytes.map(u64::from_be_bytes).ok_or_else(|| EventsError::Engine("a position is not 8 bytes: not our store".into()))
+}
+
+fn decode(bytes: &[u8]) -> Result<Event, EventsError> {
+    Event::decode(bytes).map_err(|e| EventsError::Engine(format!("a kept event does not decode: {e}")))
+}
+
+fn matches(event: &Event, query: &QueryRequest) -> bool {
+    (query.r#type.is_empty() || event.r#type == query.r#type)
+        && (query.correlation_id.is_empty() || event.correlation_id == query.correlation_id)
+        && (query.created_after_us == 0 || event.created_us > query.created_after_us)
+        && (query.created_before_us == 0 || event.created_us < query.created_before_us)
+        && query.metadata.iter().all(|(name, value)| event.metadata.get(name) == Some(value))
+}

@@ -1,0 +1,111 @@
+//! The group commit: one thread takes all appends that wait, makes one batch of them, and acknowledges them together.
+//! While it writes (or syncs), the next group gathers, so that a slow disk makes larger groups and not a longer queue.
+
+use std::collections::HashSet;
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
+
+use gauntlet_proto::foundation::Event;
+use tokio::sync::{mpsc, watch};
+
+use super::{Append, Durability, EventStore, EventsError};
+
+/// Events of one group; what waits beyond it is the next group's.
+const GROUP_EVENTS_MAX: usize = 16_384;
+/// How long `buffered` events stay in the OS alone.
+const SYNC_EVERY: Duration = Duration::from_millis(10);
+
+/// Starts the threads. They end when all senders of the queue are gone and what it held is written.
+pub(super) fn spawn(
+    store: Arc<dyn EventStore>,
+    durability: Durability,
+    queue: mpsc::Receiver<Append>,
+    committed: watch::Sender<u64>,
+) -> io::Result<()> {
+    let (dirty, syncs) = sync_channel(1);
+    if durability == Durability::Buffered {
+        let store = store.clone();
+        std::thread::Builder::new().name("events-sync".into()).spawn(move || sync_behind(&*store, &syncs))?;
+    }
+    std::thread::Builder::new()
+        .name("events-write".into())
+        .spawn(move || write_groups(&*store, durability, queue, &committed, &dirty))?;
+    Ok(())
+}
+
+fn write_groups(
+    store: &dyn EventStore,
+    durability: Durability,
+    mut queue: mpsc::Receiver<Append>,
+    committed: &watch::Sender<u64>,
+    dirty: &SyncSender<()>,
+) {
+    while let Some(first) = queue.blocking_recv() {
+        let mut group = vec![first];
+        let mut size = group[0].events.len();
+        while size < GROUP_EVENTS_MAX {
+            let Ok(next) = queue.try_recv() else { break };
+            size += next.events.len();
+            group.push(next);
+        }
+        write_group(store, durability, group, committed);
+        // Full: a sync is due already. Closed: nobody syncs behind at this durability.
+        let _ = dirty.try_send(());
+    }
+}
+
+/// Gives the group its positions, keeps it and answers. An append whose ids are taken is refused alone.
+fn write_group(store: &dyn EventStore, durability: Durability, group: Vec<Append>, committed: &watch::Sender<u64>) {
+    let mut next = store.last_position() + 1;
+    let mut ids = HashSet::new();
+    let (mut events, mut accepted) = (Vec::new(), Vec::with_capacity(group.len()));
+    for mut append in group {
+        if append.ids_given
+            && let Err(error) = check_ids(store, &append.events, &mut ids)
+        {
+            let _ = append.done.send(Err(error));
+            continue;
+        }
+        for event in &mut append.events {
+            event.position = next;
+            next += 1;
+        }
+        events.extend_from_slice(&append.events);
+        accepted.push(append);
+    }
+    if events.is_empty() {
+        return;
+    }
+    let result = store.append(&events, durability);
+    if result.is_ok() {
+        committed.send_replace(next - 1);
+    }
+    for append in accepted {
+        // A caller that has gone away has no use for the answer; its events are kept all the same.
+        let _ = append.done.send(result.clone().map(|()| append.events));
+    }
+}
+
+/// `ids` are those taken by the group so far.
+fn check_ids(store: &dyn EventStore, events: &[Event], ids: &mut HashSet<String>) -> Result<(), EventsError> {
+    let mut own = HashSet::with_capacity(events.len());
+    for event in events {
+        let fresh = !ids.contains(&event.id) && own.insert(event.id.clone());
+        if !fresh || store.position_of(&event.id)?.is_some() {
+            return Err(EventsError::Duplicate(event.id.clone()));
+        }
+    }
+    ids.extend(own);
+    Ok(())
+}
+
+fn sync_behind(store: &dyn EventStore, syncs: &Receiver<()>) {
+    while syncs.recv().is_ok() {
+        std::thread::sleep(SYNC_EVERY);
+        if let Err(error) = store.sync() {
+            tracing::error!(%error, "acknowledged events are in the OS but not on the disk");
+        }
+    }
+}
