@@ -5,5 +5,5 @@ pub mod diagnostic;
 pub mod model;
 pub mod node;
 
-pub use catalogue::{Catalogue, Kind, Metric, MetricKind, Problem, Verb};
+pub use catalogue::{Catalogue, Kind, Metric, MetricKind, Problem, RoleName, Verb};
 pub use model::*;

@@ -1,10 +1,259 @@
-//! The process of one role instance.
+//! The process of one role instance: binds its two ports, serves Foundation, starts the role when it knows everybody, and
+//! sends its metrics once a second. Owns that order; what the role does is its own file's.
 
-use gauntlet_proto::worker::StartRole;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
+use gauntlet_common::plan::Plan;
+use gauntlet_common::seed;
+use gauntlet_proto::agent::Wire;
+use gauntlet_proto::worker::{StartRole, Started, Wired, from_worker, to_worker};
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::context::RoleContext;
+use super::{ROLES, RoleEntry};
+use crate::clock;
+use crate::foundation::events::fjall::FjallStore;
+use crate::foundation::{Config, Events, Foundation, Registry, Telemetry};
+use crate::link::{self, Links, Traffic};
 use crate::worker::Channel;
 
+const SECOND_NS: u64 = 1_000_000_000;
+/// For tasks to end and the last messages to be written at shutdown; what has not by then is left behind.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Requests of one gRPC connection at once; a client beyond it waits.
+pub(super) const STREAMS_MAX: u32 = 16_384;
+
+/// Why an instance could not be started.
+#[derive(Debug, thiserror::Error)]
+enum HostError {
+    #[error("the plan cannot be read: {0}")]
+    Plan(#[from] serde_json::Error),
+    #[error("the plan has no role `{0}`")]
+    NoRole(String),
+    #[error("this build has no role of kind `{0}`; the agent and the coordinator must be of one build")]
+    NoKind(String),
+    #[error("`{0}` is no address to bind; write an IP")]
+    Host(String),
+    #[error("cannot listen at {at}: {error}")]
+    Listen { at: SocketAddr, error: io::Error },
+    #[error("the event store in {dir}: {why}")]
+    Store { dir: String, why: String },
+    #[error(transparent)]
+    Role(#[from] super::RoleError),
+}
+
+impl HostError {
+    fn port_in_use(&self) -> bool {
+        matches!(self, Self::Listen { error, .. } if error.kind() == io::ErrorKind::AddrInUse)
+    }
+}
+
 /// Runs until the agent says so or is gone.
-pub async fn run(_start: StartRole, _channel: Channel) -> Result<(), String> {
-    Err("no roles yet".into())
+pub async fn run(start: StartRole, channel: Channel) -> Result<(), String> {
+    run_with(ROLES, start, channel).await
+}
+
+/// The same over another registry of roles.
+pub async fn run_with(roles: &[RoleEntry], start: StartRole, mut channel: Channel) -> Result<(), String> {
+    let result = match Host::open(roles, &start, &channel) {
+        Ok(mut host) => {
+            let _ = channel.to_agent.send(from_worker::Body::Started(Started {})).await;
+            let result = host.serve(&mut channel).await;
+            host.close(&channel).await;
+            result
+        }
+        Err(error) => Err(error),
+    };
+    if let Err(error) = &result {
+        channel.fail(error.to_string(), error.port_in_use()).await;
+    }
+    let _ = tokio::time::timeout(PATIENCE, channel.flush()).await;
+    result.map_err(|error| error.to_string())
+}
+
+struct Host {
+    entry: RoleEntry,
+    params: Value,
+    context: RoleContext,
+    begin: watch::Sender<Option<u64>>,
+    /// Until the role is started with it.
+    service: Option<TcpListener>,
+    /// The first interval not sent yet.
+    interval: u64,
+}
+
+impl Host {
+    fn open(roles: &[RoleEntry], start: &StartRole, channel: &Channel) -> Result<Self, HostError> {
+        let plan: Plan = serde_json::from_slice(&start.plan_json)?;
+        let planned = plan.role(&start.role).ok_or_else(|| HostError::NoRole(start.role.clone()))?;
+        let entry = roles.iter().find(|entry| entry.name == planned.kind);
+        let entry = *entry.ok_or_else(|| HostError::NoKind(planned.kind.clone()))?;
+        let kind = (entry.kind)();
+        let params = Value::Object(planned.params.clone());
+        let durability = (entry.durability)(&start.role, &params)?;
+
+        let host = start.host.parse().map_err(|_| HostError::Host(start.host.clone()))?;
+        let listen = |port: u32| {
+            let at = SocketAddr::new(host, u16::try_from(port).unwrap_or_default());
+            link::listen(at).map_err(|error| HostError::Listen { at, error })
+        };
+        let (service, foundation_port) = (listen(start.service_port)?, listen(start.foundation_port)?);
+
+        let broken = |why: String| HostError::Store { dir: start.data_dir.clone(), why };
+        let store = FjallStore::open(&Path::new(&start.data_dir).join("events")).map_err(|e| broken(e.to_string()))?;
+        let events = Events::new(Arc::new(store), durability).map_err(|e| broken(e.to_string()))?;
+        let foundation = Foundation {
+            config: Config::new(planned.params.clone(), (entry.updatable)(), kind.validate),
+            events,
+            telemetry: Telemetry::declared(&kind.metrics),
+            registry: Registry::default(),
+        };
+        let (begin, begun) = watch::channel(None);
+        let context = RoleContext {
+            key: seed::key(plan.seed, &["role", &start.role, &start.instance.to_string()]),
+            agent: start.agent.clone(),
+            role: start.role.clone(),
+            instance: start.instance,
+            links: Links::new(&start.agent, host),
+            foundation,
+            endpoints: Arc::default(),
+            begun,
+            to_agent: channel.to_agent.downgrade(),
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            drawn: Arc::new(AtomicU64::new(0)),
+            plan: Arc::new(plan),
+        };
+        context.serve_grpc(foundation_port, context.foundation.routes());
+        Ok(Self { entry, params, context, begin, service: Some(service), interval: 0 })
+    }
+
+    /// Until Shutdown, the end of the channel or an error.
+    async fn serve(&mut self, channel: &mut Channel) -> Result<(), HostError> {
+        loop {
+            let due = self.metrics_due();
+            tokio::select! {
+                message = channel.from_agent.recv() => {
+                    let Some(message) = message else { return Ok(()) };
+                    if let Some(reply) = self.take(message, channel).await? {
+                        let _ = channel.to_agent.send(reply).await;
+                    } else if self.context.stop.is_cancelled() {
+                        return Ok(());
+                    }
+                }
+                () = due => self.send_metrics(channel, self.now_interval()).await,
+            }
+        }
+    }
+
+    async fn take(
+        &mut self,
+        message: to_worker::Body,
+        channel: &Channel,
+    ) -> Result<Option<from_worker::Body>, HostError> {
+        match message {
+            to_worker::Body::Wire(wire) => {
+                self.wire(&wire).await?;
+                return Ok(Some(from_worker::Body::Wired(Wired {})));
+            }
+            to_worker::Body::Begin(begin) => {
+                // A role that was restarted reports from the interval it came back in.
+                self.interval = clock::monotonic_ns().saturating_sub(begin.start_ns) / SECOND_NS;
+                self.begin.send_replace(Some(begin.start_ns));
+            }
+            to_worker::Body::Cut(cut) => return Ok(Some(from_worker::Body::LinksCut(self.context.links.cut(cut)))),
+            to_worker::Body::Probe(probe) => {
+                let (links, to_agent) = (self.context.links.clone(), channel.to_agent.downgrade());
+                self.context.spawn(async move {
+                    let result = links.probe(probe).await;
+                    if let Some(to_agent) = to_agent.upgrade() {
+                        let _ = to_agent.send(from_worker::Body::ProbeResult(result)).await;
+                    }
+                });
+            }
+            to_worker::Body::Shutdown(_) => self.context.stop.cancel(),
+            to_worker::Body::StartRole(_)
+            | to_worker::Body::StartLoad(_)
+            | to_worker::Body::StopLoad(_)
+            | to_worker::Body::ReadBack(_) => tracing::warn!("a message that is not for a role was ignored"),
+        }
+        Ok(None)
+    }
+
+    /// Learns everybody's endpoints; the first time, also starts the role.
+    async fn wire(&mut self, wire: &Wire) -> Result<(), HostError> {
+        self.context.links.wire(wire);
+        if let Err(error) = self.context.foundation.registry.seed(&wire.endpoints) {
+            tracing::warn!(%error, "the registry does not hold all endpoints");
+        }
+        if let Some(listener) = self.service.take() {
+            self.context.endpoints = Arc::new(wire.endpoints.clone());
+            (self.entry.start)(self.context.clone(), &self.params, listener).await?;
+        }
+        Ok(())
+    }
+
+    /// At the end of the current interval; never before Begin.
+    fn metrics_due(&self) -> impl Future<Output = ()> + use<> {
+        let due = self.begin.borrow().map(|start| start + (self.interval + 1) * SECOND_NS);
+        async move {
+            match due {
+                Some(at) => clock::sleep_until_ns(at).await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// The interval that this moment lies in.
+    fn now_interval(&self) -> u64 {
+        self.begin.borrow().map_or(0, |start| clock::monotonic_ns().saturating_sub(start) / SECOND_NS)
+    }
+
+    /// What was gained since the last time goes to the interval that has ended; a process that was stopped over several
+    /// intervals reports them as one. The next is `next`.
+    async fn send_metrics(&mut self, channel: &Channel, next: u64) {
+        let interval = u32::try_from(self.interval).unwrap_or(u32::MAX);
+        let context = &self.context;
+        let metrics = context.foundation.telemetry.drain_deltas(&context.role, context.instance, interval);
+        let _ = channel.to_agent.send(from_worker::Body::Role(metrics)).await;
+        self.interval = next.max(self.interval + 1);
+    }
+
+    async fn close(mut self, channel: &Channel) {
+        self.context.stop.cancel();
+        self.context.tasks.close();
+        let _ = tokio::time::timeout(PATIENCE, self.context.tasks.wait()).await;
+        if self.begin.borrow().is_some_and(|start| start <= clock::monotonic_ns()) {
+            let next = self.now_interval();
+            self.send_metrics(channel, next).await;
+        }
+        if let Err(error) = self.context.foundation.events.sync().await {
+            tracing::error!(%error, "the event store was not synced at shutdown");
+        }
+    }
+}
+
+impl RoleContext {
+    /// Serves gRPC on a listener, over the link, until the role is shut down.
+    pub fn serve_grpc(&self, listener: TcpListener, routes: tonic::service::Routes) {
+        let incoming = self.links.incoming(listener, Traffic::Role);
+        let server = tonic::transport::Server::builder()
+            .max_concurrent_streams(STREAMS_MAX)
+            .add_routes(routes)
+            .serve_with_incoming(incoming);
+        self.spawn(async move {
+            if let Err(error) = server.await {
+                tracing::error!(%error, "a gRPC server ended");
+            }
+        });
+    }
 }

@@ -1,6 +1,8 @@
 //! What a scenario may name: roles, drivers and faults, each with the schema of its parameters. The agent's library
 //! fills it from its registries, so that a file is checked offline against exactly what an agent can do.
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// Everything a scenario may name.
@@ -75,4 +77,27 @@ impl Kind {
         Metric { name: "rss", kind: MetricKind::Gauge, help: "resident memory of the instance's process, bytes" },
         Metric { name: "fds", kind: MetricKind::Gauge, help: "open file descriptors of the instance's process" },
     ];
+}
+
+/// A parameter that names a role of the scenario; the checker finds it by its schema's format.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RoleName(pub String);
+
+impl JsonSchema for RoleName {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "RoleName".into()
+    }
+    fn inline_schema() -> bool {
+        true
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "format": "role", "description": "the name of a role of this scenario" })
+    }
+}
+
+impl std::fmt::Display for RoleName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
 }

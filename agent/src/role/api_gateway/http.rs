@@ -1,0 +1,181 @@
+//! The gateway's HTTP side: requests in, answers out.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use gauntlet_proto::foundation::{ActionReply, ActionRequest};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::Deserialize;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+use super::{Action, Failure, Gateway};
+use crate::clock;
+use crate::foundation::telemetry::Gauge;
+use crate::link::Traffic;
+
+/// Largest body of a request, bytes; larger ones get 413.
+const BODY_BYTES_MAX: usize = 64 * 1024;
+/// Connections at once; more wait to be accepted.
+const CONNECTIONS_MAX: usize = 100_000;
+/// What tells a load worker which id was acknowledged.
+const ACK: HeaderName = HeaderName::from_static("x-gauntlet-ack");
+const OVERLOAD: HeaderName = HeaderName::from_static("x-gauntlet-overload");
+
+type Answer = Response<Full<Bytes>>;
+
+/// Body of an action; a user's other fields are none of the gateway's business.
+#[derive(Deserialize)]
+struct ActionBody {
+    user: String,
+}
+
+struct InFlight<'a>(&'a AtomicUsize, &'a Gauge);
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.1.set((self.0.fetch_sub(1, Ordering::Relaxed) - 1) as f64);
+    }
+}
+
+/// Accepts and serves until the role is shut down.
+pub(super) async fn serve(gateway: Arc<Gateway>, listener: TcpListener) {
+    let in_flight = Arc::new(AtomicUsize::new(0));
+    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    while let Ok(slot) = slots.clone().acquire_owned().await {
+        let stream = gateway.context.links.next_connection(&listener, Traffic::Load).await;
+        let (gateway, in_flight) = (gateway.clone(), in_flight.clone());
+        let context = gateway.context.clone();
+        context.spawn(async move {
+            let _slot = slot;
+            let service = service_fn(|request| {
+                let (gateway, in_flight) = (gateway.clone(), in_flight.clone());
+                async move { Ok::<_, Infallible>(route(&gateway, &in_flight, request).await) }
+            });
+            let mut http = hyper::server::conn::http1::Builder::new();
+            // A connection that its user broke has nobody to tell.
+            let _ = http.timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service).await;
+        });
+    }
+}
+
+async fn route(gateway: &Gateway, in_flight: &AtomicUsize, request: Request<Incoming>) -> Answer {
+    let path = request.uri().path().to_string();
+    let action = path.strip_prefix("/actions/").filter(|action| !action.is_empty() && !action.contains('/'));
+    match (request.method(), action) {
+        (&Method::POST, Some(action)) => act(gateway, in_flight, action, request).await,
+        (_, Some(_)) => error(StatusCode::METHOD_NOT_ALLOWED, "actions are performed by POST"),
+        (&Method::GET, None) if path == "/health" => json(StatusCode::OK, &serde_json::json!({ "status": "ok" })),
+        _ => error(StatusCode::NOT_FOUND, "no such path; POST /actions/{action} or GET /health"),
+    }
+}
+
+async fn act(gateway: &Gateway, in_flight: &AtomicUsize, action: &str, request: Request<Incoming>) -> Answer {
+    let begun_ns = clock::monotonic_ns();
+    let metrics = &gateway.metrics;
+    metrics.requests.one();
+    let now = in_flight.fetch_add(1, Ordering::Relaxed) + 1;
+    metrics.in_flight.set(now as f64);
+    let _in_flight = InFlight(in_flight, &metrics.in_flight);
+    if now > gateway.params.limit as usize {
+        metrics.overloads.one();
+        metrics.user_errors.one();
+        return overloaded();
+    }
+    let action = match read(gateway, action, request).await {
+        Ok(action) => action,
+        Err(answer) => return answer,
+    };
+    let outcome = gateway.perform(&action).await;
+    metrics.buckets.record((clock::monotonic_ns() - begun_ns) / 1000);
+    match outcome {
+        Ok(reply) => acknowledged(gateway, &action, &reply),
+        Err(Failure::Refused(status)) if status.code() == tonic::Code::NotFound => {
+            error(StatusCode::NOT_FOUND, status.message())
+        }
+        Err(Failure::Refused(status)) => error(StatusCode::BAD_REQUEST, status.message()),
+        Err(Failure::Failed(status)) => {
+            metrics.user_errors.one();
+            error(StatusCode::BAD_GATEWAY, &format!("upstream: {}", status.message()))
+        }
+        Err(Failure::TooLate) => {
+            metrics.user_errors.one();
+            error(StatusCode::GATEWAY_TIMEOUT, "upstream did not answer in time")
+        }
+    }
+}
+
+/// The request as the upstream gets it, or the answer that says why not.
+async fn read(gateway: &Gateway, action: &str, request: Request<Incoming>) -> Result<Action, Answer> {
+    let (parts, body) = request.into_parts();
+    let body = Limited::new(body, BODY_BYTES_MAX).collect().await.map_err(|why| {
+        if why.is::<LengthLimitError>() {
+            error(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 64 KiB")
+        } else {
+            error(StatusCode::BAD_REQUEST, "the body did not arrive")
+        }
+    })?;
+    let body: ActionBody = serde_json::from_slice(&body.to_bytes())
+        .map_err(|why| error(StatusCode::BAD_REQUEST, &format!("the body is not {{\"user\": \"..\"}}: {why}")))?;
+    let correlation = header(&parts.headers, "x-correlation-id")
+        .filter(|id| !id.is_empty() && id.len() <= 128)
+        .map_or_else(|| uuid::Uuid::now_v7().to_string(), String::from);
+    let traceparent = traceparent(header(&parts.headers, "traceparent"), gateway);
+    let request = ActionRequest { action: action.into(), user: body.user, idempotency_key: correlation };
+    Ok(Action { request, traceparent })
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// A new span in the user's trace, or in a new trace. Source: W3C Trace Context, version 00.
+fn traceparent(incoming: Option<&str>, gateway: &Gateway) -> String {
+    let mut draws = gateway.context.draws();
+    let hex = |text: &str, length| text.len() == length && text.bytes().all(|b| b.is_ascii_hexdigit());
+    let known = incoming.and_then(|text| {
+        let mut parts = text.split('-');
+        let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        (version == "00" && hex(trace, 32) && hex(span, 16) && hex(flags, 2)).then(|| (trace.to_string(), flags))
+    });
+    let (trace, flags) =
+        known.unwrap_or_else(|| (format!("{:016x}{:016x}", draws.next_u64(), draws.next_u64().max(1)), "01"));
+    format!("00-{trace}-{:016x}-{flags}", draws.next_u64().max(1))
+}
+
+fn acknowledged(gateway: &Gateway, action: &Action, reply: &ActionReply) -> Answer {
+    let body = serde_json::json!({
+        "event_id": reply.event_id, "action": action.request.action, "processing_ms": reply.processing_ms,
+    });
+    let mut answer = json(StatusCode::OK, &body);
+    let ack = format!("{}.events {}", gateway.params.upstream, reply.event_id);
+    if let Ok(ack) = HeaderValue::from_str(&ack) {
+        answer.headers_mut().insert(ACK, ack);
+    }
+    answer
+}
+
+fn overloaded() -> Answer {
+    let mut answer = error(StatusCode::SERVICE_UNAVAILABLE, "too many requests in flight; try again in a second");
+    answer.headers_mut().insert(OVERLOAD, HeaderValue::from_static("1"));
+    answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    answer
+}
+
+fn error(status: StatusCode, why: &str) -> Answer {
+    json(status, &serde_json::json!({ "error": why }))
+}
+
+fn json(status: StatusCode, body: &serde_json::Value) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::from(body.to_string())));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer
+}
