@@ -67,6 +67,7 @@ pub struct Needs {
 #[serde(deny_unknown_fields)]
 pub struct PhaseSpec {
     /// Unique; checks and faults refer to it.
+    #[schemars(extend("format" = "name"))]
     pub name: String,
     /// How long it lasts.
     #[serde(rename = "for")]

@@ -1,0 +1,287 @@
+//! From text to [`Scenario`]: parse → check against the schema → profile → overrides → check again → typed.
+
+use std::ops::Range;
+
+use serde_json::{Map, Value, json};
+
+use super::catalogue::Catalogue;
+use super::checker::{Checker, Names};
+use super::diagnostic::{Diagnostic, Diagnostics, suggest};
+use super::language;
+use super::model::Scenario;
+use super::node::{self, Content, Node, Place};
+use super::overrides::{Applied, FULL, apply_profile, apply_set, check_text};
+use super::semantics::{Semantics, inside};
+
+/// Checks one expression against a scenario: where in the text, and what is wrong (`what; how to mend it`).
+pub type CheckExpr<'a> = &'a dyn Fn(&str, &Scenario) -> Vec<(Range<usize>, String)>;
+
+/// What is applied to the file, and what checks its expressions.
+#[derive(Clone, Copy, Default)]
+pub struct ReadOptions<'a> {
+    /// `full` unless stated.
+    pub profile: Option<&'a str>,
+    /// `path` and `value` of each `--set path=value`, in their order.
+    pub set: &'a [(String, String)],
+    /// Without it, expressions are taken as they are.
+    pub check_exprs: Option<CheckExpr<'a>>,
+}
+
+/// Reads a scenario and tells everything that is wrong with it, in all its profiles.
+///
+/// # Errors
+/// All problems of the file and of the overrides, with their places.
+pub fn read(
+    text: &str,
+    file_name: &str,
+    catalogue: &Catalogue,
+    options: &ReadOptions<'_>,
+) -> Result<Scenario, Diagnostics> {
+    let mut sources = vec![(file_name.to_string(), text.to_string())];
+    sources.extend(options.set.iter().map(|(path, value)| ("--set".to_string(), format!("{path}={value}"))));
+    let (tree, duplicates) = match node::parse(text, 0) {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            let help = syntax_help(&error.message);
+            return Err(Diagnostics::new(sources, vec![Diagnostic::new(error.place, error.message, help)]));
+        }
+    };
+    let schema = language::schema(catalogue);
+    let reader = Reader { catalogue, schema: &schema, sources: &sources, options };
+    let mut found: Vec<Diagnostic> = duplicates
+        .into_iter()
+        .map(|d| Diagnostic::new(d.key.place, format!("`{}` stands here twice", d.key.text), "keep one of them"))
+        .collect();
+    let scenario = reader.scenario(&tree, &mut found);
+    match scenario {
+        Some(scenario) if found.is_empty() => Ok(scenario),
+        _ => Err(Diagnostics::new(sources, found)),
+    }
+}
+
+/// Names of the profiles of a file, `full` first; only `full` where it cannot be read.
+pub fn profiles(text: &str) -> Vec<String> {
+    let tree = node::parse(text, 0).ok().map(|(tree, _)| tree);
+    let named = tree.as_ref().and_then(|tree| tree.get("profiles")).map_or(&[][..], Node::entries);
+    std::iter::once(FULL.to_string()).chain(named.iter().map(|(key, _)| key.text.clone())).collect()
+}
+
+struct Reader<'a> {
+    catalogue: &'a Catalogue,
+    schema: &'a Value,
+    sources: &'a [(String, String)],
+    options: &'a ReadOptions<'a>,
+}
+
+impl Reader<'_> {
+    fn scenario(&self, tree: &Node, found: &mut Vec<Diagnostic>) -> Option<Scenario> {
+        if !matches!(tree.content, Content::Map(_)) {
+            let help = "begin with `schema: gauntlet/v1` and a `name`; docs/scenarios.md has the language";
+            let message =
+                if tree.content == Content::Scalar(Value::Null) { "the file is empty" } else { "this is no scenario" };
+            found.push(Diagnostic::new(tree.place, message, help));
+            return None;
+        }
+        let base = Applied { tree: tree.clone(), not_judged: Vec::new() };
+        let mut base_found = self.examine(&base, FULL);
+        let wanted = self.options.profile.unwrap_or(FULL);
+        let mut chosen = (wanted == FULL).then_some(base);
+        let profiles = tree.get("profiles").map_or(&[][..], Node::entries);
+        for (key, profile) in profiles {
+            if key.text == FULL {
+                let help = "`full` is the file as it is; give this one another name";
+                base_found.push(Diagnostic::new(key.place, "`full` cannot be defined", help));
+                continue;
+            }
+            let mut own = Vec::new();
+            let applied = apply_profile(tree, profile, &mut own);
+            own.extend(self.examine(&applied, &key.text));
+            own.retain(|diagnostic| !base_found.contains(diagnostic));
+            found.extend(own.into_iter().map(|d| in_profile(d, &key.text, profile)));
+            if key.text == wanted {
+                chosen = Some(applied);
+            }
+        }
+        found.extend(base_found);
+        let Some(mut chosen) = chosen else {
+            let known: Vec<&str> =
+                std::iter::once(FULL).chain(profiles.iter().map(|(key, _)| key.text.as_str())).collect();
+            let place = tree.entry("profiles").map_or(Place::default(), |(key, _)| key.place);
+            let help = suggest(wanted, "profiles", known.iter().copied());
+            found.push(Diagnostic::new(place, format!("there is no profile `{wanted}`"), help));
+            return None;
+        };
+        self.overrides(&mut chosen, wanted, found);
+        if found.is_empty() { self.typed(&chosen, wanted, found) } else { None }
+    }
+
+    fn overrides(&self, chosen: &mut Applied, profile: &str, found: &mut Vec<Diagnostic>) {
+        if self.options.set.is_empty() {
+            return;
+        }
+        for (i, (path, value)) in self.options.set.iter().enumerate() {
+            let source = u16::try_from(i + 1).unwrap_or(u16::MAX);
+            if let Err(diagnostic) = apply_set(&mut chosen.tree, path, value, source) {
+                found.push(diagnostic);
+            }
+        }
+        for diagnostic in self.examine(chosen, profile) {
+            if !found.contains(&diagnostic) {
+                found.push(diagnostic);
+            }
+        }
+    }
+
+    /// Schema, references, semantics and expressions of one variant of the file.
+    fn examine(&self, applied: &Applied, profile: &str) -> Vec<Diagnostic> {
+        let names = names(&applied.tree);
+        let mut checker = Checker { root: self.schema, names: &names, found: Vec::new() };
+        checker.check(&applied.tree, self.schema);
+        let mut found = checker.found;
+        let mut semantics = Semantics {
+            tree: &applied.tree,
+            catalogue: self.catalogue,
+            sources: self.sources,
+            faulty: &found,
+            found: Vec::new(),
+        };
+        semantics.check();
+        let semantic = semantics.found;
+        found.extend(semantic);
+        if found.is_empty()
+            && let Some(scenario) = self.typed(applied, profile, &mut found)
+        {
+            self.expressions(&applied.tree, &scenario, &mut found);
+        }
+        found
+    }
+
+    fn expressions(&self, tree: &Node, scenario: &Scenario, found: &mut Vec<Diagnostic>) {
+        for node in tree.get("checks").map_or(&[][..], Node::items).iter().filter_map(check_text) {
+            self.expression(node, node.text().unwrap_or_default(), 0, scenario, found);
+        }
+        for (name, workload) in tree.get("workloads").map_or(&[][..], Node::entries) {
+            let Some(node) = workload.get("objective") else { continue };
+            match node.text().and_then(|text| objective_expr(text, &name.text)) {
+                Some((expr, shift)) => self.expression(node, &expr, shift, scenario, found),
+                None => {
+                    let help = "compare a figure of the workload with a limit: error_rate < 1%, p99 < 300ms";
+                    found.push(Diagnostic::new(node.place, "this is no objective", help));
+                }
+            }
+        }
+    }
+
+    /// `shift`: by how much the text in `expr` moved to the right of the node's own.
+    fn expression(&self, node: &Node, expr: &str, shift: usize, scenario: &Scenario, found: &mut Vec<Diagnostic>) {
+        let Some(check) = self.options.check_exprs else { return };
+        for (range, message) in check(expr, scenario) {
+            let (message, help) = super::checker::split_help(&message);
+            let (start, end) = (range.start.saturating_sub(shift), range.end.saturating_sub(shift));
+            let part = node.text().unwrap_or_default().get(start..end.max(start)).filter(|part| !part.is_empty());
+            let place = part.map_or(node.place, |part| inside(self.sources, node.place, part));
+            found.push(Diagnostic::new(place, message, help));
+        }
+    }
+
+    /// The model. What the checker passed cannot fail here; should it, the section is blamed.
+    fn typed(&self, applied: &Applied, profile: &str, found: &mut Vec<Diagnostic>) -> Option<Scenario> {
+        let value = model_value(applied, profile);
+        match serde_json::from_value(value) {
+            Ok(scenario) => Some(scenario),
+            Err(error) => {
+                found.push(Diagnostic::new(applied.tree.place, error.to_string(), ""));
+                None
+            }
+        }
+    }
+}
+
+/// `error_rate < 1%` of workload `users` as the check `error_rate(users) < 1%`, and by how much its text moved.
+pub fn objective_expr(objective: &str, workload: &str) -> Option<(String, usize)> {
+    let text = objective.trim();
+    let end = text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_')?;
+    (end > 0).then(|| (format!("{}({workload}){}", &text[..end], &text[end..]), workload.len() + 2))
+}
+
+fn in_profile(mut diagnostic: Diagnostic, name: &str, profile: &Node) -> Diagnostic {
+    let span = profile.place.offset..profile.place.offset + profile.place.len.max(1);
+    if !span.contains(&diagnostic.place.offset) {
+        diagnostic.message = format!("with profile `{name}`: {}", diagnostic.message);
+    }
+    diagnostic
+}
+
+fn syntax_help(message: &str) -> &'static str {
+    if message.contains("budget") || message.contains("limit") {
+        "a scenario has at most 1 MiB, 48 levels and 200,000 values with its anchors expanded"
+    } else if message.contains("alias") {
+        "an anchor (&name) must stand before its alias (*name)"
+    } else {
+        "this is no YAML; check indentation, brackets and quotes before this place, and quote texts that hold `: ` or `{`"
+    }
+}
+
+/// What may be referred to, as far as it can be read.
+fn names(tree: &Node) -> Names {
+    let list = |name: &str, by: &str| {
+        let items = tree.get(name).map_or(&[][..], Node::items).iter();
+        items.filter_map(|item| item.text_of(by).map(ToString::to_string)).collect()
+    };
+    let entries = |name: &str| tree.get(name).map_or(&[][..], Node::entries).iter();
+    Names {
+        phases: list("phases", "name"),
+        roles: entries("roles")
+            .map(|(key, role)| (key.text.clone(), role.get("on").and_then(Node::integer).unwrap_or(1)))
+            .collect(),
+        workloads: entries("workloads").map(|(key, _)| key.text.clone()).collect(),
+        faults: list("faults", "id"),
+    }
+}
+
+/// The file's shape turned into the model's.
+fn model_value(applied: &Applied, profile: &str) -> Value {
+    let tree = &applied.tree;
+    let part = |name: &str, default: Value| tree.get(name).map_or(default, Node::to_json);
+    let name = part("name", "".into());
+    let largest = tree.get("roles").map_or(&[][..], Node::entries).iter();
+    let agents = largest.map(|(_, role)| role.get("on").and_then(Node::integer).unwrap_or(1)).max().unwrap_or(1);
+    let faults: Vec<Value> = tree.get("faults").map_or(&[][..], Node::items).iter().map(fault_value).collect();
+    let checks = tree.get("checks").map_or(&[][..], Node::items).iter().enumerate();
+    let checks: Vec<Value> = checks.map(|(i, item)| check_value(item, applied.not_judged.contains(&i))).collect();
+    json!({
+        "title": part("title", name.clone()),
+        "name": name,
+        "description": part("description", "".into()),
+        "tier": part("tier", "custom".into()),
+        "profile": profile,
+        "needs": part("needs", json!({ "agents": agents })),
+        "phases": part("phases", json!([])),
+        "roles": part("roles", json!({})),
+        "workloads": part("workloads", json!({})),
+        "faults": faults,
+        "checks": checks,
+        "on_agent_loss": part("on_agent_loss", "fail".into()),
+        "guards": part("guards", json!({})),
+    })
+}
+
+fn fault_value(fault: &Node) -> Value {
+    let what = fault.get("do").and_then(|what| what.entries().first());
+    let (kind, params) =
+        what.map_or((String::new(), Value::Null), |(kind, params)| (kind.text.clone(), params.to_json()));
+    let field = |name: &str| fault.get(name).map_or(Value::Null, Node::to_json);
+    json!({ "id": field("id"), "at": field("at"), "for": field("for"), "kind": kind, "params": params })
+}
+
+fn check_value(item: &Node, not_judged: bool) -> Value {
+    let mut value = Map::new();
+    value.insert("expr".into(), check_text(item).and_then(Node::text).unwrap_or_default().into());
+    for key in ["severity", "on_fail"] {
+        if let Some(node) = item.get(key) {
+            value.insert(key.into(), node.to_json());
+        }
+    }
+    value.insert("not_judged".into(), not_judged.into());
+    Value::Object(value)
+}

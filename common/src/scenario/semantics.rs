@@ -1,0 +1,318 @@
+//! What no schema can say: the timeline, one load model per workload, templates, and what the plugins check themselves.
+//! Works on the tree, so that it tells what it can also where other things are wrong.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::catalogue::{Catalogue, Kind};
+use super::checker::split_help;
+use super::diagnostic::{Diagnostic, suggest};
+use super::model::At;
+use super::node::{Node, Place};
+use crate::units::Micros;
+
+/// What a template may name beside captures: who runs, which time, and something unique.
+pub const TEMPLATE_NAMES: [&str; 3] = ["user", "iteration", "uuid"];
+
+/// One tree under examination.
+pub struct Semantics<'a> {
+    pub tree: &'a Node,
+    pub catalogue: &'a Catalogue,
+    /// Texts of the sources, for places inside of texts.
+    pub sources: &'a [(String, String)],
+    /// Nodes that the schema already found fault with: plugins are not asked about them.
+    pub faulty: &'a [Diagnostic],
+    pub found: Vec<Diagnostic>,
+}
+
+impl Semantics<'_> {
+    /// Everything.
+    pub fn check(&mut self) {
+        self.unique("phases", "name");
+        self.unique("faults", "id");
+        self.timeline();
+        self.needs();
+        self.plugins();
+        let workloads = self.tree.get("workloads").map_or(&[][..], Node::entries);
+        for (key, workload) in workloads {
+            self.load(&key.text, key.place, workload);
+            let mut known: BTreeSet<String> = TEMPLATE_NAMES.iter().map(ToString::to_string).collect();
+            self.flow(workload.get("flow"), &mut known);
+        }
+    }
+
+    fn problem(&mut self, place: Place, message: impl Into<String>, help: impl Into<String>) {
+        self.found.push(Diagnostic::new(place, message, help));
+    }
+
+    fn items(&self, list: &str) -> Vec<Node> {
+        self.tree.get(list).map_or(&[][..], Node::items).to_vec()
+    }
+
+    fn unique(&mut self, list: &str, by: &str) {
+        let mut seen = BTreeSet::new();
+        for item in self.items(list) {
+            let Some(name) = item.get(by) else { continue };
+            let Some(text) = name.text() else { continue };
+            if !seen.insert(text.to_string()) {
+                self.problem(
+                    name.place,
+                    format!("`{text}` stands here twice"),
+                    format!("give each of `{list}` a {by} of its own"),
+                );
+            }
+        }
+    }
+
+    /// Start and end of each phase whose duration is readable.
+    fn phases(&self) -> Vec<(String, Micros, Micros)> {
+        let mut at = Micros(0);
+        let mut phases = Vec::new();
+        for phase in self.items("phases") {
+            let duration = phase.text_of("for").and_then(|text| text.parse::<Micros>().ok()).unwrap_or_default();
+            let end = Micros(at.0 + duration.0);
+            phases.push((phase.text_of("name").unwrap_or_default().to_string(), at, end));
+            at = end;
+        }
+        phases
+    }
+
+    fn timeline(&mut self) {
+        let phases = self.phases();
+        let end = phases.last().map_or(Micros(0), |(_, _, end)| *end);
+        for phase in self.items("phases") {
+            self.positive(phase.get("for"), "a phase");
+        }
+        for fault in self.items("faults") {
+            self.positive(fault.get("for"), "a fault");
+            let (Some(at), Some(duration)) = (fault.get("at"), fault.get("for")) else { continue };
+            let (Some(at_text), Some(duration_text)) = (at.text(), duration.text()) else { continue };
+            let (Ok(moment), Ok(lasts)) = (at_text.parse::<At>(), duration_text.parse::<Micros>()) else { continue };
+            let start = match &moment.phase {
+                None => moment.offset,
+                Some(name) => {
+                    let Some((_, start, phase_end)) = phases.iter().find(|(phase, ..)| phase == name) else { continue };
+                    let begins = Micros(start.0 + moment.offset.0);
+                    if begins >= *phase_end && moment.offset.0 > 0 {
+                        let message = format!("`{moment}` lies after the end of `{name}`");
+                        let length = Micros(phase_end.0 - start.0);
+                        self.problem(
+                            at.place,
+                            message,
+                            format!("`{name}` lasts {length}; begin earlier, or count from a later phase"),
+                        );
+                        continue;
+                    }
+                    begins
+                }
+            };
+            let over = Micros(start.0.saturating_add(lasts.0));
+            if over > end {
+                let message = format!("the fault ends at {over}, after the last phase, which ends at {end}");
+                self.problem(duration.place, message, "begin it earlier, make it shorter, or make a phase longer");
+            }
+        }
+    }
+
+    fn positive(&mut self, duration: Option<&Node>, what: &str) {
+        let Some(node) = duration else { return };
+        if node.text().and_then(|text| text.parse::<Micros>().ok()) == Some(Micros(0)) {
+            self.problem(node.place, format!("{what} lasts longer than nothing"), "write a duration such as 30s");
+        }
+    }
+
+    fn needs(&mut self) {
+        let Some((place, agents)) = self
+            .tree
+            .get("needs")
+            .and_then(|needs| needs.get("agents"))
+            .and_then(|n| n.integer().map(|i| (n.place, i)))
+        else {
+            return;
+        };
+        for (key, role) in self.tree.get("roles").map_or(&[][..], Node::entries) {
+            let on = role.get("on").and_then(Node::integer).unwrap_or(1);
+            if on > agents {
+                let message = format!("{agents} agents are too few for {on} instances of `{}`", key.text);
+                self.problem(
+                    place,
+                    message,
+                    format!("each instance runs on an agent of its own: write agents: {on} or more"),
+                );
+            }
+        }
+    }
+
+    /// What each plugin says of its own parameters.
+    fn plugins(&mut self) {
+        for (_, role) in self.tree.get("roles").map_or(&[][..], Node::entries) {
+            let mut params = role.to_json();
+            if let Some(map) = params.as_object_mut() {
+                ["kind", "on", "place", "restart"].iter().for_each(|key| drop(map.shift_remove(*key)));
+            }
+            self.plugin(&self.catalogue.roles, role.text_of("kind"), role, &params);
+        }
+        for (_, workload) in self.tree.get("workloads").map_or(&[][..], Node::entries) {
+            let settings = workload.get("settings").unwrap_or(workload);
+            let params = workload.get("settings").map_or_else(|| Value::Object(serde_json::Map::new()), Node::to_json);
+            self.plugin(&self.catalogue.drivers, workload.text_of("driver"), settings, &params);
+        }
+        for fault in self.items("faults") {
+            for (kind, params) in fault.get("do").map_or(&[][..], Node::entries) {
+                self.plugin(&self.catalogue.faults, Some(&kind.text), params, &params.to_json());
+            }
+        }
+    }
+
+    fn plugin(&mut self, kinds: &[Kind], name: Option<&str>, node: &Node, params: &Value) {
+        let Some(kind) = kinds.iter().find(|kind| Some(kind.name) == name) else { return };
+        let places = places(node);
+        if self.faulty.iter().any(|diagnostic| places.contains(&diagnostic.place)) {
+            return;
+        }
+        for problem in (kind.validate)(params) {
+            let (message, help) = split_help(&problem.message);
+            self.problem(node.at_pointer(&problem.pointer).place, message, help);
+        }
+    }
+
+    fn load(&mut self, name: &str, place: Place, workload: &Node) {
+        let Some(load) = workload.get("load") else { return };
+        if load.entries().is_empty() {
+            return self.problem(
+                place,
+                format!("`{name}` carries no load"),
+                "name at least one phase: load: { steady: { users: 10 } }",
+            );
+        }
+        let mut first: Option<(&str, &str)> = None;
+        for (phase, value) in load.entries() {
+            let model = self.model(&phase.text, value);
+            let Some(model) = model else { continue };
+            match first {
+                None => first = Some((model, &phase.text)),
+                Some((other, there)) if other != model => {
+                    let message = format!("`{name}` has {model} here and {other} in `{there}`");
+                    self.problem(
+                        value.place,
+                        message,
+                        "one workload has one model in all phases; make two workloads of it",
+                    );
+                }
+                Some(_) => {}
+            }
+        }
+        if let (Some(("rate", _)), Some((key, _))) = (first, workload.entry("pacing")) {
+            self.problem(key.place, "`pacing` is for users", "arrivals at a rate have their own spacing; take it out");
+        }
+    }
+
+    /// The model of one phase's load; tells what does not belong together.
+    fn model(&mut self, phase: &str, load: &Node) -> Option<&'static str> {
+        let has = |key: &str| load.get(key).is_some();
+        if load.entries().iter().any(|(key, _)| {
+            !["users", "rate", "iterations", "ramp", "arrivals", "connections"].contains(&key.text.as_str())
+        }) {
+            return None;
+        }
+        let model = match (has("users"), has("rate"), has("iterations")) {
+            (_, false, true) => "iterations",
+            (true, false, false) => "users",
+            (false, true, false) => "rate",
+            (false, false, false) => {
+                self.problem(load.place, "this says no load", "write users: 100, rate: 500/s or iterations: 1000");
+                return None;
+            }
+            _ => {
+                self.problem(
+                    load.place,
+                    "`rate` excludes `users` and `iterations`",
+                    "keep one model: users (closed) or rate (open)",
+                );
+                return None;
+            }
+        };
+        for key in ["arrivals", "connections"] {
+            if let (Some((key, _)), true) = (load.entry(key), model != "rate") {
+                self.problem(key.place, format!("`{}` is for a rate", key.text), "take it out, or write rate: 500/s");
+            }
+        }
+        let ramp = load
+            .get("ramp")
+            .and_then(|ramp| ramp.text().and_then(|text| text.parse::<Micros>().ok()).map(|us| (ramp.place, us)));
+        let length =
+            self.phases().into_iter().find(|(name, ..)| name == phase).map(|(_, start, end)| Micros(end.0 - start.0));
+        if let (Some((place, ramp)), Some(length)) = (ramp, length)
+            && ramp > length
+        {
+            self.problem(
+                place,
+                format!("the ramp is longer than `{phase}`, which lasts {length}"),
+                "make it as long as the phase at most",
+            );
+        }
+        Some(model)
+    }
+
+    fn flow(&mut self, steps: Option<&Node>, known: &mut BTreeSet<String>) {
+        for step in steps.map_or(&[][..], Node::items) {
+            for (verb, params) in step.entries() {
+                match verb.text.as_str() {
+                    "think" | "weight" => {}
+                    "choose" => self.flow(Some(params), known),
+                    "repeat" => self.flow(params.get("flow"), known),
+                    "flow" => self.flow(Some(params), known),
+                    _ => self.request(params, known),
+                }
+            }
+        }
+    }
+
+    fn request(&mut self, params: &Node, known: &mut BTreeSet<String>) {
+        for text in params.texts() {
+            self.template(text, known);
+        }
+        let captures = params.get("capture").map_or(&[][..], Node::entries);
+        known.extend(captures.iter().map(|(key, _)| key.text.clone()));
+    }
+
+    fn template(&mut self, node: &Node, known: &BTreeSet<String>) {
+        let text = node.text().unwrap_or_default();
+        let mut from = 0;
+        while let Some(start) = text[from..].find("{{").map(|i| from + i) {
+            let Some(end) = text[start..].find("}}").map(|i| start + i) else {
+                let place = inside(self.sources, node.place, &text[start..]);
+                return self.problem(place, "`{{` is never closed", "write {{ name }}");
+            };
+            let name = text[start + 2..end].trim();
+            if !known.contains(name) {
+                let place = inside(self.sources, node.place, &text[start..end + 2]);
+                let help = suggest(name, "known at this step", known.iter().map(String::as_str));
+                self.problem(
+                    place,
+                    format!("there is no `{name}` to put in"),
+                    format!("{help}; a capture is known from the step after it"),
+                );
+            }
+            from = end + 2;
+        }
+    }
+}
+
+/// The place of a part of a text, where the source has it word for word.
+pub fn inside(sources: &[(String, String)], place: Place, part: &str) -> Place {
+    let text = sources.get(usize::from(place.source)).map_or("", |(_, text)| text.as_str());
+    let found = text.get(place.offset..place.offset + place.len).and_then(|slice| slice.find(part));
+    found.map_or(place, |offset| Place { offset: place.offset + offset, len: part.len(), ..place })
+}
+
+fn places(node: &Node) -> BTreeSet<Place> {
+    let mut all = BTreeSet::from([node.place]);
+    for (key, value) in node.entries() {
+        all.insert(key.place);
+        all.extend(places(value));
+    }
+    node.items().iter().for_each(|item| all.extend(places(item)));
+    all
+}
