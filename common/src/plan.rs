@@ -1,6 +1,8 @@
 //! A plan: a scenario bound to agents. The same scenario, inventory and seed make the same plan, byte for byte; it holds
 //! no run id, no time and no ephemeral port.
 
+pub mod bind;
+
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};

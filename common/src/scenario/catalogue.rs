@@ -71,12 +71,56 @@ pub struct Problem {
 }
 
 impl Kind {
+    /// Every text in `params` whose schema has this format, with its JSON pointer (`/between/0`), in the parameters' order.
+    pub fn find_format(&self, params: &Value, format: &str) -> Vec<(String, String)> {
+        let mut found = Vec::new();
+        find(&self.schema, &self.schema, params, "", format, &mut found);
+        found
+    }
+
     /// Every process has these, as `ROLE.cpu` and so on.
     pub const PROCESS_METRICS: [Metric; 3] = [
         Metric { name: "cpu", kind: MetricKind::Gauge, help: "cores used by the instance's process" },
         Metric { name: "rss", kind: MetricKind::Gauge, help: "resident memory of the instance's process, bytes" },
         Metric { name: "fds", kind: MetricKind::Gauge, help: "open file descriptors of the instance's process" },
     ];
+}
+
+fn find(root: &Value, schema: &Value, value: &Value, pointer: &str, format: &str, found: &mut Vec<(String, String)>) {
+    let schema = super::checker::resolve(root, schema);
+    if let (Some(text), Some(known)) = (value.as_str(), schema.get("format"))
+        && known == format
+    {
+        let hit = (pointer.to_string(), text.to_string());
+        if !found.contains(&hit) {
+            found.push(hit);
+        }
+    }
+    for key in ["anyOf", "oneOf", "allOf"] {
+        for branch in schema.get(key).and_then(Value::as_array).into_iter().flatten() {
+            find(root, branch, value, pointer, format, found);
+        }
+    }
+    match value {
+        Value::Object(map) => {
+            for (key, value) in map {
+                let property = schema.get("properties").and_then(|properties| properties.get(key));
+                if let Some(property) = property.or_else(|| schema.get("additionalProperties")) {
+                    let key = key.replace('~', "~0").replace('/', "~1");
+                    find(root, property, value, &format!("{pointer}/{key}"), format, found);
+                }
+            }
+        }
+        Value::Array(items) => {
+            for (i, value) in items.iter().enumerate() {
+                let prefix = schema.get("prefixItems").and_then(|items| items.get(i));
+                if let Some(item) = prefix.or_else(|| schema.get("items")) {
+                    find(root, item, value, &format!("{pointer}/{i}"), format, found);
+                }
+            }
+        }
+        _ => {}
+    }
 }
 
 /// A parameter that names a role of the scenario; the checker finds it by its schema's format.

@@ -1,0 +1,325 @@
+//! Scenario + agents + seed → plan, purely. Each draw has a key of its own, so that taking a fault out changes no other
+//! line; load is placed without a look at the faults for the same reason.
+
+use std::collections::BTreeSet;
+
+use indexmap::IndexMap;
+use serde_json::Value;
+
+use super::{Isolation, Plan, PlannedAgent, PlannedFault, PlannedLoadWorker, PlannedRole, PlannedWorkload};
+use crate::fault::{Placed, Select, SelectError};
+use crate::phase::Phase;
+use crate::scenario::{Catalogue, FaultSpec, From, RoleSpec, Scenario, Step, Target, Workload};
+use crate::seed::{self, Draws};
+use crate::units::Micros;
+
+/// The version of `plan.json`.
+pub const SCHEMA: &str = "gauntlet.plan/v1";
+/// Most load workers on one agent.
+const WORKERS_PER_AGENT_MAX: u32 = 8;
+
+/// What placement knows of an agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentFacts {
+    pub name: String,
+    pub labels: IndexMap<String, String>,
+    pub cores: u32,
+    /// As the preflight found them, such as `kernel`.
+    pub capabilities: Vec<String>,
+}
+
+/// Why a scenario does not fit the agents.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BindError {
+    #[error("the scenario needs {needed} agents and there are {found}; add {} more to the inventory", .needed - .found)]
+    TooFewAgents { needed: usize, found: usize },
+    #[error("role `{role}` needs {needed} agents{}, one for each instance, and there are {found}; add {} more or lower `on`", label(.place), .needed - .found)]
+    TooFewForRole { role: String, place: Option<String>, needed: usize, found: usize },
+    #[error("no agent can run workload `{workload}`: none has the label `{label}`; label one, or write from: all")]
+    NoLoadAgent { workload: String, label: String },
+    #[error("two agents are called `{0}`; give each a name of its own in the inventory")]
+    SameName(String),
+    #[error("fault `{fault}`: {pointer}: {source}")]
+    Select { fault: String, pointer: String, source: SelectError },
+    #[error("fault `{fault}` counts from phase `{phase}`, which is not; name a phase of the file")]
+    NoPhase { fault: String, phase: String },
+    #[error(
+        "fault `{fault}` demands the backend `{backend}`, which no agent offers; write backend: auto or backend: link"
+    )]
+    Backend { fault: String, backend: String },
+    #[error("there is no {what} `{name}` in this build; `coordinator schema` lists what there is")]
+    UnknownKind { what: &'static str, name: String },
+}
+
+fn label(place: &Option<String>) -> String {
+    place.as_ref().map_or_else(String::new, |place| format!(" with {place}"))
+}
+
+/// Binds a scenario to agents.
+///
+/// # Errors
+/// Too few agents (with how many are needed), a selector that picks nothing, a backend that is not there.
+pub fn bind(
+    scenario: &Scenario,
+    catalogue: &Catalogue,
+    agents: &[AgentFacts],
+    seed: u64,
+    isolation: Isolation,
+) -> Result<Plan, BindError> {
+    let needed = scenario.needs.agents as usize;
+    if agents.len() < needed {
+        return Err(BindError::TooFewAgents { needed, found: agents.len() });
+    }
+    let mut seen = BTreeSet::new();
+    if let Some(twice) = agents.iter().find(|agent| !seen.insert(&agent.name)) {
+        return Err(BindError::SameName(twice.name.clone()));
+    }
+    let phases = timeline(scenario);
+    let planned_agents: Vec<PlannedAgent> =
+        agents.iter().map(|agent| PlannedAgent { name: agent.name.clone(), labels: agent.labels.clone() }).collect();
+    let roles = place_roles(scenario, agents, seed)?;
+    let (workloads, load_workers) = place_load(scenario, catalogue, agents, &roles, seed, isolation)?;
+    let names: Vec<&str> = scenario.workloads.keys().map(String::as_str).collect();
+    let placed = Placed { roles: &roles, agents: &planned_agents, workloads: &names };
+    let faults = scenario.faults.iter().map(|fault| bind_fault(fault, catalogue, placed, &phases, seed));
+    let faults = faults.collect::<Result<Vec<_>, _>>()?;
+    Ok(Plan {
+        schema: SCHEMA.into(),
+        scenario: scenario.name.clone(),
+        title: scenario.title.clone(),
+        tier: scenario.tier,
+        profile: scenario.profile.clone(),
+        seed,
+        isolation,
+        phases,
+        agents: planned_agents,
+        roles,
+        workloads,
+        load_workers,
+        faults,
+        checks: scenario.checks.clone(),
+        on_agent_loss: scenario.on_agent_loss,
+        guards: scenario.guards.clone(),
+    })
+}
+
+/// The phases laid end to end from the scenario's zero.
+pub fn timeline(scenario: &Scenario) -> Vec<Phase> {
+    let mut at = Micros(0);
+    let phases = scenario.phases.iter().map(|phase| {
+        let start = at;
+        at = Micros(start.0 + phase.duration.0);
+        Phase { name: phase.name.clone(), start, end: at, warmup: phase.warmup }
+    });
+    phases.collect()
+}
+
+fn has_label(labels: &IndexMap<String, String>, label: &str) -> bool {
+    label.split_once('=').is_some_and(|(name, value)| labels.get(name).is_some_and(|v| v == value))
+}
+
+/// Each instance on an agent of its own: the least occupied first, among equals in an order drawn for the role.
+fn place_roles(scenario: &Scenario, agents: &[AgentFacts], seed: u64) -> Result<Vec<PlannedRole>, BindError> {
+    let mut occupied = vec![0u32; agents.len()];
+    let mut roles = Vec::new();
+    for (name, role) in &scenario.roles {
+        let mut candidates = candidates(role, agents);
+        let needed = role.on as usize;
+        if candidates.len() < needed {
+            let (role_name, place) = (name.clone(), role.place.clone());
+            return Err(BindError::TooFewForRole { role: role_name, place, needed, found: candidates.len() });
+        }
+        Draws::new(seed::key(seed, &["role", name])).shuffle(&mut candidates);
+        candidates.sort_by_key(|agent| occupied[*agent]);
+        candidates.truncate(needed);
+        candidates.iter().for_each(|agent| occupied[*agent] += 1);
+        roles.push(PlannedRole {
+            name: name.clone(),
+            kind: role.kind.clone(),
+            restart: role.restart,
+            params: role.params.clone(),
+            instances: candidates.iter().map(|agent| agents[*agent].name.clone()).collect(),
+        });
+    }
+    Ok(roles)
+}
+
+fn candidates(role: &RoleSpec, agents: &[AgentFacts]) -> Vec<usize> {
+    let fits = |agent: &AgentFacts| role.place.as_ref().is_none_or(|place| has_label(&agent.labels, place));
+    (0..agents.len()).filter(|i| fits(&agents[*i])).collect()
+}
+
+/// The roles that serve a target: its own, and those that they name as theirs.
+pub fn serving_path(scenario: &Scenario, catalogue: &Catalogue, target: &Target) -> Vec<String> {
+    let Target::Role(first) = target else { return Vec::new() };
+    let mut path = vec![first.clone()];
+    let mut next = 0;
+    while next < path.len() {
+        let role = scenario.roles.get(&path[next]);
+        next += 1;
+        let Some(role) = role else { continue };
+        let Some(kind) = catalogue.roles.iter().find(|kind| kind.name == role.kind) else { continue };
+        for (_, name) in kind.find_format(&Value::Object(role.params.clone()), "role") {
+            if !path.contains(&name) {
+                path.push(name);
+            }
+        }
+    }
+    path
+}
+
+type Load = (Vec<PlannedWorkload>, Vec<PlannedLoadWorker>);
+
+fn place_load(
+    scenario: &Scenario,
+    catalogue: &Catalogue,
+    agents: &[AgentFacts],
+    roles: &[PlannedRole],
+    seed: u64,
+    isolation: Isolation,
+) -> Result<Load, BindError> {
+    let mut chosen = Vec::new();
+    for (name, workload) in &scenario.workloads {
+        let path = serving_path(scenario, catalogue, &workload.target);
+        chosen.push((path.clone(), load_agents(name, workload, &path, agents, roles)?));
+    }
+    let mut workers = Vec::new();
+    for (i, agent) in agents.iter().enumerate() {
+        if chosen.iter().any(|(_, on)| on.contains(&i)) {
+            let count = workers_of(agent, isolation);
+            workers.extend((0..count).map(|_| (i, PlannedLoadWorker { agent: agent.name.clone() })));
+        }
+    }
+    let ledgers = ledgers(scenario);
+    let workloads = scenario.workloads.iter().zip(&chosen).map(|((name, workload), (path, on))| {
+        let numbers = workers.iter().enumerate().filter(|(_, (agent, _))| on.contains(agent)).map(|(n, _)| n as u32);
+        let own = ledgers.iter().filter(|ledger| path.iter().any(|role| ledger.split('.').next() == Some(role)));
+        PlannedWorkload {
+            name: name.clone(),
+            spec: workload.clone(),
+            steps: steps(&workload.flow),
+            workers: numbers.collect(),
+            key: seed::key(seed, &["workload", name]),
+            ledgers: own.cloned().collect(),
+        }
+    });
+    let workloads = workloads.collect();
+    Ok((workloads, workers.into_iter().map(|(_, worker)| worker).collect()))
+}
+
+fn workers_of(agent: &AgentFacts, isolation: Isolation) -> u32 {
+    match isolation {
+        Isolation::Dedicated if agent.cores > 2 => (agent.cores / 2).min(WORKERS_PER_AGENT_MAX),
+        _ => 1,
+    }
+}
+
+/// Agents that run a workload, by index, ascending.
+fn load_agents(
+    name: &str,
+    workload: &Workload,
+    path: &[String],
+    agents: &[AgentFacts],
+    roles: &[PlannedRole],
+) -> Result<Vec<usize>, BindError> {
+    let hosts = |agent: &AgentFacts, wanted: &[String]| {
+        roles.iter().any(|role| wanted.contains(&role.name) && role.instances.contains(&agent.name))
+    };
+    let filter =
+        |keep: &dyn Fn(&AgentFacts) -> bool| (0..agents.len()).filter(|i| keep(&agents[*i])).collect::<Vec<_>>();
+    let on = match &workload.from {
+        From::All => filter(&|_| true),
+        From::Roles(wanted) => filter(&|agent| hosts(agent, wanted)),
+        From::Label(label) => filter(&|agent| has_label(&agent.labels, label)),
+        From::Spread => {
+            let apart = filter(&|agent| !hosts(agent, path));
+            if apart.is_empty() { filter(&|_| true) } else { apart }
+        }
+    };
+    match &workload.from {
+        From::Label(label) if on.is_empty() => {
+            Err(BindError::NoLoadAgent { workload: name.into(), label: label.clone() })
+        }
+        _ => Ok(on),
+    }
+}
+
+/// Names of the request steps, in the order of the flow, each once.
+pub fn steps(flow: &[Step]) -> Vec<String> {
+    fn walk(flow: &[Step], names: &mut Vec<String>) {
+        for step in flow {
+            match step {
+                Step::Think(_) => {}
+                Step::Choose(choices) => choices.iter().for_each(|choice| walk(&choice.flow, names)),
+                Step::Repeat { flow, .. } => walk(flow, names),
+                Step::Request(request) if names.contains(&request.name) => {}
+                Step::Request(request) => names.push(request.name.clone()),
+            }
+        }
+    }
+    let mut names = Vec::new();
+    walk(flow, &mut names);
+    names
+}
+
+/// `ROLE.LEDGER` of every `lost_acks(ROLE.LEDGER)` in the checks, each once.
+pub fn ledgers(scenario: &Scenario) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    for check in &scenario.checks {
+        for part in check.expr.split("lost_acks(").skip(1) {
+            let name = part.split([')', ' ']).next().unwrap_or("").trim();
+            if !name.is_empty() && !found.iter().any(|known| known == name) {
+                found.push(name.into());
+            }
+        }
+    }
+    found
+}
+
+fn bind_fault(
+    fault: &FaultSpec,
+    catalogue: &Catalogue,
+    placed: Placed<'_>,
+    phases: &[Phase],
+    seed: u64,
+) -> Result<PlannedFault, BindError> {
+    let kind = catalogue.faults.iter().find(|kind| kind.name == fault.kind);
+    let kind = kind.ok_or_else(|| BindError::UnknownKind { what: "fault", name: fault.kind.clone() })?;
+    let start = match &fault.at.phase {
+        None => Micros(0),
+        Some(name) => phases
+            .iter()
+            .find(|phase| phase.name == *name)
+            .map(|phase| phase.start)
+            .ok_or_else(|| BindError::NoPhase { fault: fault.id.clone(), phase: name.clone() })?,
+    };
+    let mut selected = IndexMap::new();
+    for (pointer, text) in kind.find_format(&Value::Object(fault.params.clone()), "select") {
+        let key = seed::key(seed, &["fault", &fault.id, &pointer]);
+        let picked = text.parse::<Select>().and_then(|select| select.resolve(placed, key));
+        let wrong = |source| BindError::Select { fault: fault.id.clone(), pointer: pointer.clone(), source };
+        selected.insert(pointer.clone(), picked.map_err(wrong)?);
+    }
+    Ok(PlannedFault {
+        id: fault.id.clone(),
+        kind: fault.kind.clone(),
+        at: Micros(start.0 + fault.at.offset.0),
+        duration: fault.duration,
+        backend: backend(fault)?,
+        params: fault.params.clone(),
+        selected,
+    })
+}
+
+/// What carries a fault out. Processes are the agent's own children; connections go through the link layer.
+fn backend(fault: &FaultSpec) -> Result<String, BindError> {
+    let natural = match fault.kind.as_str() {
+        "kill" | "node_kill" | "pause" => "process",
+        _ => "link",
+    };
+    match fault.params.get("backend").and_then(Value::as_str) {
+        None | Some("auto") => Ok(natural.into()),
+        Some(demanded) if demanded == natural => Ok(natural.into()),
+        Some(demanded) => Err(BindError::Backend { fault: fault.id.clone(), backend: demanded.into() }),
+    }
+}
