@@ -1,0 +1,228 @@
+//! The language, held against everything that is shipped, everything that is wrong, and everything that is documented.
+
+#[path = "support/catalogue.rs"]
+mod catalogue;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use catalogue::catalogue;
+use gauntlet_common::scenario::checker::{Checker, Names};
+use gauntlet_common::scenario::{Diagnostics, ReadOptions, Scenario, Style, Target, node, profiles, read, schema};
+
+fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}
+
+fn shipped() -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for tier in ["foundation", "integration", "production", "extreme", "stress", "battle", "examples"] {
+        let Ok(entries) = fs::read_dir(repository("scenarios").join(tier)) else { continue };
+        for path in
+            entries.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|e| e == "yaml"))
+        {
+            let name = format!("{tier}/{}", path.file_name().unwrap().to_string_lossy());
+            found.push((name, fs::read_to_string(path).unwrap()));
+        }
+    }
+    assert!(found.len() >= 2, "{found:?}");
+    found
+}
+
+fn read_with(text: &str, profile: Option<&str>, set: &[(&str, &str)]) -> Result<Scenario, Diagnostics> {
+    let set: Vec<(String, String)> = set.iter().map(|(path, value)| (path.to_string(), value.to_string())).collect();
+    read(text, "test.yaml", &catalogue(), &ReadOptions { profile, set: &set, check_exprs: None })
+}
+
+fn p1() -> String {
+    fs::read_to_string(repository("scenarios/production/p1.yaml")).unwrap()
+}
+
+#[test]
+fn every_shipped_file_reads_in_every_profile() {
+    for (name, text) in shipped() {
+        for profile in profiles(&text) {
+            if let Err(problems) = read_with(&text, Some(&profile), &[]) {
+                panic!("{name} with {profile}:\n{}", problems.render(Style::Plain));
+            }
+        }
+    }
+}
+
+#[test]
+fn every_shipped_file_validates_against_the_published_schema() {
+    let schema = schema(&catalogue());
+    for (name, text) in shipped() {
+        let (tree, duplicates) = node::parse(&text, 0).unwrap();
+        let entries = |key: &str| tree.get(key).map_or(&[][..], |node| node.entries());
+        let items = |key: &str, by: &str| {
+            tree.get(key)
+                .map_or(&[][..], |node| node.items())
+                .iter()
+                .filter_map(|n| n.text_of(by).map(String::from))
+                .collect()
+        };
+        let names = Names {
+            phases: items("phases", "name"),
+            roles: entries("roles").iter().map(|(key, _)| (key.text.clone(), 1000)).collect(),
+            workloads: entries("workloads").iter().map(|(key, _)| key.text.clone()).collect(),
+            faults: items("faults", "id"),
+        };
+        let mut checker = Checker { root: &schema, names: &names, found: Vec::new() };
+        checker.check(&tree, &schema);
+        assert!(checker.found.is_empty() && duplicates.is_empty(), "{name}: {:?}", checker.found);
+    }
+}
+
+#[test]
+fn the_published_schema_refers_only_to_what_it_defines() {
+    fn refs(value: &serde_json::Value, found: &mut Vec<String>) {
+        match value {
+            serde_json::Value::Object(map) => map.iter().for_each(|(key, value)| match value.as_str() {
+                Some(path) if key == "$ref" => found.push(path.into()),
+                _ => refs(value, found),
+            }),
+            serde_json::Value::Array(items) => items.iter().for_each(|value| refs(value, found)),
+            _ => {}
+        }
+    }
+    let schema = schema(&catalogue());
+    let mut found = Vec::new();
+    refs(&schema, &mut found);
+    assert!(!found.is_empty());
+    for path in found {
+        assert!(schema.pointer(path.trim_start_matches('#')).is_some(), "{path}");
+    }
+}
+
+#[test]
+fn p1_is_what_the_specification_says() {
+    let full = read_with(&p1(), None, &[]).unwrap();
+    assert_eq!(full.profile, "full");
+    assert_eq!(full.needs.agents, 5);
+    assert_eq!(full.workloads["users"].target, Target::Role("gateway".into()));
+    assert_eq!(gauntlet_common::plan::bind::steps(&full.workloads["users"].flow).len(), 7);
+    let seconds = |scenario: &Scenario| scenario.phases.iter().map(|phase| phase.duration.secs()).sum::<f64>();
+    let smoke = read_with(&p1(), Some("smoke"), &[]).unwrap();
+    assert!(seconds(&smoke) <= 46.0);
+    assert!((20.0 * 60.0..=30.0 * 60.0).contains(&seconds(&read_with(&p1(), Some("long"), &[]).unwrap())));
+    assert_eq!(smoke.checks[6].expr, "count(users) > 5000");
+    assert_eq!(smoke.checks[5].expr, "rate(users) > 150/s in peak outside faults");
+    assert_eq!(smoke.faults[0].at.to_string(), "peak+3s");
+    assert_eq!(smoke.workloads["users"].load["peak"].users, Some(150));
+}
+
+#[test]
+fn an_override_is_applied_after_the_profile_and_checked_like_the_file() {
+    let set = [("workloads.users.load.peak.users", "300"), ("phases.peak", "60s"), ("faults.kill-app.for", "9s")];
+    let scenario = read_with(&p1(), Some("smoke"), &set).unwrap();
+    assert_eq!(scenario.workloads["users"].load["peak"].users, Some(300));
+    assert_eq!(scenario.phases[3].duration.secs(), 60.0);
+    assert_eq!(scenario.faults[0].duration.secs(), 9.0);
+    let message = |set: &[(&str, &str)]| read_with(&p1(), Some("smoke"), set).unwrap_err().to_string();
+    assert!(message(&[("phases.peek", "60s")]).contains("did you mean `peak`?"));
+    assert!(message(&[("workloads.users.laod.peak.users", "3")]).contains("did you mean `load`?"));
+    assert!(message(&[("phases.peak", "60")]).contains("`60` is a number without a unit"));
+    assert!(message(&[("phases.peak", "5s")]).contains("lies after the end of `peak`"));
+    assert!(message(&[("workloads.users.target", "gatewey")]).contains("did you mean `gateway`?"));
+}
+
+#[test]
+fn an_unknown_profile_names_the_nearest() {
+    let error = read_with(&p1(), Some("smok"), &[]).unwrap_err().to_string();
+    assert!(error.contains("there is no profile `smok`; did you mean `smoke`?"), "{error}");
+}
+
+#[test]
+fn a_problem_of_an_expression_is_shown_where_it_stands() {
+    let hook = |expr: &str, _: &Scenario| match expr.find("jobs.completed") {
+        Some(at) => vec![(at..at + 14, "no such metric; did you mean it?".to_string())],
+        None => Vec::new(),
+    };
+    let options = ReadOptions { profile: None, set: &[], check_exprs: Some(&hook) };
+    let text = p1();
+    let problems = read(&text, "p1.yaml", &catalogue(), &options).unwrap_err();
+    let place = problems.list()[0].place;
+    assert_eq!(&text[place.offset..][..place.len], "jobs.completed");
+    assert_eq!(problems.list()[0].help, "did you mean it?");
+}
+
+#[test]
+fn reports_are_bounded_and_say_what_they_left_out() {
+    let mut text = String::from("schema: gauntlet/v1\nname: x\nphases: [{ name: a, for: 1s }]\n");
+    (0..80).for_each(|i| text.push_str(&format!("wrong{i}: 1\n")));
+    let problems = read_with(&text, None, &[]).unwrap_err();
+    assert_eq!(problems.list().len(), 80);
+    let shown = problems.render(Style::Plain);
+    assert!(shown.contains("and 30 more") && shown.contains("80 problems in test.yaml"), "{shown}");
+    assert!(!shown.contains('\u{1b}'));
+    assert!(problems.render(Style::Colour).contains('\u{1b}'));
+}
+
+/// Each file has one kind of mistake, and its whole report stands beside it. To see a changed message, set BLESS=1 and read the diff.
+#[test]
+fn every_mistake_of_the_zoo_gets_its_message() {
+    let mut files: Vec<PathBuf> =
+        fs::read_dir(repository("scenarios/invalid")).unwrap().map(|e| e.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
+    files.sort();
+    assert!(files.len() >= 26, "{}", files.len());
+    let mut wrong = Vec::new();
+    for path in files {
+        let name = path.file_name().unwrap().to_string_lossy().to_string();
+        let text = fs::read_to_string(&path).unwrap();
+        let rendered = match read(&text, &name, &catalogue(), &ReadOptions::default()) {
+            Ok(_) => panic!("{name} reads without a problem"),
+            Err(problems) => problems.render(Style::Plain),
+        };
+        let rendered: String = rendered.lines().map(|line| format!("{}\n", line.trim_end())).collect();
+        let beside = path.with_extension("txt");
+        if std::env::var_os("BLESS").is_some() {
+            fs::write(&beside, &rendered).unwrap();
+        } else if fs::read_to_string(&beside).ok().as_deref() != Some(&rendered) {
+            wrong.push(format!("{name} now says:\n{rendered}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_example_of_the_reference_reads() {
+    let text = fs::read_to_string(repository("docs/scenarios.md")).unwrap();
+    let examples: Vec<&str> = text.split("```yaml\n").skip(1).map(|part| part.split("```").next().unwrap()).collect();
+    assert!(examples.len() >= 8, "{}", examples.len());
+    for example in examples {
+        // A fragment stands on the ground that the document lays first.
+        let whole = if example.contains("schema:") { example.to_string() } else { fragment(example) };
+        if let Err(problems) = read_with(&whole, None, &[]) {
+            panic!("{whole}\n{}", problems.render(Style::Plain));
+        }
+    }
+}
+
+/// A small scenario whose sections the fragment's own replace.
+fn fragment(example: &str) -> String {
+    let ground = [
+        (
+            "phases",
+            "phases: [{ name: warmup, for: 10s, warmup: true }, { name: steady, for: 60s }, { name: peak, for: 3m }]\n",
+        ),
+        (
+            "roles",
+            "roles:\n  gateway: { kind: api_gateway, upstream: app }\n  app: { kind: app_server, on: 2, actions: { login: 50ms } }\n",
+        ),
+        (
+            "workloads",
+            "workloads:\n  users: { driver: http, target: gateway, objective: error_rate < 1%, flow: [get: { path: / }], load: { peak: { users: 10 } } }\n",
+        ),
+        ("faults", "faults: [{ id: kill-app, at: peak+30s, for: 20s, do: { kill: { select: \"app[0]\" } } }]\n"),
+        ("checks", "checks: [count(users) > 50000, error_rate(users) < 1%]\n"),
+    ];
+    let mut whole = String::from("schema: gauntlet/v1\nname: example\n");
+    for (section, text) in ground {
+        if !example.lines().any(|line| line.starts_with(&format!("{section}:"))) {
+            whole.push_str(text);
+        }
+    }
+    whole + example
+}

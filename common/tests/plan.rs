@@ -1,0 +1,123 @@
+//! A plan is a pure function of scenario, agents and seed.
+
+#[path = "support/catalogue.rs"]
+mod catalogue;
+
+use std::collections::BTreeSet;
+
+use catalogue::catalogue;
+use gauntlet_common::plan::bind::{AgentFacts, BindError, bind};
+use gauntlet_common::plan::{Isolation, Plan};
+use gauntlet_common::scenario::{ReadOptions, Scenario, read};
+
+const P1: &str = include_str!("../../scenarios/production/p1.yaml");
+
+fn agents(count: usize) -> Vec<AgentFacts> {
+    let agent =
+        |i| AgentFacts { name: format!("n{i}"), labels: Default::default(), cores: 8, capabilities: Vec::new() };
+    (1..=count).map(agent).collect()
+}
+
+fn scenario(text: &str) -> Scenario {
+    read(text, "test.yaml", &catalogue(), &ReadOptions::default()).unwrap()
+}
+
+fn plan(scenario: &Scenario, seed: u64) -> Plan {
+    bind(scenario, &catalogue(), &agents(5), seed, Isolation::Shared).unwrap()
+}
+
+#[test]
+fn the_same_seed_makes_the_same_plan_byte_for_byte() {
+    assert_eq!(plan(&scenario(P1), 42).to_json(), plan(&scenario(P1), 42).to_json());
+}
+
+#[test]
+fn removing_a_fault_removes_its_lines_and_changes_no_other() {
+    let mut one = scenario(P1);
+    let drawn = "schema: gauntlet/v1\nname: x\nphases: [{ name: a, for: 60s }]\nroles: { app: { kind: app_server, on: 5, actions: { a: 1ms } } }\n";
+    let faults: String = (0..6)
+        .map(|i| format!("  - {{ id: f{i}, at: a+{i}s, for: 5s, do: {{ kill: {{ select: any 2 of app }} }} }}\n"))
+        .collect();
+    let many = scenario(&format!("{drawn}faults:\n{faults}"));
+    one.faults = many.faults.clone();
+    one.roles = many.roles.clone();
+    one.workloads.clear();
+    let whole = plan(&one, 7);
+    one.faults.remove(2);
+    let without = plan(&one, 7);
+    let mut expected = whole.clone();
+    expected.faults.remove(2);
+    assert_eq!(without.to_json(), expected.to_json());
+    let draws: BTreeSet<String> = whole.faults.iter().map(|fault| format!("{:?}", fault.selected)).collect();
+    assert!(draws.len() > 1, "each fault draws with a key of its own");
+}
+
+#[test]
+fn the_seed_moves_the_instances() {
+    let nodes: BTreeSet<String> = (0..40).map(|seed| plan(&scenario(P1), seed).roles[1].instances[0].clone()).collect();
+    assert_eq!(nodes.len(), 5, "{nodes:?}");
+}
+
+#[test]
+fn each_node_hosts_one_of_p1s_five_instances() {
+    for seed in 0..20 {
+        let plan = plan(&scenario(P1), seed);
+        let nodes: BTreeSet<&String> = plan.roles.iter().flat_map(|role| &role.instances).collect();
+        assert_eq!(nodes.len(), 5);
+    }
+}
+
+#[test]
+fn load_runs_where_nothing_of_the_serving_path_does() {
+    let plan = plan(&scenario(P1), 3);
+    let serving: BTreeSet<&String> = plan
+        .roles
+        .iter()
+        .filter(|role| ["gateway", "app"].contains(&role.name.as_str()))
+        .flat_map(|role| &role.instances)
+        .collect();
+    assert_eq!(plan.load_workers.len(), 2);
+    assert!(plan.load_workers.iter().all(|worker| !serving.contains(&worker.agent)));
+    assert_eq!(plan.workloads[0].workers, [0, 1]);
+    assert_eq!(plan.workloads[0].ledgers, ["app.events"]);
+    let dedicated = bind(&scenario(P1), &catalogue(), &agents(5), 3, Isolation::Dedicated).unwrap();
+    assert_eq!(dedicated.load_workers.len(), 8);
+}
+
+#[test]
+fn load_runs_everywhere_where_every_node_serves() {
+    let mut scenario = scenario(P1);
+    scenario.needs.agents = 2;
+    let plan = bind(&scenario, &catalogue(), &agents(2), 1, Isolation::Shared).unwrap();
+    assert_eq!(plan.load_workers.len(), 2);
+}
+
+#[test]
+fn faults_are_resolved_with_their_backend_and_absolute_time() {
+    let plan = plan(&scenario(P1), 9);
+    let kill = plan.fault("kill-app").unwrap();
+    assert_eq!((kill.at.secs(), kill.backend.as_str()), (130.0, "process"));
+    assert_eq!(kill.targets().next().unwrap().agent(), Some(plan.roles[1].instances[0].as_str()));
+    let cut = plan.fault("cut-app").unwrap();
+    assert_eq!(cut.backend, "link");
+    assert_eq!(cut.selected.keys().collect::<Vec<_>>(), ["/between/0", "/between/1"]);
+    let kernel = P1.replace("between: [gateway, \"app[1]\"]", "between: [gateway, \"app[1]\"], backend: kernel");
+    let error = bind(&scenario(&kernel), &catalogue(), &agents(5), 9, Isolation::Shared).unwrap_err();
+    assert!(matches!(error, BindError::Backend { .. }) && error.to_string().contains("kernel"), "{error}");
+}
+
+#[test]
+fn too_few_agents_is_an_error_that_says_how_many_are_needed() {
+    let error = bind(&scenario(P1), &catalogue(), &agents(3), 1, Isolation::Shared).unwrap_err().to_string();
+    assert_eq!(error, "the scenario needs 5 agents and there are 3; add 2 more to the inventory");
+    let mut placed = scenario(P1);
+    placed.roles["app"].place = Some("cloud=aws".into());
+    let mut agents = agents(5);
+    agents[0].labels.insert("cloud".into(), "aws".into());
+    let error = bind(&placed, &catalogue(), &agents, 1, Isolation::Shared).unwrap_err().to_string();
+    assert!(error.contains("needs 2 agents with cloud=aws") && error.contains("there are 1"), "{error}");
+    agents[3].labels.insert("cloud".into(), "aws".into());
+    let plan = bind(&placed, &catalogue(), &agents, 1, Isolation::Shared).unwrap();
+    assert_eq!(plan.roles[1].instances.iter().collect::<BTreeSet<_>>().len(), 2);
+    assert!(plan.roles[1].instances.iter().all(|agent| agent == "n1" || agent == "n4"));
+}
