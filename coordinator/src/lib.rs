@@ -5,4 +5,9 @@ pub mod conductor;
 pub mod dispatch;
 pub mod inventory;
 pub mod pki;
+// The report fixture is shared with an example, which sees this crate from outside.
+#[cfg(test)]
+extern crate self as gauntlet_coordinator;
+
+pub mod live;
 pub mod report;

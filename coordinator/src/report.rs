@@ -1,3 +1,163 @@
-//! Reports: every view of one [`model::Report`]. A new one is a file in `report/` and a line in the registry.
+//! Reports: every view of one [`model::Report`]. A new one is a file in `report/` and a line in [`REPORTS`].
+//!
+//! No report reads anything but the model, so each can be rebuilt from `report.json` alone.
 
+pub mod facts;
+pub mod format;
+pub mod html;
+pub mod json;
+pub mod markdown;
 pub mod model;
+pub mod paint;
+pub mod runs;
+pub mod table;
+pub mod text;
+
+#[cfg(test)]
+#[path = "../examples/report_fixture/fixture.rs"]
+pub(crate) mod fixture;
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use model::Report;
+
+/// One way to show a run.
+pub trait ReportFormat: Sync {
+    /// What `--format` calls it.
+    fn name(&self) -> &'static str;
+    /// Its file in a run directory; none: it is only printed.
+    fn file_name(&self) -> Option<&'static str>;
+    /// One line for `--help`.
+    fn help(&self) -> &'static str;
+    /// The whole document, UTF-8, without escape codes.
+    fn render(&self, report: &Report) -> Result<Vec<u8>, RenderError>;
+}
+
+/// Every report there is. `report.json` is written first: it is what the others are rebuilt from.
+pub static REPORTS: &[&dyn ReportFormat] = &[&text::Text, &json::Json, &markdown::Markdown, &html::Html];
+
+/// Why a report could not be made of a model.
+#[derive(Debug, thiserror::Error)]
+pub enum RenderError {
+    #[error("the report does not serialize: {0}; this is a defect of the judge, please report it")]
+    Serialize(#[from] serde_json::Error),
+}
+
+/// Why reports were not found, read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    #[error("there is no report format `{name}`; use one of {known}")]
+    Unknown { name: String, known: String },
+    #[error(transparent)]
+    Render(#[from] RenderError),
+    #[error("cannot write {path}: {source}; check that the run directory exists and has room")]
+    Write { path: PathBuf, source: io::Error },
+    #[error("cannot read {path}: {source}; is it the directory of a finished run?")]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{path} is not a report of this version ({schema}): {why}", schema = model::SCHEMA)]
+    Schema { path: PathBuf, why: String },
+}
+
+/// The format that `--format` names.
+pub fn named(name: &str) -> Result<&'static dyn ReportFormat, ReportError> {
+    REPORTS.iter().copied().find(|format| format.name() == name).ok_or_else(|| {
+        let known = REPORTS.iter().map(|format| format.name()).collect::<Vec<_>>().join(", ");
+        ReportError::Unknown { name: name.to_owned(), known }
+    })
+}
+
+/// Writes every report that has a file into the run directory `dir`, in the order of [`REPORTS`], and returns their paths.
+/// Each file is replaced whole or not at all: a reader never sees half of one.
+pub fn write_all(report: &Report, dir: &Path) -> Result<Vec<PathBuf>, ReportError> {
+    let mut written = Vec::new();
+    for format in REPORTS {
+        let Some(name) = format.file_name() else { continue };
+        let path = dir.join(name);
+        let bytes = format.render(report)?;
+        replace(&path, &bytes).map_err(|source| ReportError::Write { path: path.clone(), source })?;
+        written.push(path);
+    }
+    Ok(written)
+}
+
+/// Reads `report.json` of the run directory `dir`.
+pub fn read(dir: &Path) -> Result<Report, ReportError> {
+    let path = dir.join(json::FILE);
+    let bytes = fs::read(&path).map_err(|source| ReportError::Read { path: path.clone(), source })?;
+    let report: Report =
+        serde_json::from_slice(&bytes).map_err(|e| ReportError::Schema { path: path.clone(), why: e.to_string() })?;
+    if report.schema != model::SCHEMA {
+        return Err(ReportError::Schema { path, why: format!("its schema is `{}`", report.schema) });
+    }
+    Ok(report)
+}
+
+/// Temporary file beside it, synced, then renamed: after a crash there is the old one or the new one.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(format!(".{}.tmp", std::process::id()));
+    let temporary = PathBuf::from(temporary);
+    let write = || -> io::Result<()> {
+        let mut file = File::create(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    };
+    write().inspect_err(|_| {
+        // What is left of a failed write is of no use; that it cannot be removed either says nothing new.
+        let _ = fs::remove_file(&temporary);
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_directory_holds_every_report_and_nothing_half_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let report = fixture::failed();
+        for _ in 0..2 {
+            write_all(&report, dir.path()).unwrap();
+        }
+        let mut names: Vec<String> =
+            fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        assert_eq!(names, ["report.html", "report.json", "report.md"]);
+    }
+
+    #[test]
+    fn reports_are_rebuilt_from_the_run_directory_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        for report in fixture::all() {
+            write_all(&report, dir.path()).unwrap();
+            assert_eq!(read(dir.path()).unwrap(), report);
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_report_is_refused_with_its_path() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(read(dir.path()).unwrap_err().to_string().contains("finished run"));
+        fs::write(dir.path().join(json::FILE), "{}").unwrap();
+        assert!(read(dir.path()).unwrap_err().to_string().contains("report.json is not a report"));
+        let other = Report { schema: "gauntlet.report/v9".into(), ..fixture::passed() };
+        fs::write(dir.path().join(json::FILE), serde_json::to_vec(&other).unwrap()).unwrap();
+        assert!(read(dir.path()).unwrap_err().to_string().contains("v9"));
+    }
+
+    #[test]
+    fn a_directory_that_is_missing_is_an_error_that_names_the_file() {
+        let error = write_all(&fixture::passed(), Path::new("/nonexistent/run")).unwrap_err();
+        assert!(error.to_string().contains("report.json"), "{error}");
+    }
+
+    #[test]
+    fn an_unknown_format_is_answered_with_those_there_are() {
+        assert_eq!(named("html").map(|f| f.name()).ok(), Some("html"));
+        let error = named("pdf").err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(error.contains("text, json, markdown, html"), "{error}");
+    }
+}

@@ -1,0 +1,634 @@
+//! Made-up runs: a p1 of five minutes, and the runs that reports tend to break on. Deterministic, measured nowhere.
+
+use indexmap::IndexMap;
+
+use gauntlet_common::plan::Isolation;
+use gauntlet_common::scenario::{Severity, Tier};
+use gauntlet_common::verdict::Outcome;
+use gauntlet_coordinator::report::model::*;
+
+/// Noise in 0..1 that is the same every time.
+fn noise(key: u64, i: u64) -> f64 {
+    let mut x = (key << 32 ^ i).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    x = (x ^ (x >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    ((x ^ (x >> 32)) & 0xFFFF) as f64 / 65536.0
+}
+
+/// One of each, by name.
+pub fn named() -> Vec<(&'static str, Report)> {
+    vec![
+        ("passed", passed()),
+        ("failed", failed()),
+        ("invalid", invalid()),
+        ("aborted", aborted()),
+        ("empty", empty()),
+        ("short", short()),
+        ("day", day()),
+        ("many", many_workloads()),
+        ("hostile", hostile()),
+    ]
+}
+
+/// One of each.
+#[allow(dead_code, reason = "the example uses the named ones")]
+pub fn all() -> Vec<Report> {
+    named().into_iter().map(|(_, report)| report).collect()
+}
+
+fn latency(p50: u64, scale: f64, samples: u64) -> Latency {
+    let at = |factor: f64| (p50 as f64 * factor * scale) as u64;
+    Latency {
+        min: at(0.12),
+        p50: at(1.0),
+        p90: at(2.6),
+        p95: at(3.3),
+        p99: at(5.1),
+        p999: at(8.2),
+        max: at(14.0),
+        mean: p50 as f64 * 1.25 * scale,
+        samples,
+    }
+}
+
+fn figures(requests: u64, errors: u64, seconds: f64, p50: u64) -> Figures {
+    Figures {
+        requests,
+        ok: requests - errors,
+        errors,
+        error_rate: if requests == 0 { 0.0 } else { errors as f64 / requests as f64 },
+        throughput: requests as f64 / seconds,
+        response_time: latency(p50, 1.0, requests),
+        service_time: latency(p50, 0.97, requests),
+    }
+}
+
+const ACTIONS: [(&str, u64); 7] = [
+    ("login", 101_000),
+    ("dashboard_view", 201_000),
+    ("profile_update", 352_000),
+    ("data_query", 553_000),
+    ("report_generation", 1_004_000),
+    ("settings_change", 176_000),
+    ("logout", 51_000),
+];
+
+fn phases() -> Vec<Phase> {
+    let spans = [("warmup", 0, 10), ("steady", 10, 40), ("burst", 40, 100), ("peak", 100, 280), ("calm", 280, 310)];
+    spans
+        .iter()
+        .map(|(name, start, end)| Phase {
+            name: (*name).into(),
+            start_s: f64::from(*start),
+            end_s: f64::from(*end),
+            warmup: *name == "warmup",
+            tainted: false,
+        })
+        .collect()
+}
+
+fn users_line(seconds: u64) -> WorkloadLine {
+    let mut line = WorkloadLine::default();
+    let (mut timeouts, mut statuses, mut resets) = (Vec::new(), Vec::new(), Vec::new());
+    for t in 0..seconds {
+        let users = match t {
+            0..5 => 200 * (t + 1) / 5,
+            5..40 | 280.. => 200,
+            40..100 => 2200,
+            _ => 1200,
+        };
+        let n = |key| noise(key, t);
+        let hit = (130..=132).contains(&t) || (190..=192).contains(&t);
+        let degraded = (133..150).contains(&t) || (193..205).contains(&t);
+        let rate = users as f64 * 2.2 * (0.96 + 0.08 * n(1)) * if hit { 0.62 } else { 1.0 };
+        let p50 = 265_000.0 * (0.95 + 0.1 * n(2)) * if degraded { 1.25 } else { 1.0 };
+        let tail = if hit { 4.5 } else { 3.6 + 0.7 * n(3) };
+        line.achieved.push(rate as u64);
+        let (timeout, status, reset) =
+            (if hit { (rate * 0.008) as u64 } else { 0 }, u64::from(n(4) > 0.82), if t == 130 { 12 } else { 0 });
+        timeouts.push(timeout);
+        statuses.push(status);
+        resets.push(reset);
+        line.errors.push(timeout + status + reset);
+        line.p50.push(Some(p50 as u64));
+        line.p95.push(Some((p50 * tail) as u64));
+        line.p99.push(Some((p50 * tail * 1.4) as u64));
+        line.max.push(Some((p50 * tail * (1.7 + n(5)) + if hit { 1.9e6 } else { 0.0 }) as u64));
+        line.lateness_p99.push(Some((40.0 + 160.0 * n(6) * n(6)) as u64));
+    }
+    line.errors_by_class = [("timeout", timeouts), ("status", statuses), ("reset", resets)]
+        .into_iter()
+        .map(|(class, values)| (class.to_owned(), values))
+        .collect();
+    line
+}
+
+fn processes(seconds: u64) -> IndexMap<String, ProcessLine> {
+    let of = [
+        ("gateway[0]@n1", 0.42, 38e6),
+        ("app[0]@n3", 0.31, 64e6),
+        ("app[1]@n2", 0.29, 61e6),
+        ("jobs[0]@n4", 0.05, 22e6),
+        ("analytics[0]@n5", 0.11, 41e6),
+        ("load[0]@n4", 0.36, 30e6),
+        ("load[1]@n5", 0.35, 31e6),
+    ];
+    of.iter()
+        .enumerate()
+        .map(|(i, (name, cpu, rss))| {
+            let mut line = ProcessLine::default();
+            for t in 0..seconds {
+                let load = match t {
+                    40..100 => 1.0,
+                    100..280 => 0.6,
+                    _ => 0.12,
+                };
+                let dead = *name == "app[0]@n3" && (130..151).contains(&t);
+                let value = cpu * load * (0.9 + 0.2 * noise(20 + i as u64, t));
+                let grown = rss * (1.0 + 0.25 * t as f64 / 310.0);
+                line.cpu.push((!dead).then_some(value));
+                line.rss_bytes.push((!dead).then_some(grown as u64));
+            }
+            ((*name).to_owned(), line)
+        })
+        .collect()
+}
+
+fn metrics(seconds: u64) -> IndexMap<String, Vec<Option<f64>>> {
+    let of = |key: u64, around: f64| (0..seconds).map(|t| Some((around * (0.5 + noise(key, t))).round())).collect();
+    IndexMap::from([
+        ("jobs.completed".to_owned(), of(31, 2.0)),
+        ("jobs.queue_depth".to_owned(), of(32, 6.0)),
+        ("gateway.retries".to_owned(), of(33, 3.0)),
+        (
+            "gateway.ejected".to_owned(),
+            (0..seconds)
+                .map(|t| Some(f64::from(u8::from((131..150).contains(&t) || (191..205).contains(&t)))))
+                .collect(),
+        ),
+        ("app.events".to_owned(), of(34, 2600.0)),
+    ])
+}
+
+fn role(kind: &str, nodes: &[(&str, u32, f64, u64)], metrics: &[(&str, f64)]) -> Role {
+    Role {
+        kind: kind.into(),
+        instances: nodes
+            .iter()
+            .map(|(node, restarts, cpu_max, mb)| Instance {
+                node: (*node).into(),
+                restarts: *restarts,
+                cpu_max: *cpu_max,
+                rss_max: mb * 1_000_000,
+            })
+            .collect(),
+        metrics: metrics.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect(),
+    }
+}
+
+fn roles() -> IndexMap<String, Role> {
+    IndexMap::from([
+        (
+            "gateway".to_owned(),
+            role(
+                "api_gateway",
+                &[("n1", 0, 0.46, 47)],
+                &[("retries", 911.0), ("failovers", 34.0), ("ejections", 2.0), ("upstream_errors", 812.0)],
+            ),
+        ),
+        (
+            "app".to_owned(),
+            role(
+                "app_server",
+                &[("n3", 1, 0.34, 79), ("n2", 0, 0.33, 76)],
+                &[("events", 801_204.0), ("failed", 801.0), ("action_time", 1_482_000.0)],
+            ),
+        ),
+        ("jobs".to_owned(), role("job_worker", &[("n4", 0, 0.06, 27)], &[("completed", 604.0), ("queue_depth", 4.0)])),
+        (
+            "analytics".to_owned(),
+            role("analytics", &[("n5", 0, 0.13, 51)], &[("events", 612_310.0), ("periods", 51.0)]),
+        ),
+    ])
+}
+
+fn fault(
+    id: &str,
+    kind: (&str, &str),
+    targets: &[&str],
+    (at, length): (f64, f64),
+    detection: f64,
+    recovery: f64,
+) -> Fault {
+    let impact = Impact {
+        recovery_ms: Some(recovery),
+        longest_gap_ms: 210.0,
+        failovers: 17,
+        before: figures(52_800, 3, length, 265_000),
+        during: figures(49_400, 171, length, 330_000),
+        after: figures(52_600, 2, length, 266_000),
+    };
+    Fault {
+        id: id.into(),
+        kind: kind.0.into(),
+        backend: kind.1.into(),
+        targets: targets.iter().map(|t| (*t).to_owned()).collect(),
+        requested_s: Some(at),
+        applied_s: Some(at + 0.004),
+        confirmed_s: Some(at + 0.061),
+        cleared_s: Some(at + length + 0.38),
+        effect: Effect::Confirmed,
+        undone: true,
+        detection_ms: Some(detection),
+        impact: IndexMap::from([("users".to_owned(), impact)]),
+    }
+}
+
+fn check(expr: &str, window: &str, observed: &str, limit: &str, samples: u64) -> Check {
+    Check {
+        id: expr.replace(' ', "_"),
+        expr: expr.into(),
+        windows: vec![window.into()],
+        observed: observed.into(),
+        limit: limit.into(),
+        samples,
+        severity: Severity::Error,
+        result: CheckResult::Pass,
+        correctness: false,
+        detail: None,
+    }
+}
+
+fn checks() -> Vec<Check> {
+    vec![
+        check(
+            "error_rate(users) < 0.1% outside faults",
+            "10.0s..130.0s, 150.4s..190.0s, 205.4s..310.0s",
+            "0.011%",
+            "0.1%",
+            694_112,
+        ),
+        check("error_rate(users) < 1% in fault:kill-app", "130.0s..151.0s", "0.35%", "1%", 49_400),
+        check("error_rate(users) < 1% in fault:cut-app", "190.0s..206.0s", "0.36%", "1%", 39_020),
+        check("recovery(users, kill-app) < 5s", "130.0s..151.0s", "2.4s", "5s", 49_400),
+        check("recovery(users, cut-app) < 5s", "190.0s..206.0s", "2.3s", "5s", 39_020),
+        check(
+            "rate(users) > 1200/s in peak outside faults",
+            "peak outside faults, 100.0s..130.0s, 150.4s..190.0s, 205.4s..280.0s",
+            "2634/s",
+            "1200/s",
+            380_514,
+        ),
+        check("count(users) > 50000", "10.0s..310.0s", "801402", "50000", 801_402),
+        check("count(jobs.completed) > 100", "10.0s..310.0s", "604", "100", 604),
+        check("count(analytics.events) > 0", "10.0s..310.0s", "612310", "0", 612_310),
+        Check {
+            correctness: true,
+            ..check("lost_acks(app.events) == 0", "whole run, read back after the last heal", "0", "0", 801_204)
+        },
+    ]
+}
+
+fn guards() -> Vec<Guard> {
+    let of = |guard: &str, observed: &str, limit: &str| Guard {
+        guard: guard.into(),
+        ok: true,
+        observed: observed.into(),
+        limit: limit.into(),
+    };
+    vec![
+        of("ledger complete", "0 batches missing", "0"),
+        of("load issued in time", "0.02% late or never sent", "1%"),
+        of("agents alive", "5 of 5, one planned death", "5"),
+        of("start spread", "3.1 ms", "50 ms"),
+        of("clock uncertainty", "140 µs", "5 ms"),
+        of("faults took effect", "2 of 2 confirmed", "2"),
+        of("faults undone", "2 of 2 verified", "2"),
+        of("checks have their samples", "10 of 10", "10"),
+    ]
+}
+
+fn agents() -> Vec<Agent> {
+    (1..=5u16)
+        .map(|i| Agent {
+            name: format!("n{i}"),
+            address: format!("127.{}.0.1:7700", 10 + i),
+            version: "0.1.0".into(),
+            clock_offset_us: i64::from(i) * 13 - 40,
+            clock_uncertainty_us: 90 + u64::from(i) * 10,
+            start_skew_us: Some(i64::from(i) * 620),
+            lost: false,
+            cpu_max: 0.2 + f64::from(i) * 0.1,
+        })
+        .collect()
+}
+
+/// p1, full, everything held.
+pub fn passed() -> Report {
+    let requests = 801_402;
+    let steps =
+        ACTIONS.iter().map(|(name, p50)| ((*name).to_owned(), figures(requests / 7, 12, 300.0, *p50))).collect();
+    let by_phase =
+        [("steady", 13_200, 30.0), ("burst", 290_400, 60.0), ("peak", 475_200, 180.0), ("calm", 13_200, 30.0)];
+    let users = Workload {
+        model: "closed (users)".into(),
+        requests,
+        ok: requests - 331,
+        errors: 331,
+        dropped: 0,
+        skipped: 0,
+        error_rate: 331.0 / requests as f64,
+        throughput: requests as f64 / 300.0,
+        errors_by_class: [("timeout", 214), ("status", 105), ("reset", 12)].map(|(c, n)| (c.to_owned(), n)).into(),
+        response_time: latency(265_000, 1.0, requests),
+        service_time: latency(264_000, 1.0, requests),
+        lateness: latency(28, 1.0, requests),
+        connect: latency(190, 1.0, 2_200),
+        steps,
+        phases: by_phase.iter().map(|(p, n, s)| ((*p).to_owned(), figures(*n, 40, *s, 265_000))).collect(),
+        notes: Vec::new(),
+    };
+    Report {
+        schema: SCHEMA.into(),
+        run_id: "01938f6e-7a3b-7c11-9d52-3f0a6be41c77".into(),
+        scenario: "p1".into(),
+        title: "High-traffic SaaS application".into(),
+        tier: Tier::Production,
+        profile: "full".into(),
+        seed: 42,
+        started_at: "2026-11-21T05:50:00Z".into(),
+        duration_s: 315.4,
+        verdict: Verdict { result: Outcome::Pass, exit_code: 0, reasons: Vec::new() },
+        agents: agents(),
+        phases: phases(),
+        isolation: Isolation::Shared,
+        workloads: IndexMap::from([("users".to_owned(), users)]),
+        roles: roles(),
+        faults: vec![
+            fault("kill-app", ("node_kill", "process"), &["app[0]@n3"], (130.0, 20.0), 612.0, 2_400.0),
+            fault("cut-app", ("partition", "link"), &["gateway[0]@n1", "app[1]@n2"], (190.0, 15.0), 2_020.0, 2_300.0),
+        ],
+        checks: checks(),
+        ledger: Ledger {
+            batches_expected: 4_340,
+            batches_received: 4_340,
+            recorded: 805_802,
+            merged: 805_802,
+            gaps: Vec::new(),
+            planned_gaps: Vec::new(),
+        },
+        validity: guards(),
+        timeline: Timeline {
+            seconds: 310,
+            workloads: IndexMap::from([("users".to_owned(), users_line(310))]),
+            processes: processes(310),
+            metrics: metrics(310),
+        },
+    }
+}
+
+/// The same with a slow recovery, lost work, a warning and a check that was not judged.
+pub fn failed() -> Report {
+    let mut report = passed();
+    report.verdict = Verdict {
+        result: Outcome::Fail,
+        exit_code: 11,
+        reasons: vec![
+            "3 acknowledged events of app.events are missing after the last heal".into(),
+            "recovery(users, kill-app) was 7.8s, the limit is 5s".into(),
+        ],
+    };
+    let set = |check: &mut Check, observed: &str, result: CheckResult| {
+        check.observed = observed.into();
+        check.result = result;
+    };
+    set(&mut report.checks[3], "7.8s", CheckResult::Fail);
+    set(&mut report.checks[9], "3", CheckResult::Fail);
+    report.checks[9].detail = Some("missing: 0193-aa41, 0193-aa42, 0193-ab07".into());
+    set(&mut report.checks[8], "612310", CheckResult::NotJudged);
+    report.checks[8].detail = Some("the profile is too short to judge it".into());
+    report.checks[6].severity = Severity::Warn;
+    set(&mut report.checks[6], "48211", CheckResult::Fail);
+    for impact in report.faults[0].impact.values_mut() {
+        impact.recovery_ms = Some(7_800.0);
+        impact.longest_gap_ms = 3_100.0;
+    }
+    report
+}
+
+/// The generator was late, a histogram did not arrive, a fault touched nothing, another is still there.
+pub fn invalid() -> Report {
+    let mut report = passed();
+    report.verdict = Verdict {
+        result: Outcome::Invalid,
+        exit_code: 7,
+        reasons: vec![
+            "fault cut-app was not undone on n2: the rule set differs from the one before".into(),
+            "4211 requests that load[1] on n4 counted did not arrive".into(),
+            "fault kill-app touched nothing".into(),
+        ],
+    };
+    report.checks[0].result = CheckResult::Tainted;
+    report.checks[3] =
+        Check { observed: "–".into(), samples: 0, result: CheckResult::NoData, ..report.checks[3].clone() };
+    report.validity[0] = Guard { ok: false, observed: "3 batches missing".into(), ..report.validity[0].clone() };
+    report.validity[5] = Guard { ok: false, observed: "1 of 2 confirmed".into(), ..report.validity[5].clone() };
+    report.phases[2].tainted = true;
+    report.ledger.batches_received -= 3;
+    report.ledger.merged -= 4_211;
+    report.ledger.gaps = vec!["load[1] on n4: snapshots 17..19 missing, 4211 requests".into()];
+    report.ledger.planned_gaps = vec!["app[0] on n3: killed as planned, 2 snapshots".into()];
+    report.faults[0] = Fault { effect: Effect::Vacuous, detection_ms: None, ..report.faults[0].clone() };
+    report.faults[1] = Fault { undone: false, cleared_s: None, ..report.faults[1].clone() };
+    for impact in report.faults[1].impact.values_mut() {
+        impact.recovery_ms = None;
+    }
+    report.agents[3].lost = true;
+    report
+}
+
+/// Interrupted after a minute, before any fault.
+pub fn aborted() -> Report {
+    let mut report = passed();
+    report.verdict =
+        Verdict { result: Outcome::Invalid, exit_code: 130, reasons: vec!["interrupted by SIGINT at 60.2s".into()] };
+    report.duration_s = 60.2;
+    report.timeline = Timeline {
+        seconds: 60,
+        workloads: IndexMap::from([("users".to_owned(), users_line(60))]),
+        processes: processes(60),
+        metrics: metrics(60),
+    };
+    for fault in &mut report.faults {
+        *fault = Fault {
+            requested_s: None,
+            applied_s: None,
+            confirmed_s: None,
+            cleared_s: None,
+            effect: Effect::NotInjected,
+            detection_ms: None,
+            impact: IndexMap::new(),
+            ..fault.clone()
+        };
+    }
+    for check in &mut report.checks[1..6] {
+        (check.result, check.samples, check.observed) = (CheckResult::NoData, 0, "–".into());
+    }
+    report
+}
+
+/// Nothing ran, nothing was recorded.
+pub fn empty() -> Report {
+    let base = passed();
+    Report {
+        verdict: Verdict { result: Outcome::Invalid, exit_code: 4, reasons: vec!["nothing ran".into()] },
+        duration_s: 0.0,
+        agents: Vec::new(),
+        phases: Vec::new(),
+        workloads: IndexMap::from([(
+            "users".to_owned(),
+            Workload { model: "closed (users)".into(), ..Workload::default() },
+        )]),
+        roles: IndexMap::new(),
+        faults: Vec::new(),
+        checks: Vec::new(),
+        ledger: Ledger::default(),
+        validity: Vec::new(),
+        timeline: Timeline::default(),
+        ..base
+    }
+}
+
+/// Two seconds of an open workload with a hole in it.
+pub fn short() -> Report {
+    let base = passed();
+    let mut line = users_line(2);
+    line.offered = vec![200, 200];
+    line.p99[1] = None;
+    let workload = Workload { model: "open (constant rate)".into(), ..base.workloads["users"].clone() };
+    Report {
+        title: "Two seconds".into(),
+        scenario: "two".into(),
+        duration_s: 2.1,
+        phases: vec![Phase { name: "all".into(), start_s: 0.0, end_s: 2.0, warmup: false, tainted: false }],
+        workloads: IndexMap::from([("users".to_owned(), workload)]),
+        faults: Vec::new(),
+        timeline: Timeline {
+            seconds: 2,
+            workloads: IndexMap::from([("users".to_owned(), line)]),
+            processes: processes(2),
+            metrics: IndexMap::new(),
+        },
+        ..base
+    }
+}
+
+/// 24 hours, with one second in which a request took 9 s.
+pub fn day() -> Report {
+    const SECONDS: u64 = 86_400;
+    let mut line = WorkloadLine::default();
+    for t in 0..SECONDS {
+        let wave = 1.0 + 0.4 * (t as f64 / SECONDS as f64 * std::f64::consts::TAU).sin();
+        let p50 = (900.0 * wave * (0.9 + 0.2 * noise(3, t))) as u64;
+        line.achieved.push((5_000.0 * wave * (0.98 + 0.04 * noise(2, t))) as u64);
+        line.offered.push((5_000.0 * wave) as u64);
+        line.errors.push(u64::from(noise(4, t) > 0.999) * 3);
+        line.p50.push(Some(p50));
+        line.p95.push(Some(p50 * 3));
+        line.p99.push(Some(p50 * 5));
+        line.max.push(Some(if t == 40_000 { 9_000_000 } else { p50 * 20 }));
+        line.lateness_p99.push(Some(30 + (noise(5, t) * 90.0) as u64));
+    }
+    line.errors_by_class.insert("timeout".into(), line.errors.clone());
+    let base = passed();
+    let workload = Workload { model: "open (poisson)".into(), ..base.workloads["users"].clone() };
+    let mut faults = base.faults.clone();
+    for (fault, at) in faults.iter_mut().zip([21_600.0, 60_000.0]) {
+        (fault.requested_s, fault.applied_s) = (Some(at), Some(at));
+        (fault.confirmed_s, fault.cleared_s) = (Some(at + 0.1), Some(at + 30.0));
+    }
+    Report {
+        title: "A day".into(),
+        scenario: "sustained".into(),
+        tier: Tier::Stress,
+        duration_s: SECONDS as f64 + 4.0,
+        phases: vec![
+            Phase { name: "warmup".into(), start_s: 0.0, end_s: 600.0, warmup: true, tainted: false },
+            Phase { name: "sustained".into(), start_s: 600.0, end_s: SECONDS as f64, warmup: false, tainted: false },
+        ],
+        workloads: IndexMap::from([("users".to_owned(), workload)]),
+        faults,
+        timeline: Timeline {
+            seconds: SECONDS as u32,
+            workloads: IndexMap::from([("users".to_owned(), line)]),
+            processes: processes(SECONDS),
+            metrics: metrics(SECONDS),
+        },
+        ..base
+    }
+}
+
+/// Fifty workloads.
+pub fn many_workloads() -> Report {
+    let base = passed();
+    let name = |i: u64| format!("workload-{i:02}");
+    let workload = |i: u64| {
+        let requests = 10_000 + i * 900;
+        Workload {
+            requests,
+            ok: requests - 331,
+            throughput: requests as f64 / 300.0,
+            ..base.workloads["users"].clone()
+        }
+    };
+    let mut timeline = base.timeline.clone();
+    timeline.workloads = (0..50).map(|i| (name(i), users_line(310))).collect();
+    Report { workloads: (0..50).map(|i| (name(i), workload(i))).collect(), timeline, ..base }
+}
+
+/// Names that are markup, script, or far too long.
+pub fn hostile() -> Report {
+    let evil = "</script><script>alert('x')</script>\"><img src=x onerror=alert(1)> | `x` [a](http://e.vil) \x1b[2J";
+    let mut report = failed();
+    report.scenario = evil.into();
+    report.title = evil.into();
+    report.profile = evil.into();
+    report.run_id = evil.into();
+    report.started_at = evil.into();
+    report.verdict.reasons.push(format!("{evil}{}", "very long ".repeat(60)));
+    for check in &mut report.checks {
+        check.expr = format!("{evil} {}", check.expr);
+        (check.id, check.observed, check.limit) = (evil.into(), evil.into(), evil.into());
+        (check.windows, check.detail) = (vec![evil.into()], Some(evil.into()));
+    }
+    for phase in &mut report.phases {
+        phase.name = evil.into();
+    }
+    for agent in &mut report.agents {
+        (agent.name, agent.address, agent.version) = (evil.into(), evil.into(), evil.into());
+    }
+    for fault in &mut report.faults {
+        (fault.id, fault.kind, fault.backend) = (evil.into(), evil.into(), evil.into());
+        fault.targets = vec![evil.into()];
+        let impact = fault.impact.values().next().cloned().unwrap_or_default();
+        fault.impact = IndexMap::from([(evil.to_owned(), impact)]);
+    }
+    for guard in &mut report.validity {
+        (guard.guard, guard.observed, guard.limit) = (evil.into(), evil.into(), evil.into());
+    }
+    let mut workload = report.workloads["users"].clone();
+    workload.model = evil.into();
+    workload.notes = vec![evil.into()];
+    workload.errors_by_class.insert(evil.into(), 4);
+    workload.steps.insert(evil.into(), figures(10, 1, 1.0, 100));
+    report.workloads = IndexMap::from([(evil.to_owned(), workload)]);
+    let role =
+        Role { kind: evil.into(), metrics: IndexMap::from([(evil.to_owned(), 1.5)]), ..report.roles["app"].clone() };
+    report.roles = IndexMap::from([(evil.to_owned(), role)]);
+    report.ledger.gaps = vec![evil.into()];
+    let mut line = users_line(310);
+    line.errors_by_class.insert(evil.into(), vec![1; 310]);
+    report.timeline.workloads = IndexMap::from([(evil.to_owned(), line)]);
+    report.timeline.processes = IndexMap::from([(evil.to_owned(), processes(310)["app[0]@n3"].clone())]);
+    report.timeline.metrics = IndexMap::from([(format!("{evil}.x"), vec![Some(1.0); 310])]);
+    report
+}

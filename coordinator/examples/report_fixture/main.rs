@@ -1,0 +1,30 @@
+//! Writes the reports of made-up runs, to see how they look: `cargo run --example report_fixture -- DIR`.
+//!
+//! DIR/NAME/ then holds report.json, report.md and report.html of each; the terminal's summary goes to the screen.
+
+mod fixture;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use gauntlet_coordinator::report::{self, text};
+
+fn main() -> ExitCode {
+    let Some(dir) = std::env::args_os().nth(1).map(PathBuf::from) else {
+        anstream::eprintln!("say where to write: cargo run --example report_fixture -- DIR");
+        return ExitCode::from(2);
+    };
+    for (name, made_up) in fixture::named() {
+        let dir = dir.join(name);
+        if let Err(error) = std::fs::create_dir_all(&dir)
+            .map_err(|e| e.to_string())
+            .and_then(|()| report::write_all(&made_up, &dir).map(drop).map_err(|e| e.to_string()))
+        {
+            anstream::eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+        let place = text::Place { report: Some(&dir.join("report.html")) };
+        anstream::print!("{}", text::summary(&made_up, &place, 100, true));
+    }
+    ExitCode::SUCCESS
+}

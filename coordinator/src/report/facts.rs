@@ -1,0 +1,219 @@
+//! What more than one report says, said once: words for results, the order of checks, totals, the command that repeats a run.
+
+use gauntlet_common::plan::Isolation;
+use gauntlet_common::scenario::{Severity, Tier};
+use gauntlet_common::verdict::Outcome;
+
+use super::model::{Check, CheckResult, Effect, Fault, Report};
+use super::paint::Tone;
+
+/// The verdict in capitals.
+pub const fn verdict_word(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Pass => "PASS",
+        Outcome::Fail => "FAIL",
+        Outcome::Invalid => "INVALID",
+    }
+}
+
+/// What the verdict means, in a sentence.
+pub const fn verdict_meaning(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Pass => "every objective held, and the measurement can be believed",
+        Outcome::Fail => "the target missed an objective",
+        Outcome::Invalid => "the measurement cannot be believed, so nothing is said for the target",
+    }
+}
+
+pub const fn verdict_tone(outcome: Outcome) -> Tone {
+    match outcome {
+        Outcome::Pass => Tone::Good,
+        Outcome::Fail => Tone::Bad,
+        Outcome::Invalid => Tone::Warn,
+    }
+}
+
+/// As people read it; a failed warning is told from a failure.
+pub const fn result_word(check: &Check) -> &'static str {
+    match (check.result, check.severity) {
+        (CheckResult::Pass, _) => "pass",
+        (CheckResult::Fail, Severity::Error) => "FAIL",
+        (CheckResult::Fail, Severity::Warn) => "warn",
+        (CheckResult::NoData, _) => "no data",
+        (CheckResult::Tainted, _) => "tainted",
+        (CheckResult::NotJudged, _) => "not judged",
+    }
+}
+
+pub const fn result_tone(check: &Check) -> Tone {
+    match (check.result, check.severity) {
+        (CheckResult::Pass, _) => Tone::Good,
+        (CheckResult::Fail, Severity::Error) => Tone::Bad,
+        (CheckResult::NotJudged, _) => Tone::Dim,
+        _ => Tone::Warn,
+    }
+}
+
+/// Failures first, then what could not be judged, warnings, passes, and what the profile is too short for; else as in the file.
+pub fn ordered_checks(report: &Report) -> Vec<&Check> {
+    let rank = |check: &Check| match (check.result, check.severity, check.correctness) {
+        (CheckResult::Fail, Severity::Error, true) => 0,
+        (CheckResult::Fail, Severity::Error, false) => 1,
+        (CheckResult::NoData, ..) => 2,
+        (CheckResult::Tainted, ..) => 3,
+        (CheckResult::Fail, Severity::Warn, _) => 4,
+        (CheckResult::Pass, ..) => 5,
+        (CheckResult::NotJudged, ..) => 6,
+    };
+    let mut checks: Vec<&Check> = report.checks.iter().collect();
+    checks.sort_by_key(|check| rank(check));
+    checks
+}
+
+/// Whether a reader must look at it.
+pub const fn wants_attention(check: &Check) -> bool {
+    !matches!(check.result, CheckResult::Pass | CheckResult::NotJudged)
+}
+
+/// The spans that it was judged over, on one line: a check `every 30s` of a day has thousands, so the first few.
+pub fn windows(check: &Check) -> String {
+    const MOST: usize = 6;
+    let shown = check.windows.iter().take(MOST).map(String::as_str).collect::<Vec<_>>().join("; ");
+    match check.windows.len().checked_sub(MOST) {
+        Some(more) if more > 0 => format!("{shown}; and {more} more"),
+        _ => shown,
+    }
+}
+
+/// "9 passed, 1 failed, 2 not judged"; only what occurred.
+pub fn check_counts(report: &Report) -> String {
+    let of = |result: CheckResult, severity: Option<Severity>| {
+        report.checks.iter().filter(|c| c.result == result && severity.is_none_or(|s| c.severity == s)).count()
+    };
+    let counts = [
+        (of(CheckResult::Fail, Some(Severity::Error)), "failed"),
+        (of(CheckResult::NoData, None), "without data"),
+        (of(CheckResult::Tainted, None), "tainted"),
+        (of(CheckResult::Fail, Some(Severity::Warn)), "warned"),
+        (of(CheckResult::Pass, None), "passed"),
+        (of(CheckResult::NotJudged, None), "not judged"),
+    ];
+    let words: Vec<String> = counts.iter().filter(|(n, _)| *n > 0).map(|(n, word)| format!("{n} {word}")).collect();
+    if words.is_empty() { "no checks".into() } else { words.join(", ") }
+}
+
+/// "confirmed, undone", or what went wrong.
+pub fn fault_state(fault: &Fault) -> (&'static str, Tone) {
+    match (fault.effect, fault.undone) {
+        (Effect::NotInjected, true) => ("not injected", Tone::Warn),
+        (_, false) => ("NOT UNDONE", Tone::Bad),
+        (Effect::Vacuous, true) => ("VACUOUS", Tone::Bad),
+        (Effect::Confirmed, true) => ("confirmed, undone", Tone::Good),
+    }
+}
+
+/// A fault's span on the timeline, in seconds: from applied, or else requested, to confirmed clear, or else the end.
+pub fn fault_span(fault: &Fault, end_s: f64) -> Option<(f64, f64)> {
+    let start = fault.applied_s.or(fault.requested_s)?;
+    if fault.effect == Effect::NotInjected && fault.applied_s.is_none() {
+        return None;
+    }
+    Some((start, fault.cleared_s.unwrap_or(end_s).max(start)))
+}
+
+/// Sums over all workloads. Percentiles of several workloads cannot be summed, and are not.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Totals {
+    pub requests: u64,
+    pub errors: u64,
+    pub dropped: u64,
+    pub throughput: f64,
+    /// Of one; 0 without requests.
+    pub error_rate: f64,
+}
+
+pub fn totals(report: &Report) -> Totals {
+    let mut totals = Totals::default();
+    for workload in report.workloads.values() {
+        totals.requests += workload.requests;
+        totals.errors += workload.errors;
+        totals.dropped += workload.dropped;
+        totals.throughput += workload.throughput;
+    }
+    if totals.requests > 0 {
+        totals.error_rate = totals.errors as f64 / totals.requests as f64;
+    }
+    totals
+}
+
+/// The command that repeats the run.
+pub fn reproduce(report: &Report) -> String {
+    format!("coordinator run {} --profile {} --seed {}", quoted(&report.scenario), quoted(&report.profile), report.seed)
+}
+
+/// As a shell takes it for one word.
+pub fn quoted(word: &str) -> String {
+    let safe = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@+".contains(c);
+    if !word.is_empty() && word.chars().all(safe) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+pub const fn tier_word(tier: Tier) -> &'static str {
+    match tier {
+        Tier::Foundation => "foundation",
+        Tier::Integration => "integration",
+        Tier::Production => "production",
+        Tier::Extreme => "extreme",
+        Tier::Stress => "stress",
+        Tier::Battle => "battle",
+        Tier::Example => "example",
+        Tier::Custom => "custom",
+    }
+}
+
+pub const fn isolation_word(isolation: Isolation) -> &'static str {
+    match isolation {
+        Isolation::Shared => "shared (load and roles on the same cores)",
+        Isolation::Dedicated => "dedicated",
+    }
+}
+
+/// `1 error`, `2 errors`.
+pub fn plural(count: u64, noun: &str) -> String {
+    format!("{} {noun}{}", super::format::count(count), if count == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture;
+    use super::*;
+
+    #[test]
+    fn failed_checks_come_first_and_unjudged_ones_last() {
+        let report = fixture::failed();
+        let results: Vec<CheckResult> = ordered_checks(&report).iter().map(|c| c.result).collect();
+        assert_eq!(results.first(), Some(&CheckResult::Fail));
+        assert_eq!(results.last(), Some(&CheckResult::NotJudged));
+        assert_eq!(results.len(), report.checks.len());
+    }
+
+    #[test]
+    fn the_command_repeats_the_run_also_with_odd_names() {
+        assert_eq!(reproduce(&fixture::passed()), "coordinator run p1 --profile full --seed 42");
+        assert_eq!(quoted("a b"), "'a b'");
+        assert_eq!(quoted("it's"), r"'it'\''s'");
+        assert_eq!(quoted("$(rm)"), "'$(rm)'");
+    }
+
+    #[test]
+    fn a_failed_warning_is_not_called_a_failure() {
+        let mut check = fixture::failed().checks.remove(0);
+        (check.result, check.severity) = (CheckResult::Fail, Severity::Warn);
+        assert_eq!(result_word(&check), "warn");
+        check.severity = Severity::Error;
+        assert_eq!(result_word(&check), "FAIL");
+    }
+}

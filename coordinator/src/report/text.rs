@@ -1,0 +1,351 @@
+//! The summary that ends a run on a terminal: verdict, what failed, all checks, key figures, faults, where the rest is.
+
+use std::path::Path;
+
+use super::facts;
+use super::format::{self, NONE};
+use super::model::{Check, Latency, Report};
+use super::paint::{Line, Tone, wrap};
+use super::table::{Column, Table};
+use super::{RenderError, ReportFormat};
+
+/// Of a file or a pipe, and the most that a terminal's line is used for.
+pub const WIDTH: usize = 100;
+/// At most this many lines of one list; the rest is in the other reports, and the summary says how many those are.
+const MOST_ROWS: usize = 40;
+
+/// Plain text, 100 columns.
+pub struct Text;
+
+impl ReportFormat for Text {
+    fn name(&self) -> &'static str {
+        "text"
+    }
+    fn file_name(&self) -> Option<&'static str> {
+        None
+    }
+    fn help(&self) -> &'static str {
+        "the summary that a run ends with"
+    }
+    fn render(&self, report: &Report) -> Result<Vec<u8>, RenderError> {
+        Ok(summary(report, &Place::default(), WIDTH, false).into_bytes())
+    }
+}
+
+/// Where the rest of the evidence is.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Place<'a> {
+    /// The HTML report.
+    pub report: Option<&'a Path>,
+}
+
+/// The summary, lines of at most `width` (and at most [`WIDTH`]) characters, each ended; escape codes only with `colour`.
+pub fn summary(report: &Report, place: &Place<'_>, width: usize, colour: bool) -> String {
+    let width = width.clamp(30, WIDTH);
+    let mut lines = headline(report, width);
+    attention(&mut lines, report, width);
+    checks(&mut lines, report, width);
+    workloads(&mut lines, report, width);
+    faults(&mut lines, report, width);
+    guards(&mut lines, report, width);
+    place_lines(&mut lines, report, place);
+    let mut out = String::from("\n");
+    for line in lines {
+        out.push_str(line.paint(colour).trim_end());
+        out.push('\n');
+    }
+    out
+}
+
+/// Prints the summary on standard output: as wide as the terminal, with colours where there is one that wants them.
+pub fn print_summary(report: &Report, place: &Place<'_>) {
+    let text = summary(report, place, crate::live::terminal_width().unwrap_or(WIDTH), true);
+    anstream::print!("{text}");
+}
+
+fn headline(report: &Report, width: usize) -> Vec<Line> {
+    let outcome = report.verdict.result;
+    let tone = facts::verdict_tone(outcome);
+    let title = format!(
+        "{} · {} · seed {} · {}",
+        report.scenario,
+        report.profile,
+        report.seed,
+        format::span(report.duration_s)
+    );
+    let mut lines =
+        vec![Line::of(tone, format!("  {}  ", facts::verdict_word(outcome))).with(Tone::Strong, title).fit(width)];
+    for line in wrap(facts::verdict_meaning(outcome), width - 2) {
+        lines.push(Line::of(Tone::Dim, format!("  {line}")));
+    }
+    for reason in report.verdict.reasons.iter().take(MOST_ROWS) {
+        for (i, line) in wrap(reason, width - 6).into_iter().enumerate() {
+            lines.push(Line::of(tone, if i == 0 { "  • " } else { "    " }).plain(line));
+        }
+    }
+    more(&mut lines, report.verdict.reasons.len(), "reasons");
+    lines
+}
+
+fn section(lines: &mut Vec<Line>, title: &str, aside: &str) {
+    lines.push(Line::new());
+    lines.push(Line::of(Tone::Strong, title).with(Tone::Dim, format!("  {aside}")));
+}
+
+/// Each check that did not hold, in full.
+fn attention(lines: &mut Vec<Line>, report: &Report, width: usize) {
+    let wanting: Vec<&Check> =
+        facts::ordered_checks(report).into_iter().filter(|c| facts::wants_attention(c)).collect();
+    if wanting.is_empty() {
+        return;
+    }
+    section(lines, "Did not hold", "");
+    for check in wanting.iter().take(MOST_ROWS) {
+        let word = format!("  {:<8}", facts::result_word(check));
+        for (i, line) in wrap(&check.expr, width - 11).into_iter().enumerate() {
+            let mark =
+                if i == 0 { Line::of(facts::result_tone(check), &word) } else { Line::new().plain(" ".repeat(10)) };
+            lines.push(mark.with(Tone::Strong, line));
+        }
+        let figures =
+            format!("observed {}, limit {}, {}", check.observed, check.limit, facts::plural(check.samples, "sample"));
+        let windows = format!("over {}", facts::windows(check));
+        let details = [Some(figures), (!check.windows.is_empty()).then_some(windows), check.detail.clone()];
+        for line in details.into_iter().flatten().flat_map(|text| wrap(&text, width - 11)) {
+            lines.push(Line::of(Tone::Plain, " ".repeat(10)).plain(line));
+        }
+    }
+    more(lines, wanting.len(), "checks");
+}
+
+fn checks(lines: &mut Vec<Line>, report: &Report, width: usize) {
+    section(lines, "Checks", &facts::check_counts(report));
+    let mut table = Table::new(vec![
+        Column::left(""),
+        Column::left("check").flexible(),
+        Column::right("observed"),
+        Column::right("limit").spare(1),
+        Column::right("samples").spare(2),
+    ])
+    .indent(2);
+    for check in facts::ordered_checks(report).into_iter().take(MOST_ROWS) {
+        table.row(vec![
+            Line::of(facts::result_tone(check), facts::result_word(check)),
+            Line::new().plain(&check.expr),
+            Line::new().plain(&check.observed).fit(24),
+            Line::new().plain(&check.limit).fit(24),
+            Line::of(Tone::Dim, format::count(check.samples)),
+        ]);
+    }
+    if !report.checks.is_empty() {
+        lines.extend(table.lines(width));
+        more(lines, report.checks.len(), "checks");
+    }
+}
+
+fn workloads(lines: &mut Vec<Line>, report: &Report, width: usize) {
+    if report.workloads.is_empty() {
+        return;
+    }
+    section(lines, "Workloads", "response time from the intended start, all outcomes");
+    let mut table = Table::new(vec![
+        Column::left("").flexible(),
+        Column::right("requests"),
+        Column::right("rate").spare(5),
+        Column::right("errors"),
+        Column::right("dropped").spare(7),
+        Column::right("p50").spare(4),
+        Column::right("p95").spare(6),
+        Column::right("p99").spare(1),
+        Column::right("p99.9").spare(8),
+        Column::right("max").spare(3),
+    ])
+    .indent(2);
+    for (name, of) in report.workloads.iter().take(MOST_ROWS) {
+        let latency = &of.response_time;
+        let show = |us: u64| Line::new().plain(percentile(latency, us));
+        let errors = if of.errors == 0 { Tone::Plain } else { Tone::Warn };
+        table.row(vec![
+            Line::of(Tone::Strong, name),
+            Line::new().plain(format::count(of.requests)),
+            Line::new().plain(format::rate(of.throughput)),
+            Line::of(errors, format::percent(of.error_rate)),
+            Line::of(if of.dropped == 0 { Tone::Plain } else { Tone::Warn }, format::count(of.dropped)),
+            show(latency.p50),
+            show(latency.p95),
+            show(latency.p99),
+            show(latency.p999),
+            show(latency.max),
+        ]);
+    }
+    lines.extend(table.lines(width));
+    more(lines, report.workloads.len(), "workloads");
+}
+
+fn faults(lines: &mut Vec<Line>, report: &Report, width: usize) {
+    if report.faults.is_empty() {
+        return;
+    }
+    section(lines, "Faults", "recovery of the slowest workload, from injection back to its objective");
+    let mut table = Table::new(vec![
+        Column::left("").flexible(),
+        Column::left("what").spare(3),
+        Column::left("when").spare(2),
+        Column::left("state"),
+        Column::right("detected").spare(4),
+        Column::right("recovery"),
+        Column::right("longest gap").spare(5),
+    ])
+    .indent(2);
+    for fault in report.faults.iter().take(MOST_ROWS) {
+        let (state, tone) = facts::fault_state(fault);
+        let when = facts::fault_span(fault, report.duration_s)
+            .map_or(NONE.into(), |(from, to)| format!("{}..{}", format::moment(from), format::moment(to)));
+        let gap = fault.impact.values().map(|i| i.longest_gap_ms).max_by(f64::total_cmp);
+        table.row(vec![
+            Line::of(Tone::Strong, &fault.id),
+            Line::new().plain(format!("{} ({})", fault.kind, fault.backend)).fit(28),
+            Line::new().plain(when),
+            Line::of(tone, state),
+            Line::new().plain(format::millis(fault.detection_ms)),
+            recovery(fault),
+            Line::new().plain(format::millis(gap)),
+        ]);
+    }
+    lines.extend(table.lines(width));
+    more(lines, report.faults.len(), "faults");
+}
+
+fn recovery(fault: &super::model::Fault) -> Line {
+    if fault.impact.values().any(|impact| impact.recovery_ms.is_none()) {
+        return Line::of(Tone::Bad, "never");
+    }
+    Line::new().plain(format::millis(fault.impact.values().filter_map(|i| i.recovery_ms).max_by(f64::total_cmp)))
+}
+
+/// Guards that did not hold, and the ledger's sum in one line.
+fn guards(lines: &mut Vec<Line>, report: &Report, width: usize) {
+    let broken: Vec<_> = report.validity.iter().filter(|guard| !guard.ok).collect();
+    let ledger = &report.ledger;
+    let exact = ledger.recorded == ledger.merged && ledger.gaps.is_empty();
+    let sum = format!(
+        "{} requests recorded, {} merged; {} of {} guards held",
+        format::count(ledger.recorded),
+        format::count(ledger.merged),
+        report.validity.len() - broken.len(),
+        report.validity.len()
+    );
+    section(lines, "Evidence", "");
+    let tone = if exact && broken.is_empty() { Tone::Good } else { Tone::Warn };
+    let sum_lines = wrap(&sum, width - 5);
+    lines.extend(sum_lines.into_iter().enumerate().map(|(i, line)| {
+        Line::of(
+            tone,
+            if i > 0 {
+                "    "
+            } else if tone == Tone::Good {
+                "  ✓ "
+            } else {
+                "  ! "
+            },
+        )
+        .plain(line)
+    }));
+    let texts = broken
+        .iter()
+        .map(|guard| format!("{}: {}, limit {}", guard.guard, guard.observed, guard.limit))
+        .chain(ledger.gaps.iter().cloned());
+    for text in texts.take(MOST_ROWS) {
+        for (i, line) in wrap(&text, width - 5).into_iter().enumerate() {
+            lines.push(Line::of(Tone::Warn, if i == 0 { "  ! " } else { "    " }).plain(line));
+        }
+    }
+    more(lines, broken.len() + ledger.gaps.len(), "findings");
+}
+
+/// Never cut: they are there to be copied.
+fn place_lines(lines: &mut Vec<Line>, report: &Report, place: &Place<'_>) {
+    lines.push(Line::new());
+    lines.push(Line::of(Tone::Dim, "run     ").plain(&report.run_id));
+    if let Some(path) = place.report {
+        lines.push(Line::of(Tone::Dim, "report  ").with(Tone::Accent, path.display().to_string()));
+    }
+    lines.push(Line::of(Tone::Dim, "again   ").with(Tone::Accent, facts::reproduce(report)));
+}
+
+fn more(lines: &mut Vec<Line>, count: usize, what: &str) {
+    if count > MOST_ROWS {
+        lines.push(Line::of(Tone::Dim, format!("  … and {} more {what}, in the report", count - MOST_ROWS)));
+    }
+}
+
+fn percentile(of: &Latency, us: u64) -> String {
+    if of.samples == 0 { NONE.into() } else { format::latency(us) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture;
+    use super::*;
+
+    fn at(report: &Report, width: usize) -> String {
+        summary(report, &Place::default(), width, false)
+    }
+
+    #[test]
+    fn no_line_is_wider_than_the_terminal_but_those_to_be_copied() {
+        for report in fixture::all() {
+            for width in [40, 80, 120] {
+                for line in at(&report, width).lines() {
+                    let copied = ["run  ", "report  ", "again  "].iter().any(|start| line.starts_with(start));
+                    assert!(copied || line.chars().count() <= width.min(WIDTH), "{width}: {line}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_failed_check_shows_observed_limit_and_samples() {
+        let text = at(&fixture::failed(), 100);
+        let block = text.split("Did not hold").nth(1).and_then(|rest| rest.split("Checks").next()).unwrap();
+        for part in [
+            "lost_acks(app.events) == 0",
+            "observed 3, limit 0, 801,204 samples",
+            "observed 7.8s, limit 5s",
+            "0193-aa41",
+        ] {
+            assert!(block.contains(part), "`{part}` is missing in {block}");
+        }
+        assert!(!block.contains("count(jobs.completed)"), "what held is not in it");
+    }
+
+    #[test]
+    fn the_summary_names_the_verdict_the_run_and_the_next_command() {
+        let path = Path::new("runs/x/report.html");
+        let text = summary(&fixture::passed(), &Place { report: Some(path) }, 80, false);
+        for part in [
+            "  PASS  p1 · full · seed 42 · 5m 15s",
+            "01938f6e-7a3b",
+            "runs/x/report.html",
+            "coordinator run p1 --profile full --seed 42",
+            "10 passed",
+        ] {
+            assert!(text.contains(part), "`{part}` is missing in {text}");
+        }
+        assert!(!text.contains("Did not hold"));
+    }
+
+    #[test]
+    fn there_are_no_escape_codes_unless_asked_for() {
+        for report in fixture::all() {
+            assert!(!at(&report, 100).contains('\x1b'));
+        }
+        assert!(summary(&fixture::failed(), &Place::default(), 100, true).contains("\x1b["));
+    }
+
+    #[test]
+    fn a_workload_that_never_recovered_says_so() {
+        assert!(at(&fixture::invalid(), 100).contains("never"));
+        assert!(at(&fixture::invalid(), 100).contains("NOT UNDONE"));
+    }
+}
