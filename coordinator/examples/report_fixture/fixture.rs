@@ -137,7 +137,7 @@ fn processes(seconds: u64) -> IndexMap<String, ProcessLine> {
         .map(|(i, (name, cpu, rss))| {
             let mut line = ProcessLine::default();
             for t in 0..seconds {
-                let load = match t {
+                let load = match if seconds > 310 { 150 } else { t } {
                     40..100 => 1.0,
                     100..280 => 0.6,
                     _ => 0.12,

@@ -4,7 +4,7 @@ use gauntlet_common::plan::Isolation;
 use gauntlet_common::scenario::{Severity, Tier};
 use gauntlet_common::verdict::Outcome;
 
-use super::model::{Check, CheckResult, Effect, Fault, Report};
+use super::model::{Check, CheckResult, Effect, Fault, Phase, Report};
 use super::paint::Tone;
 
 /// The verdict in capitals.
@@ -119,6 +119,11 @@ pub fn fault_span(fault: &Fault, end_s: f64) -> Option<(f64, f64)> {
         return None;
     }
     Some((start, fault.cleared_s.unwrap_or(end_s).max(start)))
+}
+
+/// With what a reader must know of its figures.
+pub fn phase_name(phase: &Phase) -> String {
+    if phase.tainted { format!("{} (tainted)", phase.name) } else { phase.name.clone() }
 }
 
 /// Sums over all workloads. Percentiles of several workloads cannot be summed, and are not.

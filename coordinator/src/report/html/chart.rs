@@ -52,7 +52,7 @@ impl Axis {
         };
         let end = end.max(1.0);
         let phases = report.phases.iter().filter(|p| p.start_s < end).map(|p| Span {
-            name: p.name.clone(),
+            name: facts::phase_name(p),
             from: p.start_s.max(0.0),
             to: p.end_s.min(end),
             faint: p.warmup,
@@ -122,6 +122,7 @@ impl Chart {
         for curve in &self.curves {
             draw(&mut page, curve, axis, &scale);
         }
+        fault_names(&mut page, axis, TOP);
         page.raw("<line class=\"cross\" x1=\"0\" x2=\"0\"").attr("y1", TOP).attr("y2", TOP + PLOT).raw("/>");
         page.raw("</svg></div></figure>").to_owned()
     }
@@ -175,7 +176,9 @@ pub fn time_axis(page: &mut Page, axis: &Axis, y: f64) {
     for (t, label) in time_ticks(axis.end) {
         let x = tenth(axis.x(t));
         page.raw("<line class=\"axis\"").attr("x1", x).attr("x2", x).attr("y1", y).attr("y2", y + 4.0).raw("/>");
-        page.raw("<text class=\"tick mid\"").attr("x", x).attr("y", y + 15.0).raw(">").text(label).raw("</text>");
+        // One at the very end would be cut off if it were centred.
+        let class = if x > WIDTH - RIGHT - 12.0 { "tick end" } else { "tick mid" };
+        page.raw("<text").attr("class", class).attr("x", x).attr("y", y + 15.0).raw(">").text(label).raw("</text>");
     }
 }
 
@@ -194,17 +197,25 @@ pub fn bands(page: &mut Page, axis: &Axis, top: f64, height: f64) {
         let room = ((to - from - 6.0) / LETTER).max(0.0) as usize;
         label(page, "phase-name", from + 4.0, top - 6.0, &phase.name, room);
     }
-    let mut free = 0.0;
-    for (i, fault) in axis.faults.iter().enumerate() {
+    for fault in &axis.faults {
         let (from, to) = (axis.x(fault.from), axis.x(fault.to).max(axis.x(fault.from) + 2.0));
         rect(page, "fault", from, to, top, height, &titled(fault, "fault"));
-        // A label may run out of its band, up to the next one; where there is no room, the band's title says it.
-        let next = axis.faults[i + 1..].iter().map(|f| axis.x(f.from)).fold(WIDTH - RIGHT, f64::min);
-        if from >= free {
-            let room = ((next.max(to) - from - 8.0) / LETTER).max(0.0) as usize;
-            label(page, "fault-name", from + 4.0, top + 11.0, &fault.name, room);
-            free = from + 8.0 + LETTER * fault.name.chars().count().min(room) as f64;
+    }
+}
+
+/// Names of the faults' bands, over the lines. One may run out of its band, up to the next; where there is no room, the
+/// band's title says it.
+fn fault_names(page: &mut Page, axis: &Axis, top: f64) {
+    let mut free = 0.0;
+    for (i, fault) in axis.faults.iter().enumerate() {
+        let (from, to) = (axis.x(fault.from), axis.x(fault.to));
+        if from < free {
+            continue;
         }
+        let next = axis.faults[i + 1..].iter().map(|f| axis.x(f.from)).fold(WIDTH - RIGHT, f64::min);
+        let room = ((next.max(to) - from - 8.0) / LETTER).max(0.0) as usize;
+        label(page, "fault-name", from + 4.0, top + 11.0, &fault.name, room);
+        free = from + 8.0 + LETTER * fault.name.chars().count().min(room) as f64;
     }
 }
 

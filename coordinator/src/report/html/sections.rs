@@ -1,5 +1,7 @@
 //! The tables of a report, in the order of the page.
 
+use gauntlet_common::scenario::Severity;
+
 use super::super::facts;
 use super::super::format::{self, NONE};
 use super::super::model::{Check, Figures, Latency, Report, Workload};
@@ -108,6 +110,9 @@ fn check_row(page: &mut Page, check: &Check) {
     page.text(&check.expr).raw("</code>");
     if check.correctness {
         page.raw(" <span class=\"tag\">correctness</span>");
+    }
+    if check.severity == Severity::Warn {
+        page.raw(" <span class=\"tag\">warns only</span>");
     }
     let windows = facts::windows(check);
     if !windows.is_empty() {
@@ -227,8 +232,9 @@ pub fn workloads(report: &Report) -> Page {
             "service p99",
         ];
         table_head(&mut page, &titles, 1);
-        rows(&mut page, "by phase", workload.phases.iter());
-        rows(&mut page, "by step", workload.steps.iter().take(MOST_STEPS));
+        let tainted = |name: &str| report.phases.iter().any(|p| p.tainted && p.name == name);
+        rows(&mut page, "by phase", workload.phases.iter(), tainted);
+        rows(&mut page, "by step", workload.steps.iter().take(MOST_STEPS), |_| false);
         page.raw("</tbody></table></div>");
         if workload.steps.len() > MOST_STEPS {
             page.element(
@@ -268,12 +274,21 @@ fn remarks(page: &mut Page, workload: &Workload) {
     }
 }
 
-fn rows<'a>(page: &mut Page, title: &'static str, of: impl Iterator<Item = (&'a String, &'a Figures)>) {
+fn rows<'a>(
+    page: &mut Page,
+    title: &'static str,
+    of: impl Iterator<Item = (&'a String, &'a Figures)>,
+    tainted: impl Fn(&str) -> bool,
+) {
     for (i, (name, figures)) in of.enumerate() {
         if i == 0 {
             page.raw("<tr class=\"group\"><th colspan=\"12\">").text(title).raw("</th></tr>");
         }
-        page.raw("<tr><th scope=\"row\">").text(name).raw("</th>");
+        page.raw("<tr><th scope=\"row\">").text(name);
+        if tainted(name) {
+            page.raw(" <span class=\"pill warn\" title=\"the generator was late or starved\">tainted</span>");
+        }
+        page.raw("</th>");
         figure_cell(page, format::count(figures.requests));
         figure_cell(page, format::rate(figures.throughput));
         errors_cell(page, figures.errors, figures.error_rate);
