@@ -1,7 +1,10 @@
 //! Latencies: HDR histograms of microseconds, 3 significant digits from 1 us, that resize and never clip.
 //! Source: G. Tene, HdrHistogram; the encoding is its V2 format.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use hdrhistogram::serialization::{Deserializer, Serializer, V2Serializer};
+use serde::{Deserialize, Serialize, de};
 
 /// A histogram of microseconds.
 #[derive(Debug, Clone, PartialEq)]
@@ -96,6 +99,22 @@ impl Histogram {
             .map_err(|e| DecodeError { bytes: bytes.len(), why: e.to_string() })?;
         inner.auto(true);
         Ok(Self(inner))
+    }
+}
+
+/// In text: the V2 bytes in base64; an empty text is an empty histogram.
+impl Serialize for Histogram {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let bytes = if self.is_empty() { Vec::new() } else { self.encode() };
+        serializer.serialize_str(&STANDARD_NO_PAD.encode(bytes))
+    }
+}
+
+impl<'de> Deserialize<'de> for Histogram {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let bytes = STANDARD_NO_PAD.decode(text).map_err(de::Error::custom)?;
+        Self::decode(&bytes).map_err(de::Error::custom)
     }
 }
 

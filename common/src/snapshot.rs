@@ -1,5 +1,9 @@
 //! What travels from a load worker to the coordinator: deltas of histograms and counts by interval, never percentiles.
 
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
 use crate::histogram::Histogram;
 
 /// The closed set of ways a request can fail. The order is the wire's.
@@ -25,6 +29,11 @@ pub enum ErrorClass {
 }
 
 impl ErrorClass {
+    /// By its name in reports.
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|class| class.name() == name)
+    }
+
     /// All, in the wire's order.
     pub const ALL: [Self; 8] = [
         Self::Connect,
@@ -53,7 +62,7 @@ impl ErrorClass {
 }
 
 /// One worker's deltas since its previous snapshot.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct LoadSnapshot {
     /// Global index of the load worker in the plan.
     pub worker: u32,
@@ -68,7 +77,7 @@ pub struct LoadSnapshot {
 }
 
 /// What one second of intended starts gained.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct IntervalDelta {
     /// Seconds since the scenario's zero.
     pub interval: u32,
@@ -77,7 +86,7 @@ pub struct IntervalDelta {
 }
 
 /// One workload × step × outcome group.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SeriesDelta {
     /// Index in the plan's workloads.
     pub workload: u32,
@@ -92,7 +101,7 @@ pub struct SeriesDelta {
 }
 
 /// One workload's counts.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct WorkloadDelta {
     /// Index in the plan's workloads.
     pub workload: u32,
@@ -110,4 +119,44 @@ pub struct WorkloadDelta {
     pub connect: Histogram,
     /// Counts of ok and error by tenth of a second of the intended start.
     pub bins: [(u64, u64); 10],
+}
+
+impl LoadSnapshot {
+    /// Requests in it, whatever their outcome.
+    pub fn requests(&self) -> u64 {
+        self.intervals.iter().flat_map(|i| &i.series).map(|s| s.response_time.count()).sum()
+    }
+}
+
+/// What one role instance measured in one second.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct RoleMetrics {
+    pub role: String,
+    pub instance: u32,
+    /// Seconds since the scenario's zero.
+    pub interval: u32,
+    /// Deltas.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub counters: BTreeMap<String, f64>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub gauges: BTreeMap<String, f64>,
+    /// Deltas, us.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub histograms: BTreeMap<String, Histogram>,
+}
+
+/// What one process used in one second.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct ProcessSample {
+    /// The node it runs on.
+    pub agent: String,
+    /// `app[0]`, `load[1]`, `agent`.
+    pub process: String,
+    /// Seconds since the scenario's zero.
+    pub interval: u32,
+    /// Cores.
+    pub cpu: f64,
+    pub rss_bytes: u64,
+    pub fds: u32,
+    pub restarts: u32,
 }

@@ -46,7 +46,7 @@ impl Cause {
     }
 
     /// Lower comes first when several hold: 7, signal, 1, 11, 6, 5, 10, 12, 4.
-    const fn rank(self) -> u8 {
+    pub const fn rank(self) -> u8 {
         match self {
             Self::FaultNotUndone => 0,
             Self::Signal(_) => 1,

@@ -1,0 +1,123 @@
+//! What an expression may name, and the nearest valid name to one that it may not.
+
+use indexmap::IndexMap;
+
+use crate::check::unit::Unit;
+use crate::plan::Plan;
+use crate::scenario::{Catalogue, Kind, Metric, MetricKind, Scenario, Step};
+
+/// Everything the checks of one scenario may name.
+#[derive(Debug, Clone, Default)]
+pub struct Names {
+    pub workloads: IndexMap<String, WorkloadNames>,
+    pub roles: IndexMap<String, RoleNames>,
+    pub phases: IndexMap<String, PhaseNames>,
+    pub faults: Vec<String>,
+}
+
+/// What of a workload may be named.
+#[derive(Debug, Clone, Default)]
+pub struct WorkloadNames {
+    pub steps: Vec<String>,
+    /// Whether it states an `objective:`, against which recovery is measured.
+    pub objective: bool,
+}
+
+/// What of a role may be named.
+#[derive(Debug, Clone, Default)]
+pub struct RoleNames {
+    pub metrics: IndexMap<String, MetricKind>,
+    pub ledgers: Vec<String>,
+}
+
+/// What matters of a phase.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PhaseNames {
+    pub warmup: bool,
+}
+
+impl Names {
+    /// Of a scenario, with the metrics and ledgers that the catalogue declares for its roles.
+    pub fn of_scenario(scenario: &Scenario, catalogue: &Catalogue) -> Self {
+        let workloads = scenario.workloads.iter().map(|(name, spec)| {
+            let mut steps = Vec::new();
+            collect_steps(&spec.flow, &mut steps);
+            (name.clone(), WorkloadNames { steps, objective: spec.objective.is_some() })
+        });
+        Self {
+            workloads: workloads.collect(),
+            roles: scenario
+                .roles
+                .iter()
+                .map(|(name, spec)| (name.clone(), role_names(&spec.kind, catalogue)))
+                .collect(),
+            phases: scenario.phases.iter().map(|p| (p.name.clone(), PhaseNames { warmup: p.warmup })).collect(),
+            faults: scenario.faults.iter().map(|fault| fault.id.clone()).collect(),
+        }
+    }
+
+    /// Of a plan, likewise.
+    pub fn of_plan(plan: &Plan, catalogue: &Catalogue) -> Self {
+        let workloads = plan
+            .workloads
+            .iter()
+            .map(|w| (w.name.clone(), WorkloadNames { steps: w.steps.clone(), objective: w.spec.objective.is_some() }));
+        Self {
+            workloads: workloads.collect(),
+            roles: plan.roles.iter().map(|role| (role.name.clone(), role_names(&role.kind, catalogue))).collect(),
+            phases: plan.phases.iter().map(|p| (p.name.clone(), PhaseNames { warmup: p.warmup })).collect(),
+            faults: plan.faults.iter().map(|fault| fault.id.clone()).collect(),
+        }
+    }
+}
+
+fn role_names(kind: &str, catalogue: &Catalogue) -> RoleNames {
+    let kind = catalogue.roles.iter().find(|k| k.name == kind);
+    let own = kind.map_or(&[][..], |k| &k.metrics);
+    let named = |m: &Metric| (m.name.to_string(), m.kind);
+    RoleNames {
+        metrics: own.iter().chain(&Kind::PROCESS_METRICS).map(named).collect(),
+        ledgers: kind.map_or_else(Vec::new, |k| k.ledgers.iter().map(|l| l.to_string()).collect()),
+    }
+}
+
+fn collect_steps(flow: &[Step], steps: &mut Vec<String>) {
+    for step in flow {
+        match step {
+            Step::Think(_) => {}
+            Step::Choose(choices) => choices.iter().for_each(|choice| collect_steps(&choice.flow, steps)),
+            Step::Repeat { flow, .. } => collect_steps(flow, steps),
+            Step::Request(request) if !steps.contains(&request.name) => steps.push(request.name.clone()),
+            Step::Request(_) => {}
+        }
+    }
+}
+
+/// The unit of a role's gauge or histogram: histograms are latencies; a gauge says it by its name's end.
+pub(super) fn metric_unit(name: &str, kind: MetricKind) -> Unit {
+    match kind {
+        MetricKind::Histogram => Unit::Duration,
+        MetricKind::Counter => Unit::Number,
+        MetricKind::Gauge if name == "rss" || name.ends_with("_bytes") => Unit::Bytes,
+        MetricKind::Gauge if name.ends_with("_us") => Unit::Duration,
+        MetricKind::Gauge => Unit::Number,
+    }
+}
+
+/// "did you mean `x`?", or what there is.
+pub(super) fn nearest<'a>(wrong: &str, valid: impl IntoIterator<Item = &'a str>) -> String {
+    let valid: Vec<&str> = valid.into_iter().collect();
+    let best = valid
+        .iter()
+        .map(|name| (strsim::damerau_levenshtein(&wrong.to_lowercase(), &name.to_lowercase()), *name))
+        .min();
+    match best {
+        None => "there are none".into(),
+        Some((distance, name)) if distance <= 2.max(wrong.len() / 3) => format!("did you mean `{name}`?"),
+        Some(_) => {
+            let more = if valid.len() > 12 { ", ..." } else { "" };
+            let shown: Vec<String> = valid.iter().take(12).map(|name| format!("`{name}`")).collect();
+            format!("there are {}{more}", shown.join(", "))
+        }
+    }
+}

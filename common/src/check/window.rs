@@ -1,0 +1,229 @@
+//! Which intervals an aggregate is over.
+
+use std::fmt;
+use std::ops::Range;
+
+use crate::phase::Phase;
+use crate::units::Micros;
+
+/// What an aggregate is limited to: all clauses at once. None: everything but warm-up.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Window {
+    pub clauses: Vec<Clause>,
+    /// Judged piece by piece, the worst counts.
+    pub every: Option<Micros>,
+}
+
+/// One limit of a window.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Clause {
+    InPhase(String),
+    /// From injection to the end of settling.
+    InFault(String),
+    /// All judged time before the injection.
+    BeforeFault(String),
+    /// All judged time after settling.
+    AfterFault(String),
+    OutsideFaults,
+    OutsideFault(String),
+}
+
+impl Window {
+    /// Whether it limits nothing.
+    pub fn is_empty(&self) -> bool {
+        self.clauses.is_empty() && self.every.is_none()
+    }
+}
+
+impl fmt::Display for Clause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InPhase(name) => write!(f, "in {}", super::quote(name)),
+            Self::InFault(id) => write!(f, "in fault:{}", super::quote(id)),
+            Self::BeforeFault(id) => write!(f, "before fault:{}", super::quote(id)),
+            Self::AfterFault(id) => write!(f, "after fault:{}", super::quote(id)),
+            Self::OutsideFaults => f.write_str("outside faults"),
+            Self::OutsideFault(id) => write!(f, "outside fault:{}", super::quote(id)),
+        }
+    }
+}
+
+impl fmt::Display for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut parts: Vec<String> = self.clauses.iter().map(Clause::to_string).collect();
+        parts.extend(self.every.map(|every| format!("every {every}")));
+        f.write_str(&parts.join(" "))
+    }
+}
+
+/// A set of one-second intervals, as sorted and disjoint spans of their numbers.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Intervals(Vec<Range<u32>>);
+
+impl Intervals {
+    /// From any spans; overlapping and touching ones become one.
+    pub fn new(spans: impl IntoIterator<Item = Range<u32>>) -> Self {
+        let mut spans: Vec<_> = spans.into_iter().filter(|s| s.start < s.end).collect();
+        spans.sort_by_key(|s| s.start);
+        let mut merged: Vec<Range<u32>> = Vec::with_capacity(spans.len());
+        for span in spans {
+            match merged.last_mut() {
+                Some(last) if span.start <= last.end => last.end = last.end.max(span.end),
+                _ => merged.push(span),
+            }
+        }
+        Self(merged)
+    }
+
+    /// Every interval, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+        self.0.iter().cloned().flatten()
+    }
+
+    /// The spans.
+    pub fn spans(&self) -> &[Range<u32>] {
+        &self.0
+    }
+
+    /// How many intervals.
+    pub fn len(&self) -> usize {
+        self.0.iter().map(|s| s.len()).sum()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether it has this one.
+    pub fn contains(&self, interval: u32) -> bool {
+        self.0.iter().any(|s| s.contains(&interval))
+    }
+
+    /// Those in both.
+    pub fn intersect(&self, other: &Self) -> Self {
+        let pairs = self.0.iter().flat_map(|a| other.0.iter().map(move |b| a.start.max(b.start)..a.end.min(b.end)));
+        Self::new(pairs)
+    }
+
+    /// Those not in the other.
+    pub fn subtract(&self, other: &Self) -> Self {
+        let mut left = self.0.clone();
+        for cut in &other.0 {
+            left = left
+                .into_iter()
+                .flat_map(|s| [s.start..s.end.min(cut.start), s.start.max(cut.end)..s.end])
+                .filter(|s| s.start < s.end)
+                .collect();
+        }
+        Self::new(left)
+    }
+
+    /// Pieces of so many intervals in order; what is left over belongs to the last.
+    pub fn pieces(&self, size: usize) -> Vec<Self> {
+        let all: Vec<u32> = self.iter().collect();
+        let whole = (all.len() / size.max(1)).max(1);
+        let piece = |i: usize| {
+            let end = if i + 1 == whole { all.len() } else { (i + 1) * size };
+            Self::new(all[i * size..end].iter().map(|n| *n..n + 1))
+        };
+        if all.is_empty() { Vec::new() } else { (0..whole).map(piece).collect() }
+    }
+}
+
+impl fmt::Display for Intervals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN_MAX: usize = 4;
+        let shown: Vec<String> = self.0.iter().take(SHOWN_MAX).map(|s| format!("{}s..{}s", s.start, s.end)).collect();
+        let more = if self.0.len() > SHOWN_MAX { ", ..." } else { "" };
+        write!(f, "{}{more}", shown.join(" + "))
+    }
+}
+
+/// A fault's window: from injection to confirmed clear, plus settling. Microseconds since the scenario's zero.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FaultWindow {
+    pub id: String,
+    pub from: Micros,
+    pub to: Micros,
+}
+
+impl FaultWindow {
+    /// Its intervals, rounded outward.
+    pub fn intervals(&self) -> Intervals {
+        let from = (self.from.0 / 1_000_000) as u32;
+        let to = self.to.0.div_ceil(1_000_000) as u32;
+        Intervals::new([from..to.max(from + 1)])
+    }
+}
+
+/// What windows are resolved against.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Timeline {
+    pub phases: Vec<Phase>,
+    /// Of the faults that were injected.
+    pub faults: Vec<FaultWindow>,
+    /// When the load ended: the plan's end, or earlier when the run was.
+    pub end: Micros,
+}
+
+impl Timeline {
+    /// The intervals that begin within these phases and before the end.
+    fn phase_intervals<'a>(&self, phases: impl Iterator<Item = &'a Phase>) -> Intervals {
+        Intervals::new(phases.map(|p| {
+            let end = p.end.min(self.end).0.div_ceil(1_000_000) as u32;
+            p.start.0.div_ceil(1_000_000) as u32..end
+        }))
+    }
+
+    /// Everything but warm-up.
+    pub fn judged(&self) -> Intervals {
+        self.phase_intervals(self.phases.iter().filter(|p| !p.warmup))
+    }
+
+    /// Those of one phase.
+    pub fn phase(&self, name: &str) -> Intervals {
+        self.phase_intervals(self.phases.iter().filter(|p| p.name == name))
+    }
+
+    /// A fault's window, where it was injected.
+    pub fn fault(&self, id: &str) -> Option<&FaultWindow> {
+        self.faults.iter().find(|f| f.id == id)
+    }
+
+    /// How long these intervals lasted, s: the last one may have been cut short by the end.
+    pub fn seconds(&self, over: &Intervals) -> f64 {
+        let cut = |s: &Range<u32>| {
+            let end = (u64::from(s.end) * 1_000_000).min(self.end.0);
+            end.saturating_sub(u64::from(s.start) * 1_000_000) as f64 / 1e6
+        };
+        over.spans().iter().map(cut).sum()
+    }
+
+    /// The intervals of a window; an error says which fault was never injected.
+    pub fn resolve(&self, window: &Window) -> Result<Intervals, String> {
+        let fault = |id: &String| self.fault(id).ok_or_else(|| format!("fault `{id}` was never injected"));
+        let mut left = self.judged();
+        for clause in &window.clauses {
+            left = match clause {
+                Clause::InPhase(name) => left.intersect(&self.phase(name)),
+                Clause::InFault(id) => left.intersect(&fault(id)?.intervals()),
+                Clause::BeforeFault(id) => {
+                    let from = fault(id)?.intervals().spans()[0].start;
+                    left.intersect(&Intervals::new([0..from]))
+                }
+                Clause::AfterFault(id) => {
+                    let to = fault(id)?.intervals().spans()[0].end;
+                    left.intersect(&Intervals::new([to..u32::MAX]))
+                }
+                Clause::OutsideFaults => self.faults.iter().fold(left, |left, fault| left.subtract(&fault.intervals())),
+                // A fault that never was excludes nothing.
+                Clause::OutsideFault(id) => match self.fault(id) {
+                    Some(window) => left.subtract(&window.intervals()),
+                    None => left,
+                },
+            };
+        }
+        Ok(left)
+    }
+}
