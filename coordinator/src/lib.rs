@@ -1,13 +1,16 @@
 //! The coordinator: plan → dispatch → conduct → collect → judge → report.
 
-pub mod cluster;
-pub mod conductor;
-pub mod dispatch;
-pub mod inventory;
-pub mod pki;
 // The report fixture is shared with an example, which sees this crate from outside.
 #[cfg(test)]
 extern crate self as gauntlet_coordinator;
 
+pub mod cluster;
+pub mod conductor;
+pub mod dispatch;
+pub mod inventory;
+pub mod judge;
 pub mod live;
+pub mod pki;
+pub mod record;
 pub mod report;
+pub mod rundir;

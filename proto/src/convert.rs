@@ -1,1 +1,3 @@
 //! Wire and domain types meet here and nowhere else.
+
+pub mod metrics;

@@ -668,6 +668,8 @@ fn quantile(name: &str) -> Option<f64> {
     let percent: f64 = match digits.contains('.') {
         true => digits.parse().ok()?,
         false if digits.len() <= 2 => digits.parse().ok()?,
+        // `p100` would read as 10.0 %.
+        false if !digits.starts_with('9') => return None,
         false => format!("{}.{}", &digits[..2], &digits[2..]).parse().ok()?,
     };
     (percent > 0.0 && percent < 100.0).then_some(percent / 100.0)

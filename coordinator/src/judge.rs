@@ -1,0 +1,208 @@
+//! Plan and record to a report with its verdict. Pure: the same record gives the same report, live or from a directory.
+//!
+//! Three values: a run is invalid when the measurement is at fault, failed when the target is, and passes only when
+//! every guard and every check has its evidence. Deliberately not here: where the record comes from and how a report looks.
+
+mod chart;
+mod checks;
+mod faults;
+mod figures;
+mod guards;
+mod view;
+
+use gauntlet_common::check::Finding;
+use gauntlet_common::event::{Event, What};
+use gauntlet_common::plan::Plan;
+use gauntlet_common::scenario::{OnFail, Severity};
+use gauntlet_common::units::Micros;
+use gauntlet_common::verdict::{Cause, Outcome, exit_code};
+
+use crate::record::Record;
+use crate::report::model::{Agent, Check, CheckResult, Ledger, Phase, Report, SCHEMA, Verdict};
+
+pub use faults::SETTLING;
+pub use view::RECOVERY_HOLDS;
+use view::View;
+
+/// Why a run's exit code is not 0, in words for people.
+type Reasons = Vec<(Cause, String)>;
+
+/// Judges a run.
+pub fn judge(plan: &Plan, record: &Record) -> Report {
+    let view = View::new(plan, record);
+    let timeline = chart::timeline(&view);
+    let tainted = chart::tainted(&view, &timeline);
+    let mut checks = checks::judge(&view, &tainted);
+    let mut reasons = Reasons::new();
+    let mut validity = guards::judge(&view, &mut reasons);
+    validity.push(guards::samples(&view, &checks, &mut reasons));
+    check_reasons(&view, &mut checks, &mut reasons);
+    // Stable: within one gravity, in the order in which they were found.
+    reasons.sort_by_key(|(cause, _)| cause.rank());
+    let story = Story::of(record.events());
+    let workloads = plan.workloads.iter().map(|w| (w.name.clone(), figures::workload(&view, w)));
+    let roles = plan.roles.iter().map(|role| (role.name.clone(), figures::role(&view, role)));
+    Report {
+        schema: SCHEMA.into(),
+        run_id: story.run,
+        scenario: plan.scenario.clone(),
+        title: plan.title.clone(),
+        tier: plan.tier,
+        profile: plan.profile.clone(),
+        seed: plan.seed,
+        started_at: story.started_at,
+        duration_s: story.duration_us.map_or(view.timeline.end.secs(), |us| us as f64 / 1e6),
+        verdict: Verdict {
+            result: outcome(&reasons),
+            exit_code: exit_code(reasons.iter().map(|(cause, _)| *cause)),
+            reasons: reasons.into_iter().map(|(_, reason)| reason).collect(),
+        },
+        agents: agents(&view),
+        phases: phases(&view, &tainted),
+        isolation: plan.isolation,
+        workloads: workloads.collect(),
+        roles: roles.collect(),
+        faults: faults::report(&view),
+        checks,
+        ledger: ledger(&view),
+        validity,
+        timeline,
+    }
+}
+
+/// Called every second while a run goes on: why it must end now, when a check with `on_fail: abort` has failed for good.
+/// `now` is since the scenario's zero. Only what more time cannot mend counts: not a total that has yet to grow, and not
+/// windows with less than five seconds in them.
+pub fn abort_due(plan: &Plan, record: &Record, now: Micros) -> Option<String> {
+    if !plan.checks.iter().any(|c| c.on_fail == Some(OnFail::Abort)) {
+        return None;
+    }
+    let view = View::live(plan, record, now);
+    plan.checks.iter().filter(|c| c.on_fail == Some(OnFail::Abort) && !c.not_judged).find_map(|spec| {
+        let (expr, judged) = checks::failed_for_good(&view, spec)?;
+        debug_assert_eq!(judged.result, Finding::Fail);
+        Some(format!("check `{expr}` failed: observed {}, limit {}", judged.observed, judged.limit))
+    })
+}
+
+/// Invalid before failed before passed.
+fn outcome(reasons: &Reasons) -> Outcome {
+    let failed = |cause: &Cause| matches!(cause, Cause::CheckFailed | Cause::Correctness | Cause::Regression);
+    match () {
+        () if reasons.iter().any(|(cause, _)| !failed(cause)) => Outcome::Invalid,
+        () if reasons.is_empty() => Outcome::Pass,
+        () => Outcome::Fail,
+    }
+}
+
+/// What checks say about the verdict. A check that aborted the run is what the target did, not the measurement: the run
+/// failed, and the checks it left without data are not judged.
+fn check_reasons(view: &View<'_>, checks: &mut [Check], reasons: &mut Reasons) {
+    let aborted = view.aborted_by_check();
+    for check in checks.iter_mut() {
+        if aborted.is_some() && check.result == CheckResult::NoData {
+            check.result = CheckResult::NotJudged;
+            check.detail.get_or_insert_default().push_str(" (the run was aborted by another check)");
+        }
+        if check.severity == Severity::Warn {
+            continue;
+        }
+        let told = format!("`{}`: observed {}, limit {}", check.expr, check.observed, check.limit);
+        match check.result {
+            CheckResult::Fail if check.correctness => {
+                reasons.push((Cause::Correctness, format!("work was lost or duplicated: check {told}")));
+            }
+            CheckResult::Fail => reasons.push((Cause::CheckFailed, format!("check {told}"))),
+            CheckResult::Tainted => {
+                let why = "failed in a window in which the load generator itself was late or starved";
+                reasons.push((Cause::Invalid, format!("check {told}, {why}")));
+            }
+            CheckResult::Pass | CheckResult::NoData | CheckResult::NotJudged => {}
+        }
+    }
+    if let Some(detail) = aborted {
+        reasons.push((Cause::CheckFailed, format!("the run was aborted: {detail}")));
+    }
+}
+
+/// What the first and the last line of the events say.
+#[derive(Default)]
+struct Story {
+    run: String,
+    started_at: String,
+    duration_us: Option<u64>,
+}
+
+impl Story {
+    fn of(events: &[Event]) -> Self {
+        let mut story = Self::default();
+        for event in events {
+            match &event.what {
+                What::RunStarted { run, started_at, .. } => {
+                    story.run = run.clone();
+                    story.started_at = started_at.clone();
+                }
+                What::RunEnded { duration_us } => story.duration_us = Some(*duration_us),
+                _ => {}
+            }
+        }
+        story
+    }
+}
+
+fn agents(view: &View<'_>) -> Vec<Agent> {
+    let mut agents: Vec<Agent> = view.plan.agents.iter().map(|planned| figures::agent(view, &planned.name)).collect();
+    for event in view.record.events() {
+        let mut with = |name: &str, change: &dyn Fn(&mut Agent)| {
+            agents.iter_mut().filter(|a| a.name == name).for_each(change);
+        };
+        match &event.what {
+            What::AgentJoined { agent, address, version, clock_offset_us, clock_uncertainty_us } => with(agent, &|a| {
+                a.address = address.clone();
+                a.version = version.clone();
+                a.clock_offset_us = *clock_offset_us;
+                a.clock_uncertainty_us = a.clock_uncertainty_us.max(*clock_uncertainty_us);
+            }),
+            What::ClockMeasured { agent, clock_offset_us, clock_uncertainty_us } => with(agent, &|a| {
+                a.clock_offset_us = *clock_offset_us;
+                a.clock_uncertainty_us = a.clock_uncertainty_us.max(*clock_uncertainty_us);
+            }),
+            What::AgentStarted { agent, skew_us } => with(agent, &|a| a.start_skew_us = Some(*skew_us)),
+            What::AgentLost { agent, .. } => with(agent, &|a| a.lost = true),
+            _ => {}
+        }
+    }
+    agents
+}
+
+fn phases(view: &View<'_>, tainted: &[bool]) -> Vec<Phase> {
+    let is_tainted = |name: &str| {
+        view.timeline.phase(name).iter().any(|interval| tainted.get(interval as usize).copied().unwrap_or(false))
+    };
+    let phase = |p: &gauntlet_common::phase::Phase| Phase {
+        name: p.name.clone(),
+        start_s: p.start.secs(),
+        end_s: p.end.secs(),
+        warmup: p.warmup,
+        tainted: is_tainted(&p.name),
+    };
+    view.plan.phases.iter().map(phase).collect()
+}
+
+fn ledger(view: &View<'_>) -> Ledger {
+    let summary = view.record.ledger();
+    let (planned, unplanned): (Vec<_>, Vec<_>) =
+        summary.gaps.iter().partition(|gap| gap.planned || view.excused_worker(gap.worker).is_some());
+    let text = |gaps: Vec<&gauntlet_common::ledger::Gap>| gaps.into_iter().map(|g| view.gap_text(g)).collect();
+    Ledger {
+        batches_expected: summary.batches_expected,
+        batches_received: summary.batches_received,
+        recorded: summary.recorded,
+        merged: summary.merged,
+        gaps: text(unplanned),
+        planned_gaps: text(planned),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,100 @@
+//! Everything over time, one value a second, and which seconds are tainted.
+
+use gauntlet_common::check::Intervals;
+use gauntlet_common::plan::PlannedWorkload;
+use gauntlet_common::scenario::{Kind, MetricKind};
+use gauntlet_common::snapshot::ErrorClass;
+use indexmap::IndexMap;
+
+use super::figures::is_open;
+use super::view::View;
+use crate::report::model::{ProcessLine, Timeline, WorkloadLine};
+
+/// A load worker that uses more of its core than this was starved or about to be.
+const WORKER_CPU_MAX: f64 = 0.9;
+/// A second in which 1 % of sends were later than this taints latencies.
+const LATENESS_P99_MAX_US: u64 = 50_000;
+
+pub(super) fn timeline(view: &View<'_>) -> Timeline {
+    let seconds = view.timeline.end.0.div_ceil(1_000_000) as u32;
+    let workloads = view.plan.workloads.iter().map(|w| (w.name.clone(), workload(view, w, seconds)));
+    let mut processes: IndexMap<String, ProcessLine> = IndexMap::new();
+    for (agent, process, used) in view.record.processes() {
+        let line = ProcessLine {
+            cpu: (0..seconds).map(|s| used.get(&s).map(|u| u.cpu)).collect(),
+            rss_bytes: (0..seconds).map(|s| used.get(&s).map(|u| u.rss_bytes)).collect(),
+        };
+        processes.insert(format!("{process}@{agent}"), line);
+    }
+    Timeline { seconds, workloads: workloads.collect(), processes, metrics: metrics(view, seconds) }
+}
+
+fn workload(view: &View<'_>, planned: &PlannedWorkload, seconds: u32) -> WorkloadLine {
+    let mut line = WorkloadLine::default();
+    let name = planned.name.as_str();
+    let mut by_class = ErrorClass::ALL.map(|_| Vec::new());
+    for second in 0..seconds {
+        let over = Intervals::new([second..second + 1]);
+        let counts = view.record.counts(name, None, &over);
+        line.achieved.push(counts.requests());
+        line.errors.push(counts.errors);
+        if is_open(planned) {
+            line.offered.push(view.record.planned(name, &over).0);
+        }
+        let latency = view.record.latency(name, None, false, &over);
+        let value = |us: u64| (!latency.is_empty()).then_some(us);
+        line.p50.push(value(latency.quantile(0.5)));
+        line.p95.push(value(latency.quantile(0.95)));
+        line.p99.push(value(latency.quantile(0.99)));
+        line.max.push(value(latency.max()));
+        let lateness = view.record.lateness(name, &over);
+        line.lateness_p99.push((!lateness.is_empty()).then(|| lateness.quantile(0.99)));
+        by_class.iter_mut().zip(counts.by_class).for_each(|(column, n)| column.push(n));
+    }
+    let occurred = ErrorClass::ALL.iter().zip(by_class).filter(|(_, column)| column.iter().any(|n| *n > 0));
+    line.errors_by_class = occurred.map(|(class, column)| (class.name().to_string(), column)).collect();
+    line
+}
+
+fn metrics(view: &View<'_>, seconds: u32) -> IndexMap<String, Vec<Option<f64>>> {
+    let mut lines = IndexMap::new();
+    for role in &view.plan.roles {
+        for (metric, kind) in view.record.metric_names(&role.name) {
+            if Kind::PROCESS_METRICS.iter().any(|m| m.name == metric) {
+                continue;
+            }
+            let value = |second: u32| {
+                let over = Intervals::new([second..second + 1]);
+                match kind {
+                    MetricKind::Counter => view.record.counter(&role.name, &metric, &over),
+                    MetricKind::Gauge => view.record.gauge(&role.name, &metric, &over).map(|g| g.max),
+                    MetricKind::Histogram => {
+                        view.record.histogram(&role.name, &metric, &over).map(|h| h.quantile(0.99) as f64)
+                    }
+                }
+            };
+            lines.insert(format!("{}.{metric}", role.name), (0..seconds).map(value).collect());
+        }
+    }
+    lines
+}
+
+/// By second: whether the generator itself was late or starved.
+pub(super) fn tainted(view: &View<'_>, timeline: &Timeline) -> Vec<bool> {
+    let mut tainted = vec![false; timeline.seconds as usize];
+    for (_, process, used) in view.record.processes() {
+        if process.starts_with("load[") {
+            for (second, usage) in used {
+                if let Some(mark) = tainted.get_mut(*second as usize) {
+                    *mark |= usage.cpu > WORKER_CPU_MAX;
+                }
+            }
+        }
+    }
+    for line in timeline.workloads.values() {
+        for (mark, late) in tainted.iter_mut().zip(&line.lateness_p99) {
+            *mark |= late.is_some_and(|us| us > LATENESS_P99_MAX_US);
+        }
+    }
+    tainted
+}

@@ -1,0 +1,190 @@
+//! What became of each fault: its edges, its window, its impact.
+
+use std::collections::BTreeMap;
+
+use gauntlet_common::check::{FaultWindow, Intervals, Source};
+use gauntlet_common::event::{Event, FaultEdge, What};
+use gauntlet_common::plan::{Plan, PlannedFault, Selected};
+use gauntlet_common::units::Micros;
+use indexmap::IndexMap;
+
+use super::figures;
+use super::view::View;
+use crate::report::model::{Effect, Fault, Impact};
+
+/// A fault's window ends so long after its confirmed clear: connections and breakers need it to come back.
+pub const SETTLING: Micros = Micros::from_secs(5);
+
+/// One planned fault and its edges. Times are us since the scenario's zero.
+#[derive(Debug, Clone, Default)]
+pub(super) struct FaultStory {
+    pub id: String,
+    backend: String,
+    targets: Vec<Selected>,
+    requested: Option<i64>,
+    applied: Option<i64>,
+    confirmed: Option<i64>,
+    cleared: Option<i64>,
+    /// By agent: whether it is in effect there.
+    open: BTreeMap<Option<String>, bool>,
+    /// Agents that could not apply, confirm or undo it, with why.
+    pub not_applied: Vec<String>,
+    not_confirmed: Vec<String>,
+    not_undone: BTreeMap<Option<String>, String>,
+    /// Real operations that it touched; none: nobody read that.
+    touched: Option<u64>,
+}
+
+/// Every fault of the plan.
+pub(super) fn stories(plan: &Plan, events: &[Event]) -> Vec<FaultStory> {
+    plan.faults.iter().map(|fault| FaultStory::of(fault, events)).collect()
+}
+
+impl FaultStory {
+    fn of(fault: &PlannedFault, events: &[Event]) -> Self {
+        let targets = fault.targets().cloned().collect();
+        let mut story = Self { id: fault.id.clone(), backend: fault.backend.clone(), targets, ..Self::default() };
+        for event in events {
+            match &event.what {
+                What::Fault { id, edge, detail } if *id == story.id => story.edge(event, *edge, detail),
+                What::FaultEffect { id, touched } if *id == story.id => {
+                    story.touched = Some(story.touched.unwrap_or(0) + touched);
+                }
+                _ => {}
+            }
+        }
+        story
+    }
+
+    fn edge(&mut self, event: &Event, edge: FaultEdge, detail: &str) {
+        let at = event.at_us;
+        let earliest = |known: Option<i64>| Some(known.map_or(at, |k| k.min(at)));
+        let latest = |known: Option<i64>| Some(known.map_or(at, |k| k.max(at)));
+        let place = event.agent.as_deref().map_or(String::new(), |agent| format!(" on {agent}"));
+        let why = format!("{detail}{place}");
+        match edge {
+            FaultEdge::Requested => self.requested = earliest(self.requested),
+            FaultEdge::Applied => {
+                self.applied = earliest(self.applied);
+                self.open.insert(event.agent.clone(), true);
+            }
+            FaultEdge::Confirmed => self.confirmed = latest(self.confirmed),
+            FaultEdge::NotApplied => self.not_applied.push(why),
+            FaultEdge::NotConfirmed => self.not_confirmed.push(why),
+            FaultEdge::ClearRequested => {}
+            FaultEdge::Cleared => {
+                self.cleared = latest(self.cleared);
+                self.not_undone.remove(&event.agent);
+                if event.agent.is_none() {
+                    self.open.values_mut().for_each(|open| *open = false);
+                }
+                self.open.insert(event.agent.clone(), false);
+            }
+            FaultEdge::NotUndone => {
+                self.not_undone.insert(event.agent.clone(), why);
+            }
+        }
+    }
+
+    /// us since the scenario's zero.
+    pub fn injected(&self) -> Option<u64> {
+        self.applied.map(|at| u64::try_from(at).unwrap_or(0))
+    }
+
+    /// Whether its undo is confirmed wherever it was applied.
+    pub fn undone(&self) -> bool {
+        self.not_undone.is_empty() && self.open.values().all(|open| !open)
+    }
+
+    /// Why it is not undone.
+    pub fn not_undone(&self) -> String {
+        let open = self.open.iter().filter(|(agent, open)| **open && !self.not_undone.contains_key(agent));
+        let silent =
+            open.map(|(agent, _)| format!("no confirmation from {}", agent.as_deref().unwrap_or("the coordinator")));
+        self.not_undone.values().cloned().chain(silent).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Injected, but without a proven effect: why.
+    pub fn vacuous(&self) -> Option<String> {
+        self.applied?;
+        if !self.not_confirmed.is_empty() {
+            return Some(format!("its probe found no effect: {}", self.not_confirmed.join(", ")));
+        }
+        if self.confirmed.is_none() {
+            return Some("no probe confirmed its effect".into());
+        }
+        match self.touched {
+            Some(0) => Some("it touched no real operation".into()),
+            // Ends of processes are proven by the probe; cut links only by the traffic that they held up.
+            None if self.backend != "process" => Some("nobody read what it touched".into()),
+            _ => None,
+        }
+    }
+
+    /// From the injection to the confirmed clear and [`SETTLING`], at most to the end of the load.
+    pub fn window(&self, end: Micros) -> Option<FaultWindow> {
+        let from = Micros(self.injected()?);
+        let to = match self.cleared {
+            Some(at) if self.undone() => Micros(u64::try_from(at).unwrap_or(0) + SETTLING.0),
+            _ => end,
+        };
+        (from < end).then(|| FaultWindow { id: self.id.clone(), from, to: to.min(end).max(from) })
+    }
+
+    /// Whether a process `ROLE[N]` is what it hit.
+    pub fn concerns(&self, plan: &Plan, subject: &str) -> bool {
+        self.targets.iter().any(|target| match target {
+            Selected::Instance { role, instance, .. } => subject == format!("{role}[{instance}]"),
+            Selected::Agent(agent) => {
+                subject == agent || plan.hosted_by(agent).any(|(role, i)| subject == format!("{}[{i}]", role.name))
+            }
+            Selected::Workload(_) => false,
+        })
+    }
+}
+
+/// Every fault with its impact on every workload.
+pub(super) fn report(view: &View<'_>) -> Vec<Fault> {
+    let seconds = |at: Option<i64>| at.map(|us| us as f64 / 1e6);
+    let fault = |(planned, story): (&PlannedFault, &FaultStory)| Fault {
+        id: planned.id.clone(),
+        kind: planned.kind.clone(),
+        backend: planned.backend.clone(),
+        targets: planned.targets().map(Selected::to_string).collect(),
+        requested_s: seconds(story.requested),
+        applied_s: seconds(story.applied),
+        confirmed_s: seconds(story.confirmed),
+        cleared_s: seconds(story.cleared.filter(|_| story.undone())),
+        effect: match () {
+            () if story.applied.is_none() => Effect::NotInjected,
+            () if story.vacuous().is_some() => Effect::Vacuous,
+            () => Effect::Confirmed,
+        },
+        undone: story.undone(),
+        detection_ms: view.detection(&story.id).ok().filter(|us| us.is_finite()).map(|us| us / 1e3),
+        impact: impact(view, story),
+    };
+    view.plan.faults.iter().zip(&view.faults).map(fault).collect()
+}
+
+fn impact(view: &View<'_>, story: &FaultStory) -> IndexMap<String, Impact> {
+    let Some(window) = story.window(view.timeline.end) else {
+        return IndexMap::new();
+    };
+    let judged = view.timeline.judged();
+    let during = window.intervals();
+    let (from, to) = (during.spans()[0].start, during.spans()[0].end);
+    let length = to - from;
+    let before = Intervals::new([from.saturating_sub(length)..from]).intersect(&judged);
+    let after = Intervals::new([to..to.saturating_add(length)]).intersect(&judged);
+    let during = during.intersect(&judged);
+    let of = |workload: &str| Impact {
+        recovery_ms: view.recovery(workload, &story.id).ok().filter(|us| us.is_finite()).map(|us| us / 1e3),
+        longest_gap_ms: view.longest_gap(workload, &story.id).unwrap_or(0.0) / 1e3,
+        failovers: view.failovers(&story.id).unwrap_or(0.0) as u64,
+        before: figures::figures(view, workload, None, &before),
+        during: figures::figures(view, workload, None, &during),
+        after: figures::figures(view, workload, None, &after),
+    };
+    view.plan.workloads.iter().map(|w| (w.name.clone(), of(&w.name))).collect()
+}

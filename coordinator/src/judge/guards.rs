@@ -1,0 +1,302 @@
+//! What must hold for a run to count as measured. Each guard shows its evidence, also when it is fine.
+
+use gauntlet_common::check::{Unit, show};
+use gauntlet_common::event::{Abort, What};
+use gauntlet_common::scenario::{OnAgentLoss, Severity};
+use gauntlet_common::units::Micros;
+use gauntlet_common::verdict::Cause;
+
+use super::Reasons;
+use super::view::View;
+use crate::report::model::{Check, CheckResult, Guard};
+
+/// Collects guards, and reasons of those that do not hold.
+struct Guards<'r> {
+    all: Vec<Guard>,
+    reasons: &'r mut Reasons,
+}
+
+impl Guards<'_> {
+    /// A guard with what is wrong, each with the run's cause; nothing wrong: it holds.
+    fn add(&mut self, guard: &str, observed: impl Into<String>, limit: &str, wrong: Vec<(Cause, String)>) {
+        let ok = wrong.is_empty();
+        self.all.push(Guard { guard: guard.into(), ok, observed: observed.into(), limit: limit.into() });
+        self.reasons.extend(wrong);
+    }
+
+    fn invalid(&mut self, guard: &str, observed: impl Into<String>, limit: &str, wrong: Vec<String>) {
+        self.add(guard, observed, limit, wrong.into_iter().map(|why| (Cause::Invalid, why)).collect());
+    }
+}
+
+/// Every guard but that of the checks' samples.
+pub(super) fn judge(view: &View<'_>, reasons: &mut Reasons) -> Vec<Guard> {
+    let mut guards = Guards { all: Vec::new(), reasons };
+    completed(view, &mut guards);
+    faults(view, &mut guards);
+    ledger(view, &mut guards);
+    agents(view, &mut guards);
+    clocks(view, &mut guards);
+    issued(view, &mut guards);
+    processes(view, &mut guards);
+    let troubles: Vec<String> = view.record.troubles().to_vec();
+    guards.invalid("record written whole", format!("{} troubles", troubles.len()), "none", troubles);
+    ran(view, &mut guards);
+    guards.all
+}
+
+/// The signal in an abort's detail; interrupts without one count as SIGINT.
+fn signal(detail: &str) -> u8 {
+    let number = detail.split(|c: char| !c.is_ascii_digit()).find(|digits| !digits.is_empty());
+    number.and_then(|digits| digits.parse().ok()).filter(|n| (1..=64).contains(n)).unwrap_or(2)
+}
+
+fn completed(view: &View<'_>, guards: &mut Guards<'_>) {
+    let events = view.record.events();
+    let ended = events.iter().any(|event| matches!(event.what, What::RunEnded { .. }));
+    let mut wrong = Vec::new();
+    let mut observed = if ended { "to its end" } else { "the record ends before the run did" };
+    for event in events {
+        if let What::Aborted { why, detail } = &event.what {
+            observed = "aborted";
+            let at = event.at_us as f64 / 1e6;
+            match why {
+                // What the target did; the checks tell it.
+                Abort::Check => {}
+                Abort::Signal => {
+                    wrong.push((
+                        Cause::Signal(signal(detail)),
+                        format!("the run was interrupted after {at:.1}s ({detail})"),
+                    ));
+                }
+                Abort::AgentLost => {
+                    wrong.push((Cause::Invalid, format!("the run was aborted after {at:.1}s: {detail}")))
+                }
+                Abort::Internal => {
+                    wrong.push((Cause::Internal, format!("the run was aborted after {at:.1}s: {detail}")))
+                }
+            }
+        }
+    }
+    if !ended {
+        let last = events.iter().map(|event| event.at_us).max().unwrap_or(0) as f64 / 1e6;
+        wrong.push((Cause::Invalid, format!("the record ends before the run did: its last event is from {last:.1}s")));
+    }
+    guards.add("run completed", observed, "to its end", wrong);
+    // Requests in flight at the end have no outcome, unless the load was drained.
+    let aborted = observed == "aborted";
+    let cut = events.iter().filter_map(|event| match &event.what {
+        What::LoadStopped { agent, drained: false } if !aborted => {
+            Some(format!("the load on {agent} ended with requests in flight, whose outcome is unknown"))
+        }
+        _ => None,
+    });
+    let cut: Vec<String> = cut.collect();
+    guards.invalid("load drained", format!("{} agents cut off", cut.len()), "0", cut);
+}
+
+fn faults(view: &View<'_>, guards: &mut Guards<'_>) {
+    let aborted = view.record.events().iter().any(|event| matches!(event.what, What::Aborted { .. }));
+    let ended = view.record.events().iter().any(|event| matches!(event.what, What::RunEnded { .. }));
+    let (mut applied, mut undone, mut vacuous) = (Vec::new(), Vec::new(), Vec::new());
+    for story in &view.faults {
+        let id = &story.id;
+        if !story.not_applied.is_empty() {
+            applied
+                .push((Cause::FaultNotUndone, format!("fault {id} was not applied: {}", story.not_applied.join(", "))));
+        } else if story.injected().is_none() && ended && !aborted {
+            applied.push((Cause::FaultNotUndone, format!("fault {id} was planned and never applied")));
+        }
+        if !story.undone() {
+            undone.push((Cause::FaultNotUndone, format!("fault {id} is not undone: {}", story.not_undone())));
+        }
+        if let Some(why) = story.vacuous() {
+            vacuous.push((Cause::Invalid, format!("fault {id} was vacuous: {why}")));
+        }
+    }
+    let all = view.faults.len();
+    let injected = view.faults.iter().filter(|story| story.injected().is_some()).count();
+    guards.add("faults applied", format!("{injected} of {all}"), "all that were due", applied);
+    guards.add("faults undone", format!("{} of {injected}", injected.saturating_sub(undone.len())), "all", undone);
+    guards.add(
+        "faults had an effect",
+        format!("{} of {injected}", injected - vacuous.len().min(injected)),
+        "all",
+        vacuous,
+    );
+}
+
+fn ledger(view: &View<'_>, guards: &mut Guards<'_>) {
+    let summary = view.record.ledger();
+    let unexcused = summary.unplanned().filter(|gap| view.excused_worker(gap.worker).is_none());
+    let mut wrong: Vec<String> =
+        unexcused.map(|gap| format!("missing from the record: {}", view.gap_text(gap))).collect();
+    // Gaps tell why; without one the figures must be equal.
+    if summary.gaps.is_empty() && summary.recorded != summary.merged {
+        wrong.push(format!("the workers recorded {} requests, and {} were merged", summary.recorded, summary.merged));
+    }
+    let observed = format!(
+        "{} of {} batches, {} of {} requests",
+        summary.batches_received, summary.batches_expected, summary.merged, summary.recorded
+    );
+    guards.invalid("ledger complete", observed, "all batches, all requests", wrong);
+}
+
+fn agents(view: &View<'_>, guards: &mut Guards<'_>) {
+    let degrade = view.plan.on_agent_loss == OnAgentLoss::Degrade;
+    let all = view.plan.agents.len();
+    let mut lost = Vec::new();
+    let mut gone = std::collections::BTreeSet::new();
+    for event in view.record.events() {
+        if let What::AgentLost { agent, planned: false, why } = &event.what {
+            gone.insert(agent);
+            if !degrade {
+                let at = event.at_us as f64 / 1e6;
+                lost.push(format!("agent {agent} was lost after {at:.1}s, which nobody planned: {why}"));
+            }
+        }
+    }
+    let limit = if degrade { "any (on_agent_loss: degrade)" } else { "all" };
+    guards.invalid("agents present", format!("{} of {all}", all - gone.len().min(all)), limit, lost);
+}
+
+fn clocks(view: &View<'_>, guards: &mut Guards<'_>) {
+    let agents = super::agents(view);
+    let limit = view.plan.guards.clock_uncertainty;
+    let joined = |name: &str| {
+        view.record.events().iter().any(|e| matches!(&e.what, What::AgentJoined { agent, .. } if agent == name))
+    };
+    let mut wrong = Vec::new();
+    for agent in &agents {
+        if !joined(&agent.name) {
+            wrong.push(format!("the clock of agent {} was never measured: it did not join", agent.name));
+        } else if agent.clock_uncertainty_us > limit.0 {
+            let uncertainty = Micros(agent.clock_uncertainty_us);
+            wrong.push(format!("the clock of agent {} is uncertain by {uncertainty}, more than {limit}", agent.name));
+        }
+    }
+    let worst = agents.iter().map(|a| a.clock_uncertainty_us).max().unwrap_or(0);
+    guards.invalid("clocks known", format!("within {}", Micros(worst)), &format!("within {limit}"), wrong);
+
+    let mut wrong = Vec::new();
+    let carries_load = |name: &str| view.plan.load_workers.iter().any(|worker| worker.agent == name);
+    for agent in agents.iter().filter(|a| carries_load(&a.name) && a.start_skew_us.is_none()) {
+        wrong.push(format!("agent {} never said when its load began", agent.name));
+    }
+    let skews: Vec<i64> = agents.iter().filter_map(|a| a.start_skew_us).collect();
+    // An agent alone is compared with the agreed instant.
+    let (least, most) = skews.iter().fold((0, 0), |(least, most), s| (least.min(*s), most.max(*s)));
+    let spread = Micros((most - least) as u64);
+    let limit = view.plan.guards.start_spread;
+    if spread > limit {
+        wrong.push(format!("the agents' loads began up to {spread} apart, more than {limit}"));
+    }
+    guards.invalid("common start", format!("{spread} apart"), &format!("within {limit}"), wrong);
+}
+
+fn issued(view: &View<'_>, guards: &mut Guards<'_>) {
+    let judged = view.timeline.judged();
+    let limit = view.plan.guards.not_issued;
+    let (mut worst, mut wrong) = (0.0f64, Vec::new());
+    for workload in &view.plan.workloads {
+        let (planned, not_issued) = view.record.planned(&workload.name, &judged);
+        if not_issued == 0 {
+            continue;
+        }
+        let share = not_issued as f64 / planned.max(not_issued) as f64;
+        worst = worst.max(share);
+        if share > limit.0 {
+            wrong.push(format!(
+                "{} of the planned load of `{}` ({not_issued} of {planned}) was not issued in time although connections were free",
+                show(share, Unit::Ratio),
+                workload.name
+            ));
+        }
+    }
+    guards.invalid(
+        "load issued in time",
+        format!("{} not issued", show(worst, Unit::Ratio)),
+        &format!("at most {limit}"),
+        wrong,
+    );
+}
+
+fn processes(view: &View<'_>, guards: &mut Guards<'_>) {
+    let events = view.record.events();
+    let (mut roles, mut workers) = (Vec::new(), Vec::new());
+    for (i, event) in events.iter().enumerate() {
+        match &event.what {
+            What::RoleExited { role, instance, planned: false, how } => {
+                let back = events[i..].iter().any(|later| match &later.what {
+                    What::RoleRestarted { role: r, instance: n, .. } | What::RoleReady { role: r, instance: n, .. } => {
+                        r == role && n == instance
+                    }
+                    _ => false,
+                });
+                let node = view.plan.role(role).and_then(|r| r.instances.get(*instance as usize));
+                let excused = node.is_some_and(|node| lost_with_leave(view, node));
+                if !back && !excused {
+                    let at = event.at_us as f64 / 1e6;
+                    roles.push(format!(
+                        "{role}[{instance}] exited after {at:.1}s ({how}), unplanned, and never came back"
+                    ));
+                }
+            }
+            What::LoadWorkerExited { worker, planned: false, how } if view.excused_worker(*worker).is_none() => {
+                let at = event.at_us as f64 / 1e6;
+                workers.push(format!("load[{worker}] exited after {at:.1}s ({how}), unplanned"));
+            }
+            _ => {}
+        }
+    }
+    guards.invalid("roles up", format!("{} down", roles.len()), "0 down, unless planned", roles);
+    guards.invalid("load workers up", format!("{} down", workers.len()), "0 down, unless planned", workers);
+}
+
+fn lost_with_leave(view: &View<'_>, node: &str) -> bool {
+    let degrade = view.plan.on_agent_loss == OnAgentLoss::Degrade;
+    let lost = |e: &gauntlet_common::event::Event| matches!(&e.what, What::AgentLost { agent, planned, .. } if agent == node && (*planned || degrade));
+    view.record.events().iter().any(lost)
+}
+
+/// A run in which nothing ran measured nothing. One workload of several without a request makes it invalid.
+fn ran(view: &View<'_>, guards: &mut Guards<'_>) {
+    let judged = view.timeline.judged();
+    let of = |name: &str| view.record.counts(name, None, &judged).requests();
+    let phase = |name: &String| view.plan.phases.iter().find(|p| p.name == *name);
+    // Phases that an early end left out are the abort's matter.
+    let due = |name: &String| phase(name).is_some_and(|p| !p.warmup && p.start < view.timeline.end);
+    let expected = view.plan.workloads.iter().filter(|w| w.spec.load.keys().any(due));
+    let idle: Vec<&str> = expected.map(|w| w.name.as_str()).filter(|name| of(name) == 0).collect();
+    let total: u64 = view.plan.workloads.iter().map(|w| of(&w.name)).sum();
+    let wrong = if nothing_ran(view) {
+        vec![(Cause::NothingRan, "nothing ran: not one request was made outside warm-up".to_string())]
+    } else {
+        idle.into_iter()
+            .map(|name| (Cause::Invalid, format!("workload `{name}` made no request outside warm-up")))
+            .collect()
+    };
+    guards.add("requests made", total.to_string(), "some of every workload", wrong);
+}
+
+/// Load was planned, or no check was: and there is no request.
+fn nothing_ran(view: &View<'_>) -> bool {
+    let judged = view.timeline.judged();
+    let requests = |w: &gauntlet_common::plan::PlannedWorkload| view.record.counts(&w.name, None, &judged).requests();
+    let none = view.plan.workloads.iter().all(|w| requests(w) == 0);
+    none && (!view.plan.workloads.is_empty() || view.plan.checks.is_empty())
+}
+
+/// Whether every check had the samples that it needs. Where nothing ran at all, that says it.
+pub(super) fn samples(view: &View<'_>, checks: &[Check], reasons: &mut Reasons) -> Guard {
+    let mut guards = Guards { all: Vec::new(), reasons };
+    let without: Vec<&Check> = checks.iter().filter(|check| check.result == CheckResult::NoData).collect();
+    let excused = view.aborted_by_check().is_some();
+    let told = without.iter().filter(|check| check.severity == Severity::Error && !excused && !nothing_ran(view));
+    let why = |check: &&&Check| {
+        format!("check `{}` has no data: {}", check.expr, check.detail.as_deref().unwrap_or("no sample"))
+    };
+    let wrong = told.map(|check| why(&check)).collect();
+    guards.invalid("checks have samples", format!("{} without", without.len()), "0 without", wrong);
+    guards.all.remove(0)
+}

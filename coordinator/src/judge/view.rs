@@ -1,0 +1,262 @@
+//! A plan and its record with a resolved timeline: where checks and figures read from.
+
+use std::collections::BTreeMap;
+
+use gauntlet_agent::catalogue::catalogue;
+use gauntlet_common::check::{Acks, Counts, Gauge, Intervals, Names, Objective, Source, Timeline};
+use gauntlet_common::event::{Abort, What};
+use gauntlet_common::histogram::Histogram;
+use gauntlet_common::ledger::Gap;
+use gauntlet_common::plan::Plan;
+use gauntlet_common::scenario::OnAgentLoss;
+use gauntlet_common::units::Micros;
+
+use super::faults::{FaultStory, stories};
+use crate::record::{Bin, Record};
+
+/// How long the objective must hold on end for a workload to count as recovered.
+pub const RECOVERY_HOLDS: Micros = Micros::from_secs(5);
+/// Tenths of a second: what recovery and gaps are read from.
+const BIN_US: u64 = 100_000;
+/// A workload with fewer requests than this in the time it must hold may have empty seconds.
+const SPARSE_REQUESTS: u64 = 10;
+
+pub(super) struct View<'a> {
+    pub plan: &'a Plan,
+    pub record: &'a Record,
+    pub timeline: Timeline,
+    /// In the plan's order.
+    pub faults: Vec<FaultStory>,
+    pub names: Names,
+    objectives: BTreeMap<&'a str, Objective>,
+    /// The run goes on: what has not happened yet may still.
+    live: bool,
+}
+
+impl<'a> View<'a> {
+    pub fn new(plan: &'a Plan, record: &'a Record) -> Self {
+        Self::until(plan, record, load_end(plan, record), false)
+    }
+
+    /// Of a run that goes on. Snapshots come a second late at the latest, so the last two seconds are left out.
+    pub fn live(plan: &'a Plan, record: &'a Record, now: Micros) -> Self {
+        let settled = Micros(now.0.min(plan.end().0).saturating_sub(2_000_000) / 1_000_000 * 1_000_000);
+        Self::until(plan, record, settled, true)
+    }
+
+    fn until(plan: &'a Plan, record: &'a Record, end: Micros, live: bool) -> Self {
+        let names = names(plan, record);
+        let faults = stories(plan, record.events());
+        let windows = faults.iter().filter_map(|story| story.window(end)).collect();
+        let objective = |w: &'a gauntlet_common::plan::PlannedWorkload| {
+            let objective = Objective::parse(w.spec.objective.as_deref()?, &w.name, &names).ok()?;
+            Some((w.name.as_str(), objective))
+        };
+        let objectives = plan.workloads.iter().filter_map(objective).collect();
+        let timeline = Timeline { phases: plan.phases.clone(), faults: windows, end };
+        Self { plan, record, timeline, faults, names, objectives, live }
+    }
+
+    /// The detail of the abort, when a failed check was why.
+    pub fn aborted_by_check(&self) -> Option<&'a str> {
+        self.record.events().iter().find_map(|event| match &event.what {
+            What::Aborted { why: Abort::Check, detail } => Some(detail.as_str()),
+            _ => None,
+        })
+    }
+
+    /// The agent of a load worker, when its loss is no accident or the scenario goes on without it.
+    pub fn excused_worker(&self, worker: u32) -> Option<&'a str> {
+        let agent = &self.plan.load_workers.get(worker as usize)?.agent;
+        let degrade = self.plan.on_agent_loss == OnAgentLoss::Degrade;
+        let lost = self.record.events().iter().any(
+            |event| matches!(&event.what, What::AgentLost { agent: a, planned, .. } if a == agent && (*planned || degrade)),
+        );
+        lost.then_some(agent.as_str())
+    }
+
+    /// "load[1] on n4: ..."
+    pub fn gap_text(&self, gap: &Gap) -> String {
+        let text = gap.to_string();
+        match (self.plan.load_workers.get(gap.worker as usize), text.split_once(':')) {
+            (Some(worker), Some((name, rest))) => format!("{name} on {}:{rest}", worker.agent),
+            _ => text,
+        }
+    }
+
+    fn story(&self, fault: &str) -> Result<(&FaultStory, u64), String> {
+        let story = self.faults.iter().find(|story| story.id == fault);
+        let injected = story.and_then(|s| Some((s, s.injected()?)));
+        injected.ok_or_else(|| format!("fault `{fault}` was never injected"))
+    }
+
+    fn bins(&self, workload: &str) -> Vec<Bin> {
+        self.record.bins(workload, (self.timeline.end.0 / BIN_US) as usize)
+    }
+}
+
+/// When the load ended: as planned, or when the run was aborted or its record ends.
+fn load_end(plan: &Plan, record: &Record) -> Micros {
+    let events = record.events();
+    let aborted = events.iter().find(|event| matches!(event.what, What::Aborted { .. }));
+    let whole = events.iter().any(|event| matches!(event.what, What::RunEnded { .. }));
+    let end = match aborted {
+        Some(event) => u64::try_from(event.at_us).unwrap_or(0),
+        None if whole => plan.end().0,
+        None => record.last_interval().map_or(0, |interval| u64::from(interval + 1) * 1_000_000),
+    };
+    plan.end().min(Micros(end))
+}
+
+/// What checks may name: what the plan and this build's catalogue declare, and what the record holds (of a role that
+/// another build knew).
+fn names(plan: &Plan, record: &Record) -> Names {
+    let mut names = Names::of_plan(plan, &catalogue());
+    for (role, known) in &mut names.roles {
+        for (metric, kind) in record.metric_names(role) {
+            known.metrics.entry(metric).or_insert(kind);
+        }
+    }
+    let planned = plan.workloads.iter().flat_map(|w| &w.ledgers).filter_map(|ledger| ledger.split_once('.'));
+    let seen = record.events().iter().filter_map(|event| match &event.what {
+        What::ReadBack { role, ledger, .. } => Some((role.as_str(), ledger.as_str())),
+        _ => None,
+    });
+    for (role, ledger) in planned.chain(seen) {
+        if let Some(known) = names.roles.get_mut(role).filter(|known| !known.ledgers.iter().any(|l| l == ledger)) {
+            known.ledgers.push(ledger.into());
+        }
+    }
+    names
+}
+
+impl Source for View<'_> {
+    fn counts(&self, workload: &str, step: Option<&str>, over: &Intervals) -> Counts {
+        self.record.counts(workload, step, over)
+    }
+
+    fn latency(&self, workload: &str, step: Option<&str>, service: bool, over: &Intervals) -> Histogram {
+        self.record.latency(workload, step, service, over)
+    }
+
+    fn counter(&self, role: &str, metric: &str, over: &Intervals) -> Option<f64> {
+        self.record.counter(role, metric, over)
+    }
+
+    fn gauge(&self, role: &str, metric: &str, over: &Intervals) -> Option<Gauge> {
+        self.record.gauge(role, metric, over)
+    }
+
+    fn histogram(&self, role: &str, metric: &str, over: &Intervals) -> Option<Histogram> {
+        self.record.histogram(role, metric, over)
+    }
+
+    fn recovery(&self, workload: &str, fault: &str) -> Result<f64, String> {
+        let (_, injected) = self.story(fault)?;
+        let objective = self.objectives.get(workload);
+        let objective = objective.ok_or_else(|| format!("workload `{workload}` states no objective"))?;
+        let end = self.timeline.end.0;
+        if end < injected + RECOVERY_HOLDS.0 {
+            return Err(format!("the load ended less than {RECOVERY_HOLDS} after the injection of `{fault}`"));
+        }
+        match recovery(&self.bins(workload), injected, objective) {
+            Some(us) => Ok(us as f64),
+            // So long at least.
+            None if self.live => Ok((end - RECOVERY_HOLDS.0 - injected) as f64),
+            None => Ok(f64::INFINITY),
+        }
+    }
+
+    fn longest_gap(&self, workload: &str, fault: &str) -> Result<f64, String> {
+        let (story, injected) = self.story(fault)?;
+        let window = story.window(self.timeline.end).ok_or("the fault has no window")?;
+        Ok(longest_gap(&self.bins(workload), injected, window.to.0) as f64)
+    }
+
+    fn detection(&self, fault: &str) -> Result<f64, String> {
+        let (story, injected) = self.story(fault)?;
+        let until = story.window(self.timeline.end).map_or(u64::MAX, |window| window.to.0);
+        let seen = self.record.events().iter().filter_map(|event| match &event.what {
+            What::Detected { subject, .. } if story.concerns(self.plan, subject) => u64::try_from(event.at_us).ok(),
+            _ => None,
+        });
+        let first = seen.filter(|at| (injected..=until).contains(at)).min();
+        Ok(first.map_or(f64::INFINITY, |at| (at - injected) as f64))
+    }
+
+    fn failovers(&self, fault: &str) -> Result<f64, String> {
+        let (story, injected) = self.story(fault)?;
+        let until = story.window(self.timeline.end).map_or(u64::MAX, |window| window.to.0);
+        let counts = self.record.events().iter().filter_map(|event| match &event.what {
+            What::Failovers { count, .. }
+                if u64::try_from(event.at_us).is_ok_and(|at| (injected..=until).contains(&at)) =>
+            {
+                Some(*count)
+            }
+            _ => None,
+        });
+        Ok(counts.sum::<u64>() as f64)
+    }
+
+    fn acks(&self, role: &str, ledger: &str) -> Option<Acks> {
+        let found = self.record.events().iter().filter_map(|event| match &event.what {
+            What::ReadBack { role: r, ledger: l, acknowledged, missing, duplicated, unreachable, .. }
+                if r == role && l == ledger =>
+            {
+                let (acknowledged, missing) = (*acknowledged, *missing);
+                Some(Acks { acknowledged, missing, duplicated: *duplicated, unreachable: *unreachable })
+            }
+            _ => None,
+        });
+        // One report for each agent that spooled acknowledgements.
+        found.reduce(|a, b| Acks {
+            acknowledged: a.acknowledged + b.acknowledged,
+            missing: a.missing + b.missing,
+            duplicated: a.duplicated + b.duplicated,
+            unreachable: a.unreachable + b.unreachable,
+        })
+    }
+}
+
+/// us from the injection until the objective held for 5 s on end: in the first tenth of a second itself, which needs a
+/// success, and in each of the five seconds from there. An empty second holds only for a workload so slow that it had
+/// fewer than 10 requests in the 5 s before the injection. None: it never did.
+pub(super) fn recovery(bins: &[Bin], injected_us: u64, objective: &Objective) -> Option<u64> {
+    let sum = |bins: &[Bin]| bins.iter().fold((0, 0), |(ok, errors), b| (ok + b.ok, errors + b.errors));
+    let first = (injected_us / BIN_US) as usize;
+    let length = (RECOVERY_HOLDS.0 / BIN_US) as usize;
+    let before = bins.get(first.saturating_sub(length)..first).map_or((0, 0), sum);
+    let sparse = before.0 + before.1 < SPARSE_REQUESTS;
+    let held = |second: &[Bin]| {
+        let (ok, errors) = sum(second);
+        objective.holds(ok, errors, 1.0) || (sparse && ok + errors == 0)
+    };
+    (first..bins.len().saturating_sub(length - 1)).find_map(|at| {
+        let start = bins[at];
+        let holds = start.ok > 0
+            && objective.holds(start.ok, start.errors, BIN_US as f64 / 1e6)
+            && bins[at..at + length].chunks(10).all(held);
+        holds.then(|| (at as u64 * BIN_US).saturating_sub(injected_us))
+    })
+}
+
+/// us between two successes, the longest that touches the span, to a tenth of a second. A gap that reaches beyond the
+/// span counts whole.
+pub(super) fn longest_gap(bins: &[Bin], from_us: u64, to_us: u64) -> u64 {
+    let (from, to) = ((from_us / BIN_US) as usize, to_us.div_ceil(BIN_US) as usize);
+    let (mut longest, mut start) = (0, None);
+    for (at, bin) in bins.iter().map(Some).chain([None]).enumerate() {
+        match (bin, start) {
+            (Some(bin), None) if bin.ok == 0 => start = Some(at),
+            (Some(bin), Some(_)) if bin.ok == 0 => {}
+            (_, Some(since)) => {
+                if since < to && at > from {
+                    longest = longest.max(at - since);
+                }
+                start = None;
+            }
+            _ => {}
+        }
+    }
+    longest as u64 * BIN_US
+}

@@ -1,0 +1,278 @@
+//! The record of a run: all that arrived, in memory. The judge and the live view read nothing else.
+//!
+//! Memory is bounded: at most [`SERIES_MAX`] series (workload × step × outcome; a plan with more is refused), each with
+//! one histogram a second in HDR V2 bytes (a few hundred bytes to a few KB), at most [`INTERVALS_MAX`] seconds,
+//! [`EVENTS_MAX`] events and [`METRICS_MAX`] metrics. What is past a bound is refused with an error, which the
+//! coordinator notes with [`Record::note_trouble`], so that the run cannot pass.
+//!
+//! Deliberately not here: files (that is [`crate::rundir`]) and judgement.
+
+mod figures;
+mod packed;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use gauntlet_common::event::{Event, What};
+use gauntlet_common::histogram::Histogram;
+use gauntlet_common::ledger::{Entry, Ledger, Summary};
+use gauntlet_common::plan::Plan;
+use gauntlet_common::snapshot::{IntervalDelta, LoadSnapshot, ProcessSample, RoleMetrics, WorkloadDelta};
+
+pub use figures::Bin;
+use packed::Packed;
+
+/// Most series of a run.
+pub const SERIES_MAX: usize = 500;
+/// Longest record, in intervals of a second: two days.
+pub const INTERVALS_MAX: u32 = 172_800;
+/// Most events.
+pub const EVENTS_MAX: usize = 200_000;
+/// Most metrics, over all role instances.
+pub const METRICS_MAX: usize = 5_000;
+/// Most troubles kept; they repeat.
+const TROUBLES_MAX: usize = 20;
+
+/// Why something was not taken into the record.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    #[error("the plan has {0} series, more than {SERIES_MAX}; give the steps fewer names")]
+    TooManySeries(usize),
+    #[error("snapshot {sequence} of load[{worker}] {why}")]
+    Snapshot { worker: u32, sequence: u64, why: String },
+    #[error("the record is full: more than {EVENTS_MAX} events")]
+    TooManyEvents,
+    #[error("metrics of {process} in second {interval}: {why}")]
+    Metrics { process: String, interval: u32, why: String },
+}
+
+/// All that arrived of one run.
+#[derive(Debug, Clone)]
+pub struct Record {
+    names: Vec<(String, Vec<String>)>,
+    workers: u32,
+    events: Vec<Event>,
+    /// By workload and step, errors and successes.
+    series: Vec<Vec<[Series; 2]>>,
+    /// By workload.
+    seconds: Vec<BTreeMap<u32, Second>>,
+    metrics: BTreeMap<(String, u32), BTreeMap<u32, Metrics>>,
+    metric_names: BTreeSet<(String, u32, String)>,
+    processes: BTreeMap<(String, String), BTreeMap<u32, Usage>>,
+    ledger: Ledger,
+    troubles: Vec<String>,
+}
+
+/// One workload × step × outcome group.
+#[derive(Debug, Clone, Default)]
+struct Series {
+    intervals: BTreeMap<u32, Slot>,
+    /// Of all intervals, decoded for the live view.
+    total: Histogram,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Slot {
+    count: u64,
+    response_time: Packed,
+    service_time: Packed,
+}
+
+/// A workload's counts of one second.
+#[derive(Debug, Clone, Default)]
+struct Second {
+    errors: [u64; 8],
+    planned: u64,
+    skipped: u64,
+    not_issued: u64,
+    lateness: Packed,
+    connect: Packed,
+    bins: [(u64, u64); 10],
+}
+
+#[derive(Debug, Clone, Default)]
+struct Metrics {
+    counters: BTreeMap<String, f64>,
+    gauges: BTreeMap<String, f64>,
+    histograms: BTreeMap<String, Packed>,
+}
+
+/// What one process used in one second.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Usage {
+    /// Cores.
+    pub cpu: f64,
+    pub rss_bytes: u64,
+    pub fds: u32,
+    pub restarts: u32,
+}
+
+impl Record {
+    /// An empty record of this plan.
+    pub fn new(plan: &Plan) -> Result<Self, RecordError> {
+        let count: usize = plan.workloads.iter().map(|w| w.steps.len() * 2).sum();
+        if count > SERIES_MAX {
+            return Err(RecordError::TooManySeries(count));
+        }
+        let series = plan.workloads.iter().map(|w| w.steps.iter().map(|_| Default::default()).collect());
+        Ok(Self {
+            names: plan.workloads.iter().map(|w| (w.name.clone(), w.steps.clone())).collect(),
+            workers: plan.load_workers.len() as u32,
+            events: Vec::new(),
+            series: series.collect(),
+            seconds: vec![BTreeMap::new(); plan.workloads.len()],
+            metrics: BTreeMap::new(),
+            metric_names: BTreeSet::new(),
+            processes: BTreeMap::new(),
+            ledger: Ledger::default(),
+            troubles: Vec::new(),
+        })
+    }
+
+    /// Takes an event.
+    pub fn event(&mut self, event: Event) -> Result<(), RecordError> {
+        if self.events.len() >= EVENTS_MAX {
+            return Err(RecordError::TooManyEvents);
+        }
+        if let What::LoadWorkerExited { worker, planned, .. } = &event.what {
+            self.ledger.died(*worker, *planned);
+        }
+        self.events.push(event);
+        Ok(())
+    }
+
+    /// Merges a load worker's snapshot, unless it was merged before. After an error nothing of it is merged, and the
+    /// ledger shows it as a gap.
+    pub fn snapshot(&mut self, snapshot: &LoadSnapshot) -> Result<Entry, RecordError> {
+        let refuse =
+            |why: String| Err(RecordError::Snapshot { worker: snapshot.worker, sequence: snapshot.sequence, why });
+        if snapshot.worker >= self.workers {
+            return refuse(format!("comes from a worker that the plan does not have; it has {}", self.workers));
+        }
+        if let Some(why) = snapshot.intervals.iter().find_map(|delta| self.unknown(delta)) {
+            return refuse(why);
+        }
+        match self.ledger.enter(snapshot) {
+            Entry::Refused => refuse("has numbers that make no sense".into()),
+            Entry::Duplicate => Ok(Entry::Duplicate),
+            Entry::New => {
+                snapshot.intervals.iter().for_each(|delta| self.merge(delta));
+                Ok(Entry::New)
+            }
+        }
+    }
+
+    fn unknown(&self, delta: &IntervalDelta) -> Option<String> {
+        if delta.interval >= INTERVALS_MAX {
+            return Some(format!("is of second {}, past the record's end", delta.interval));
+        }
+        let series = delta
+            .series
+            .iter()
+            .find(|s| self.series.get(s.workload as usize).is_none_or(|steps| s.step as usize >= steps.len()));
+        if let Some(series) = series {
+            return Some(format!(
+                "names workload {} step {}, which the plan does not have",
+                series.workload, series.step
+            ));
+        }
+        let workload = delta.workloads.iter().find(|w| w.workload as usize >= self.seconds.len())?;
+        Some(format!("names workload {}, which the plan does not have", workload.workload))
+    }
+
+    /// All indices were checked.
+    fn merge(&mut self, delta: &IntervalDelta) {
+        for new in &delta.series {
+            let series = &mut self.series[new.workload as usize][new.step as usize][usize::from(new.ok)];
+            let slot = series.intervals.entry(delta.interval).or_default();
+            slot.count += new.response_time.count();
+            slot.response_time.add(&new.response_time);
+            slot.service_time.add(&new.service_time);
+            series.total.add(&new.response_time);
+        }
+        for new in &delta.workloads {
+            self.seconds[new.workload as usize].entry(delta.interval).or_default().merge(new);
+        }
+    }
+
+    /// Takes what a role instance measured. Each batch once: the collector drops batches it has seen by their number.
+    pub fn role_metrics(&mut self, new: &RoleMetrics) -> Result<(), RecordError> {
+        let refuse = |why: String| {
+            Err(RecordError::Metrics {
+                process: format!("{}[{}]", new.role, new.instance),
+                interval: new.interval,
+                why,
+            })
+        };
+        if new.interval >= INTERVALS_MAX {
+            return refuse("past the record's end".into());
+        }
+        for name in new.counters.keys().chain(new.gauges.keys()).chain(new.histograms.keys()) {
+            let key = (new.role.clone(), new.instance, name.clone());
+            if self.metric_names.len() >= METRICS_MAX && !self.metric_names.contains(&key) {
+                return refuse(format!("`{name}` would be one more than {METRICS_MAX} metrics"));
+            }
+            self.metric_names.insert(key);
+        }
+        let of_instance = self.metrics.entry((new.role.clone(), new.instance)).or_default();
+        let slot = of_instance.entry(new.interval).or_default();
+        // A role that was restarted within a second reports that second twice, a part each time.
+        for (name, value) in &new.counters {
+            *slot.counters.entry(name.clone()).or_default() += value;
+        }
+        slot.gauges.extend(new.gauges.clone());
+        for (name, histogram) in &new.histograms {
+            slot.histograms.entry(name.clone()).or_default().add(histogram);
+        }
+        Ok(())
+    }
+
+    /// Takes what a process used.
+    pub fn process(&mut self, new: &ProcessSample) -> Result<(), RecordError> {
+        if new.interval >= INTERVALS_MAX || self.processes.len() >= METRICS_MAX {
+            let (process, interval) = (new.process.clone(), new.interval);
+            return Err(RecordError::Metrics { process, interval, why: "past the record's bounds".into() });
+        }
+        let usage = Usage { cpu: new.cpu, rss_bytes: new.rss_bytes, fds: new.fds, restarts: new.restarts };
+        let of_process = self.processes.entry((new.agent.clone(), new.process.clone())).or_default();
+        of_process.insert(new.interval, usage);
+        Ok(())
+    }
+
+    /// Notes that something could not be recorded or written: the run cannot pass.
+    pub fn note_trouble(&mut self, trouble: impl Into<String>) {
+        let trouble = trouble.into();
+        if self.troubles.len() < TROUBLES_MAX && !self.troubles.contains(&trouble) {
+            self.troubles.push(trouble);
+        }
+    }
+
+    /// What was noted.
+    pub fn troubles(&self) -> &[String] {
+        &self.troubles
+    }
+
+    /// In the order of their arrival.
+    pub fn events(&self) -> &[Event] {
+        &self.events
+    }
+
+    /// The account of all load workers; `merged` is counted anew from the histograms here, so that it proves them.
+    pub fn ledger(&self) -> Summary {
+        let slots = self.series.iter().flatten().flatten().flat_map(|series| series.intervals.values());
+        Summary { merged: slots.map(|slot| slot.count).sum(), ..self.ledger.summary(self.workers) }
+    }
+}
+
+impl Second {
+    fn merge(&mut self, new: &WorkloadDelta) {
+        self.errors.iter_mut().zip(new.errors).for_each(|(sum, n)| *sum += n);
+        self.planned += new.planned;
+        self.skipped += new.skipped;
+        self.not_issued += new.not_issued;
+        self.lateness.add(&new.lateness);
+        self.connect.add(&new.connect);
+        for (sum, n) in self.bins.iter_mut().zip(new.bins) {
+            *sum = (sum.0 + n.0, sum.1 + n.1);
+        }
+    }
+}
