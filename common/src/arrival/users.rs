@@ -101,6 +101,12 @@ impl Iterations {
         self.batches.iter().map(|b| b.count).sum()
     }
 
+    /// Iterations of one user in all phases.
+    pub fn of_user(&self, user: u64) -> u64 {
+        let mine = |b: &Batch| if user < b.users { (b.count.saturating_sub(user)).div_ceil(b.users) } else { 0 };
+        self.batches.iter().map(mine).sum()
+    }
+
     /// The next iteration of a user that is free at `at`: (intended start in ns, number). `None`: all done.
     pub fn next(&self, user: u64, progress: &mut Progress, at: u64) -> Option<(u64, u64)> {
         while let Some(batch) = self.batches.get(progress.batch) {
@@ -175,10 +181,12 @@ mod tests {
             let iterations = Iterations::new(&phases, &load);
             let mut seen = Vec::new();
             for user in 0..iterations.count() {
+                let before = seen.len();
                 let mut progress = Progress::default();
                 while let Some((_, number)) = iterations.next(user, &mut progress, 0) {
                     seen.push(number);
                 }
+                prop_assert_eq!((seen.len() - before) as u64, iterations.of_user(user));
             }
             seen.sort_unstable();
             prop_assert_eq!(seen, (0..iterations.total()).collect::<Vec<_>>());

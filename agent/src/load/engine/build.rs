@@ -1,0 +1,161 @@
+//! From the plan to an engine that only waits for its start. All that can be refused is refused here.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use gauntlet_common::arrival::{Arrivals, Curve, Iterations, Model, Users, model};
+use gauntlet_common::plan::{Plan, PlannedWorkload};
+use gauntlet_common::scenario::Target;
+use gauntlet_proto::agent::Endpoint;
+use gauntlet_proto::worker::StartLoad;
+
+use super::{Engine, Pool, Run, Runner, Source};
+use crate::load::flow::Flow;
+use crate::load::ledger::Spools;
+use crate::load::record::Recorder;
+use crate::load::{DRIVERS, Events, LoadError, Setup};
+
+/// Connections of an open model unless stated.
+const CONNECTIONS: u32 = 100;
+
+impl Engine {
+    /// Prepares the workloads that this worker carries.
+    pub fn prepare(start: &StartLoad) -> Result<Self, LoadError> {
+        let plan: Plan = serde_json::from_slice(&start.plan_json).map_err(|e| LoadError::Plan(e.to_string()))?;
+        let steps: Vec<usize> = plan.workloads.iter().map(|w| w.steps.len()).collect();
+        let mut engine = Self {
+            runs: Vec::new(),
+            by_workload: vec![None; plan.workloads.len()],
+            timers: Default::default(),
+            recorder: Recorder::new(start.worker, &steps),
+            spools: Spools::new(&start.data_dir),
+            events: Rc::new(Events::default()),
+            start_ns: 0,
+            stop: plan.end().0 * 1_000,
+            prewarmed: Vec::new(),
+            prewarming: 0,
+        };
+        for (index, workload) in plan.workloads.iter().enumerate() {
+            if let Some(share) = workload.workers.iter().position(|w| *w == start.worker) {
+                let run = engine.run(&plan, index, workload, share as u64, start)?;
+                engine.by_workload[index] = Some(engine.runs.len());
+                engine.runs.push(run);
+            }
+        }
+        Ok(engine)
+    }
+
+    fn run(
+        &mut self,
+        plan: &Plan,
+        index: usize,
+        workload: &PlannedWorkload,
+        share: u64,
+        start: &StartLoad,
+    ) -> Result<Run, LoadError> {
+        let spec = &workload.spec;
+        let flow = Flow::compile(workload)?;
+        let entry = DRIVERS.iter().find(|d| d.name == spec.driver);
+        let entry = entry.ok_or_else(|| LoadError::NoDriver(spec.driver.clone()))?;
+        let mut variables = Vec::new();
+        let timeout = spec.timeout.0 * 1_000;
+        let driver = (entry.prepare)(Setup {
+            settings: &spec.settings,
+            requests: &flow.requests,
+            variables: &mut variables,
+            traced: matches!(spec.target, Target::Role(_)),
+            ledgers: &workload.ledgers,
+            timeout_ns: timeout,
+            source: start.host.parse::<IpAddr>().ok(),
+            workload: index as u32,
+            events: self.events.clone(),
+        })
+        .map_err(|e| LoadError::Workload { workload: workload.name.clone(), why: e.to_string() })?;
+        let shares = workload.workers.len() as u64;
+        let (source, users) = source(plan, workload, share, shares);
+        let spools = workload.ledgers.iter().map(|name| self.spools.open(name)).collect::<Result<_, _>>()?;
+        Ok(Run {
+            workload: index as u32,
+            target: spec.target.clone(),
+            flow,
+            driver,
+            pool: matches!(source, Source::Open(..)).then(|| pool(workload, share, shares)),
+            source,
+            key: workload.key,
+            timeout,
+            pacing: spec.pacing.map(|p| p.0 * 1_000),
+            share,
+            shares,
+            runners: users.enumerate().map(|(i, user)| Runner::new(user, i as u32)).collect(),
+            idle: Vec::new(),
+            deadlines: Default::default(),
+            in_flight: 0,
+            variables: variables.len(),
+            spools,
+        })
+    }
+
+    /// Tells the drivers where their targets are and opens the pools' connections.
+    pub fn wire(&mut self, endpoints: &[Endpoint]) -> Result<(), LoadError> {
+        for run in &mut self.runs {
+            let targets = match &run.target {
+                Target::Url(url) => vec![url.clone()],
+                Target::Role(role) => services(endpoints, role).map(|e| e.service.clone()).collect(),
+            };
+            let slots = run.pool.as_ref().map_or(run.runners.len() as u32, |p| p.size);
+            // User (or connection) k of the whole workload goes to instance k mod n.
+            let count = targets.len().max(1) as u64;
+            let route: Vec<u32> =
+                (0..u64::from(slots)).map(|slot| ((run.share + slot * run.shares) % count) as u32).collect();
+            run.driver.wire(&targets, &route)?;
+            if run.pool.is_some() {
+                (0..slots).for_each(|slot| run.driver.connect(slot));
+                self.prewarming += slots as usize;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether every connection that opens before the load has, or has failed to.
+    pub fn is_warm(&self) -> bool {
+        self.prewarming == 0
+    }
+}
+
+/// Endpoints of a role by instance.
+pub fn services<'a>(endpoints: &'a [Endpoint], role: &str) -> impl Iterator<Item = &'a Endpoint> {
+    let mut all: Vec<&Endpoint> = endpoints.iter().filter(|e| e.role == role).collect();
+    all.sort_by_key(|e| e.instance);
+    all.into_iter()
+}
+
+fn source(plan: &Plan, workload: &PlannedWorkload, share: u64, shares: u64) -> (Source, Mine) {
+    let (phases, load) = (&plan.phases, &workload.spec.load);
+    let mine = |count: u64| (share..count.max(share)).step_by(shares as usize);
+    match model(load) {
+        Model::Rate => {
+            let spacing = load.values().find_map(|l| l.arrivals).unwrap_or_default();
+            let arrivals = Arrivals::new(Curve::rate(phases, load), spacing, workload.key, share, shares);
+            (Source::Open(Box::new(arrivals), None), mine(0))
+        }
+        Model::Users => {
+            let users = Users::new(Curve::users(phases, load));
+            let count = users.count();
+            (Source::Users(users), mine(count))
+        }
+        Model::Iterations => {
+            let iterations = Iterations::new(phases, load);
+            let count = iterations.count();
+            (Source::Iterations(iterations), mine(count))
+        }
+    }
+}
+
+type Mine = std::iter::StepBy<std::ops::Range<u64>>;
+
+/// This worker's part of the workload's connections: every n-th, and at least one.
+fn pool(workload: &PlannedWorkload, share: u64, shares: u64) -> Pool {
+    let total = workload.spec.load.values().filter_map(|l| l.connections).max().unwrap_or(CONNECTIONS);
+    let size = u64::from(total).saturating_sub(share).div_ceil(shares).max(1) as u32;
+    Pool { size, free: (0..size).collect(), waiting: Default::default() }
+}

@@ -1,0 +1,170 @@
+//! Load snapshots.
+
+use bytes::Bytes;
+use gauntlet_common::histogram::{DecodeError, Histogram};
+use gauntlet_common::snapshot;
+
+use crate::agent::{Bin, IntervalDelta, LoadSnapshot, SeriesDelta, WorkloadDelta};
+
+/// A snapshot that cannot be what a load worker recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error("interval {interval}, workload {workload}: {source}")]
+    Histogram { interval: u32, workload: u32, source: DecodeError },
+    #[error("interval {interval}, workload {workload}: {count} error classes, not {}", snapshot::ErrorClass::ALL.len())]
+    Classes { interval: u32, workload: u32, count: usize },
+    #[error("interval {interval}, workload {workload}: a count in tenth {tenth} of a second, not 0..9")]
+    Tenth { interval: u32, workload: u32, tenth: u32 },
+    #[error("interval {interval}, workload {workload}, step {step}: says {said} requests, its histograms hold {held}")]
+    Count { interval: u32, workload: u32, step: u32, said: u64, held: u64 },
+}
+
+impl From<&snapshot::LoadSnapshot> for LoadSnapshot {
+    fn from(from: &snapshot::LoadSnapshot) -> Self {
+        Self {
+            worker: from.worker,
+            sequence: from.sequence,
+            intervals: from.intervals.iter().map(interval_to_wire).collect(),
+            last: from.last,
+            recorded_total: from.recorded_total,
+        }
+    }
+}
+
+impl TryFrom<LoadSnapshot> for snapshot::LoadSnapshot {
+    type Error = LoadError;
+    fn try_from(wire: LoadSnapshot) -> Result<Self, LoadError> {
+        Ok(Self {
+            worker: wire.worker,
+            sequence: wire.sequence,
+            intervals: wire.intervals.into_iter().map(interval_from_wire).collect::<Result<_, _>>()?,
+            last: wire.last,
+            recorded_total: wire.recorded_total,
+        })
+    }
+}
+
+fn interval_to_wire(from: &snapshot::IntervalDelta) -> IntervalDelta {
+    IntervalDelta {
+        interval: from.interval,
+        series: from.series.iter().map(series_to_wire).collect(),
+        workloads: from.workloads.iter().map(workload_to_wire).collect(),
+    }
+}
+
+fn interval_from_wire(wire: IntervalDelta) -> Result<snapshot::IntervalDelta, LoadError> {
+    let interval = wire.interval;
+    Ok(snapshot::IntervalDelta {
+        interval,
+        series: wire.series.into_iter().map(|s| series_from_wire(interval, s)).collect::<Result<_, _>>()?,
+        workloads: wire.workloads.into_iter().map(|w| workload_from_wire(interval, w)).collect::<Result<_, _>>()?,
+    })
+}
+
+fn series_to_wire(from: &snapshot::SeriesDelta) -> SeriesDelta {
+    SeriesDelta {
+        workload: from.workload,
+        step: from.step,
+        ok: from.ok,
+        count: from.response_time.count(),
+        response_time: encode(&from.response_time),
+        service_time: encode(&from.service_time),
+    }
+}
+
+fn series_from_wire(interval: u32, wire: SeriesDelta) -> Result<snapshot::SeriesDelta, LoadError> {
+    let SeriesDelta { workload, step, ok, count: said, .. } = wire;
+    let response_time = decode(interval, workload, &wire.response_time)?;
+    let service_time = decode(interval, workload, &wire.service_time)?;
+    for held in [response_time.count(), service_time.count()] {
+        if held != said {
+            return Err(LoadError::Count { interval, workload, step, said, held });
+        }
+    }
+    Ok(snapshot::SeriesDelta { workload, step, ok, response_time, service_time })
+}
+
+fn workload_to_wire(from: &snapshot::WorkloadDelta) -> WorkloadDelta {
+    let bins = from.bins.iter().zip(0u32..).filter(|((ok, error), _)| ok + error > 0);
+    WorkloadDelta {
+        workload: from.workload,
+        errors: from.errors.to_vec(),
+        planned: from.planned,
+        skipped: from.skipped,
+        not_issued: from.not_issued,
+        lateness: encode(&from.lateness),
+        connect: encode(&from.connect),
+        bins: bins.map(|((ok, error), tenth)| Bin { tenth, ok: *ok, error: *error }).collect(),
+    }
+}
+
+fn workload_from_wire(interval: u32, wire: WorkloadDelta) -> Result<snapshot::WorkloadDelta, LoadError> {
+    let workload = wire.workload;
+    let count = wire.errors.len();
+    let mut bins = [(0, 0); 10];
+    for Bin { tenth, ok, error } in wire.bins {
+        let bin = bins.get_mut(tenth as usize).ok_or(LoadError::Tenth { interval, workload, tenth })?;
+        bin.0 += ok;
+        bin.1 += error;
+    }
+    Ok(snapshot::WorkloadDelta {
+        workload,
+        errors: wire.errors.try_into().map_err(|_| LoadError::Classes { interval, workload, count })?,
+        planned: wire.planned,
+        skipped: wire.skipped,
+        not_issued: wire.not_issued,
+        lateness: decode(interval, workload, &wire.lateness)?,
+        connect: decode(interval, workload, &wire.connect)?,
+        bins,
+    })
+}
+
+/// No bytes for an empty one.
+fn encode(histogram: &Histogram) -> Bytes {
+    if histogram.is_empty() { Bytes::new() } else { histogram.encode().into() }
+}
+
+fn decode(interval: u32, workload: u32, bytes: &[u8]) -> Result<Histogram, LoadError> {
+    Histogram::decode(bytes).map_err(|source| LoadError::Histogram { interval, workload, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> snapshot::LoadSnapshot {
+        let mut h = Histogram::new();
+        [3, 70_000, 5_000_000].iter().for_each(|us| h.record(*us));
+        let series =
+            snapshot::SeriesDelta { workload: 1, step: 2, ok: true, response_time: h.clone(), service_time: h };
+        let mut workload = snapshot::WorkloadDelta { workload: 1, planned: 4, skipped: 1, ..Default::default() };
+        workload.errors[7] = 9;
+        workload.bins[9] = (3, 1);
+        let interval = snapshot::IntervalDelta { interval: 17, series: vec![series], workloads: vec![workload] };
+        snapshot::LoadSnapshot { worker: 3, sequence: 8, intervals: vec![interval], last: true, recorded_total: 99 }
+    }
+
+    #[test]
+    fn a_snapshot_crosses_the_wire_unchanged() {
+        let back = snapshot::LoadSnapshot::try_from(LoadSnapshot::from(&sample())).unwrap();
+        let (a, b) = (&back.intervals[0], &sample().intervals[0]);
+        assert_eq!((back.worker, back.sequence, back.last, back.recorded_total), (3, 8, true, 99));
+        assert_eq!(a.workloads[0].bins, b.workloads[0].bins);
+        assert_eq!(a.workloads[0].errors, b.workloads[0].errors);
+        let buckets = |h: &Histogram| h.buckets().collect::<Vec<_>>();
+        assert_eq!(buckets(&a.series[0].service_time), buckets(&b.series[0].service_time));
+    }
+
+    #[test]
+    fn a_snapshot_that_cannot_be_is_refused_with_its_place() {
+        let refuse = |spoil: fn(&mut IntervalDelta)| {
+            let mut wire = LoadSnapshot::from(&sample());
+            spoil(&mut wire.intervals[0]);
+            snapshot::LoadSnapshot::try_from(wire).unwrap_err().to_string()
+        };
+        assert!(refuse(|i| i.series[0].response_time = vec![1, 2].into()).contains("interval 17, workload 1"));
+        assert!(refuse(|i| i.series[0].count = 2).contains("says 2 requests"));
+        assert!(refuse(|i| i.workloads[0].errors.truncate(3)).contains("3 error classes"));
+        assert!(refuse(|i| i.workloads[0].bins[0].tenth = 10).contains("tenth 10"));
+    }
+}
