@@ -1,1 +1,166 @@
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use gauntlet_proto::agent::AgentAddress;
+
 use super::*;
+
+/// For what must not happen: long enough to see it if it did.
+const MOMENT: Duration = Duration::from_millis(60);
+/// For what must happen: only a broken test waits so long.
+const GUARD: Duration = Duration::from_secs(20);
+
+/// An address of this process's own.
+pub(crate) fn own_ip(last: u8) -> IpAddr {
+    let pid = std::process::id();
+    IpAddr::from([127, 100 + (pid % 100) as u8, (pid / 100 % 250) as u8, last])
+}
+
+struct Pair {
+    a: Links,
+    b: Links,
+    at: SocketAddr,
+    from_a: LinkStream,
+    at_b: LinkStream,
+    listener: TcpListener,
+}
+
+async fn pair(first_ip: u8, traffic: Traffic) -> Pair {
+    let (ip_a, ip_b) = (own_ip(first_ip), own_ip(first_ip + 1));
+    let (a, b) = (Links::new("a", ip_a), Links::new("b", ip_b));
+    let address = |agent: &str, ip: IpAddr| AgentAddress { agent: agent.into(), host: ip.to_string() };
+    let wire = Wire { endpoints: vec![], agents: vec![address("a", ip_a), address("b", ip_b)] };
+    a.wire(&wire);
+    b.wire(&wire);
+    let listener = listen(SocketAddr::new(ip_b, 0)).unwrap();
+    let at = listener.local_addr().unwrap();
+    let (from_a, at_b) = tokio::join!(a.connect(at), b.next_connection(&listener, traffic));
+    Pair { from_a: from_a.unwrap(), at_b, a, b, at, listener }
+}
+
+fn cuts(pairs: &[(&str, &str)], load_too: bool, for_ms: u64) -> CutLinks {
+    let until_ns = clock::monotonic_ns() + for_ms * 1_000_000;
+    let cut = |(from, to): &(&str, &str)| Cut {
+        fault: "cut".into(),
+        from_agent: (*from).into(),
+        to_agent: (*to).into(),
+        until_ns,
+        load_too,
+    };
+    CutLinks { id: 1, cuts: pairs.iter().map(cut).collect() }
+}
+
+fn none() -> CutLinks {
+    CutLinks { id: 2, cuts: vec![] }
+}
+
+async fn pends<F: Future>(future: F) -> bool {
+    tokio::time::timeout(MOMENT, future).await.is_err()
+}
+
+async fn soon<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(GUARD, future).await.expect("it happens at all")
+}
+
+#[tokio::test]
+async fn a_cut_stalls_both_ways_and_a_heal_lets_everything_go_on() {
+    let mut p = pair(10, Traffic::Role).await;
+    let both = cuts(&[("a", "b"), ("b", "a")], false, 60_000);
+    p.a.cut(both.clone());
+    p.b.cut(both);
+    assert!(pends(p.from_a.write_all(b"x")).await);
+    assert!(pends(p.at_b.write_all(b"y")).await);
+    assert!(pends(p.a.connect(p.at)).await);
+
+    let effects = p.a.cut(none()).effects;
+    assert_eq!(effects, [CutEffect { fault: "cut".into(), stalled: 2 }], "a write and a connect");
+    p.b.cut(none());
+    soon(p.from_a.write_all(b"x")).await.unwrap();
+    let mut byte = [0];
+    soon(p.at_b.read_exact(&mut byte)).await.unwrap();
+    assert_eq!(&byte, b"x");
+    let (again, _) = tokio::join!(soon(p.a.connect(p.at)), p.b.next_connection(&p.listener, Traffic::Role));
+    again.unwrap();
+}
+
+#[tokio::test]
+async fn what_waits_goes_on_at_the_heal_without_being_asked_again() {
+    let mut p = pair(12, Traffic::Role).await;
+    p.b.cut(cuts(&[("a", "b")], false, 60_000));
+    p.from_a.write_all(b"late").await.unwrap();
+    let mut at_b = p.at_b;
+    let reader = tokio::spawn(async move {
+        let mut bytes = [0; 4];
+        at_b.read_exact(&mut bytes).await.map(|_| bytes)
+    });
+    tokio::time::sleep(MOMENT).await;
+    assert!(!reader.is_finished(), "bytes that arrived during the cut are not seen before the heal");
+    let effects = p.b.cut(none()).effects;
+    assert_eq!(effects[0].stalled, 1);
+    assert_eq!(&soon(reader).await.unwrap().unwrap(), b"late");
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_no_effect() {
+    let mut p = pair(14, Traffic::Role).await;
+    p.b.cut(cuts(&[("a", "b")], false, 60_000));
+    assert!(pends(p.at_b.read_u8()).await);
+    assert_eq!(p.b.cut(none()).effects[0].stalled, 0);
+}
+
+#[tokio::test]
+async fn a_cut_ends_by_itself_when_nobody_heals_it() {
+    let mut p = pair(16, Traffic::Role).await;
+    p.a.cut(cuts(&[("a", "b")], false, 200));
+    assert!(pends(p.from_a.write_all(b"x")).await);
+    soon(p.from_a.write_all(b"x")).await.unwrap();
+    assert!(!p.a.0.active.load(Ordering::Relaxed), "and then costs nothing any more");
+}
+
+#[tokio::test]
+async fn one_direction_can_be_cut_alone() {
+    let mut p = pair(18, Traffic::Role).await;
+    let one = cuts(&[("b", "a")], false, 60_000);
+    p.a.cut(one.clone());
+    p.b.cut(one);
+    soon(p.from_a.write_all(b"x")).await.unwrap();
+    assert_eq!(soon(p.at_b.read_u8()).await.unwrap(), b'x');
+    assert!(pends(p.at_b.write_all(b"y")).await);
+}
+
+#[tokio::test]
+async fn a_bystander_is_not_touched() {
+    let mut p = pair(20, Traffic::Role).await;
+    let other = cuts(&[("a", "c"), ("c", "b")], false, 60_000);
+    p.a.cut(other.clone());
+    p.b.cut(other);
+    soon(p.from_a.write_all(b"x")).await.unwrap();
+    assert_eq!(soon(p.at_b.read_u8()).await.unwrap(), b'x');
+}
+
+#[tokio::test]
+async fn load_passes_a_cut_unless_it_is_meant_too() {
+    let mut p = pair(22, Traffic::Load).await;
+    p.b.cut(cuts(&[("a", "b"), ("b", "a")], false, 60_000));
+    p.from_a.write_all(b"xy").await.unwrap();
+    assert_eq!(soon(p.at_b.read_u8()).await.unwrap(), b'x');
+    p.b.cut(cuts(&[("a", "b"), ("b", "a")], true, 60_000));
+    assert!(pends(p.at_b.read_u8()).await);
+}
+
+#[tokio::test]
+async fn a_probe_tells_cut_from_open_and_is_no_effect() {
+    let p = pair(24, Traffic::Role).await;
+    let probe = |id| ProbeLink { id, address: p.at.to_string(), timeout_ms: 100 };
+    assert!(p.a.probe(probe(7)).await.reached);
+    p.a.cut(cuts(&[("a", "b")], false, 60_000));
+    let result = p.a.probe(probe(8)).await;
+    assert!(!result.reached && result.id == 8);
+    assert_eq!(p.a.cut(none()).effects[0].stalled, 0);
+    assert!(!p.a.probe(ProbeLink { id: 9, address: "nowhere".into(), timeout_ms: 100 }).await.reached);
+}
+
+#[tokio::test]
+async fn connections_come_from_their_own_nodes_address() {
+    let p = pair(26, Traffic::Role).await;
+    assert_eq!(p.at_b.peer(), own_ip(26));
+}

@@ -1,1 +1,266 @@
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
 
+use gauntlet_proto::foundation::OrderBy;
+
+use super::fjall::FjallStore;
+use super::*;
+
+fn open(dir: &Path, durability: Durability) -> Events {
+    Events::new(Arc::new(FjallStore::open(dir).unwrap()), durability).unwrap()
+}
+
+fn event(kind: &str, created_us: u64) -> Event {
+    Event { r#type: kind.into(), created_us, data_json: "{}".into(), ..Event::default() }
+}
+
+fn query(events: &Events, query: QueryRequest) -> Vec<u64> {
+    events.engine().query(&query).unwrap().into_iter().map(|event| event.position).collect()
+}
+
+#[tokio::test]
+async fn stored_events_have_ids_and_positions_that_follow_one_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let events = open(dir.path(), Durability::Buffered);
+    let first = events.store(event("a", 0)).await.unwrap();
+    let batch = events.store_batch(vec![event("a", 5), event("b", 6)]).await.unwrap();
+    assert_eq!([first.position, batch[0].position, batch[1].position], [1, 2, 3]);
+    assert!(first.created_us > 0 && uuid::Uuid::parse_str(&first.id).is_ok());
+    assert_eq!(events.engine().get(&batch[1].id).unwrap(), Some(batch[1].clone()));
+    assert_eq!(events.engine().get("nobody").unwrap(), None);
+}
+
+#[tokio::test]
+async fn an_id_is_taken_once_and_the_refusal_touches_nobody_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let events = open(dir.path(), Durability::Buffered);
+    let with_id = |id: &str| Event { id: id.into(), ..event("a", 1) };
+    let (one, other) = tokio::join!(events.store(with_id("x")), events.store(with_id("x")));
+    assert!(one.is_ok() != other.is_ok());
+    assert_eq!(events.store(with_id("x")).await, Err(EventsError::Duplicate("x".into())));
+    let twice = events.store_batch(vec![with_id("y"), with_id("y")]).await;
+    assert_eq!(twice, Err(EventsError::Duplicate("y".into())));
+    assert_eq!(events.store(with_id("z")).await.unwrap().position, 2);
+}
+
+#[tokio::test]
+async fn what_cannot_be_kept_is_refused_with_the_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    let events = open(dir.path(), Durability::Memory);
+    for bad in [
+        event("", 1),
+        event("a\0b", 1),
+        event(&"x".repeat(KEY_BYTES_MAX + 1), 1),
+        Event { data_json: "x".repeat(EVENT_BYTES_MAX), ..event("a", 1) },
+    ] {
+        assert!(matches!(events.store(bad).await, Err(EventsError::Invalid(_))));
+    }
+    assert!(matches!(events.store_batch(vec![event("a", 1); BATCH_MAX + 1]).await, Err(EventsError::Invalid(_))));
+}
+
+#[tokio::test]
+async fn concurrent_writers_get_every_position_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let events = open(dir.path(), Durability::Fsync);
+    let writers = (0..20).map(|_| {
+        let events = events.clone();
+        tokio::spawn(async move {
+            let mut positions = Vec::new();
+            for _ in 0..10 {
+                positions.push(events.store(event("a", 0)).await.unwrap().position);
+            }
+            positions
+        })
+    });
+    let mut positions = Vec::new();
+    for writer in writers.collect::<Vec<_>>() {
+        positions.extend(writer.await.unwrap());
+    }
+    positions.sort_unstable();
+    assert_eq!(positions, (1..=200).collect::<Vec<_>>());
+}
+
+/// The answer that any query must have, from a plain list.
+fn by_hand(all: &[Event], query: &QueryRequest) -> Vec<u64> {
+    let mut found: Vec<&Event> = all
+        .iter()
+        .filter(|e| query.r#type.is_empty() || e.r#type == query.r#type)
+        .filter(|e| query.correlation_id.is_empty() || e.correlation_id == query.correlation_id)
+        .filter(|e| query.created_after_us == 0 || e.created_us > query.created_after_us)
+        .filter(|e| query.created_before_us == 0 || e.created_us < query.created_before_us)
+        .filter(|e| query.metadata.iter().all(|(k, v)| e.metadata.get(k) == Some(v)))
+        .collect();
+    match query.order_by() {
+        OrderBy::Position => {}
+        OrderBy::PositionDesc => found.reverse(),
+        OrderBy::Created => found.sort_by_key(|e| (e.created_us, e.position)),
+        OrderBy::CreatedDesc => found.sort_by_key(|e| std::cmp::Reverse((e.created_us, e.position))),
+    }
+    found.into_iter().take(query.limit as usize).map(|e| e.position).collect()
+}
+
+#[tokio::test]
+async fn queries_find_exactly_what_matches_in_the_order_asked_also_after_reopening() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut draws = gauntlet_common::seed::Draws::new(3);
+    let all: Vec<Event> = (0..1500u64)
+        .map(|n| {
+            // Mostly ascending, some far from where they belong.
+            let created = if draws.chance(0.05) { draws.between(1, 1_600_000) } else { n * 1000 + draws.below(3000) + 1 };
+            let metadata = HashMap::from([("shade".into(), draws.below(3).to_string())]);
+            let correlation_id = format!("c{}", draws.below(300));
+            Event { metadata, correlation_id, ..event(["a", "ab", "b"][draws.below(3) as usize], created) }
+        })
+        .collect();
+    let stored = {
+        let events = open(dir.path(), Durability::Buffered);
+        let stored = events.store_batch(all).await.unwrap();
+        check_queries(&events, &stored, &mut draws);
+        events.sync().await.unwrap();
+        stored
+    };
+    let events = reopen(dir.path()).await;
+    check_queries(&events, &stored, &mut draws);
+    assert_eq!(events.store(event("a", 0)).await.unwrap().position, 1501);
+}
+
+/// The writer's thread gives the directory's lock up a moment after the last handle.
+async fn reopen(dir: &Path) -> Events {
+    for _ in 0..500 {
+        match FjallStore::open(dir) {
+            Ok(store) => return Events::new(Arc::new(store), Durability::Buffered).unwrap(),
+            Err(_) => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
+        }
+    }
+    panic!("the store stays locked");
+}
+
+fn check_queries(events: &Events, stored: &[Event], draws: &mut gauntlet_common::seed::Draws) {
+    let orders = [OrderBy::Position, OrderBy::PositionDesc, OrderBy::Created, OrderBy::CreatedDesc];
+    for n in 0..400 {
+        let mut asked = QueryRequest { limit: 1 + draws.below(60) as u32, ..QueryRequest::default() };
+        asked.set_order_by(orders[n % 4]);
+        if draws.chance(0.5) {
+            asked.r#type = ["a", "ab", "b", "none"][draws.below(4) as usize].into();
+        }
+        if draws.chance(0.2) {
+            asked.correlation_id = format!("c{}", draws.below(320));
+        }
+        if draws.chance(0.5) {
+            asked.created_after_us = draws.below(1_600_000);
+        }
+        if draws.chance(0.3) {
+            asked.created_before_us = draws.below(1_600_000);
+        }
+        if draws.chance(0.3) {
+            asked.metadata.insert("shade".into(), "1".into());
+        }
+        assert_eq!(query(events, asked.clone()), by_hand(stored, &asked), "{asked:?}");
+    }
+}
+
+#[tokio::test]
+async fn verify_names_what_is_missing_and_counts_keys_stored_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let events = open(dir.path(), Durability::Buffered);
+    let keyed = |key: &str| Event { correlation_id: key.into(), ..event("a", 1) };
+    let stored =
+        events.store_batch(vec![keyed("k1"), keyed("k1"), keyed("k2"), event("a", 1), event("a", 1)]).await.unwrap();
+    let mut ids: Vec<String> = stored.into_iter().map(|e| e.id).collect();
+    ids.push("lost".into());
+    assert_eq!(events.engine().verify(&ids).unwrap(), (vec!["lost".to_string()], 1));
+}
+
+#[tokio::test]
+async fn a_subscription_resumes_after_a_position_and_then_is_live_without_a_gap() {
+    let dir = tempfile::tempdir().unwrap();
+    let events = open(dir.path(), Durability::Buffered);
+    let n = 3 * SUBSCRIPTION_MAX as u64;
+    let kinds = |i: u64| if i.is_multiple_of(2) { "a" } else { "b" };
+    for i in 1..=n {
+        events.store(event(kinds(i), 1)).await.unwrap();
+    }
+    let mut all = events.subscribe(10, String::new());
+    let mut only_a = events.subscribe(0, "a".into());
+    let writer = {
+        let events = events.clone();
+        tokio::spawn(async move {
+            for i in n + 1..=2 * n {
+                events.store(event(kinds(i), 1)).await.unwrap();
+            }
+        })
+    };
+    for position in 11..=2 * n {
+        assert_eq!(all.recv().await.unwrap().unwrap().position, position);
+    }
+    for half in 1..=n {
+        assert_eq!(only_a.recv().await.unwrap().unwrap().position, 2 * half);
+    }
+    writer.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_slow_subscriber_holds_back_the_store_not_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let events = open(dir.path(), Durability::Memory);
+    events.store_batch(vec![event("a", 1); 5 * SUBSCRIPTION_MAX]).await.unwrap();
+    let mut slow = events.subscribe(0, String::new());
+    while slow.len() < SUBSCRIPTION_MAX {
+        tokio::task::yield_now().await;
+    }
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    assert_eq!(slow.len(), SUBSCRIPTION_MAX);
+    for position in 1..=5 * SUBSCRIPTION_MAX as u64 {
+        assert_eq!(slow.recv().await.unwrap().unwrap().position, position);
+    }
+}
+
+const CHILD_DIR: &str = "GAUNTLET_TEST_STORE_DIR";
+
+/// The child of the next test: stores for ever and says each id it was given. Does nothing on its own.
+#[tokio::test]
+async fn child_that_stores_until_it_is_killed() {
+    let Ok(dir) = std::env::var(CHILD_DIR) else { return };
+    let durability = serde_json::from_str(&std::env::var("GAUNTLET_TEST_DURABILITY").unwrap()).unwrap();
+    let events = open(Path::new(&dir), durability);
+    loop {
+        let batch = events.store_batch(vec![event("a", 0), event("b", 0)]).await.unwrap();
+        use std::io::Write;
+        let mut out = std::io::stderr().lock();
+        batch.iter().for_each(|event| writeln!(out, "ack {}", event.id).unwrap());
+    }
+}
+
+#[tokio::test]
+async fn acknowledged_events_survive_kill_9() {
+    for durability in [Durability::Buffered, Durability::Fsync] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "foundation::events::tests::child_that_stores_until_it_is_killed", "--nocapture"])
+            .env(CHILD_DIR, dir.path())
+            .env("GAUNTLET_TEST_DURABILITY", serde_json::to_string(&durability).unwrap())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut ids = Vec::new();
+        while ids.len() < 800 {
+            let line = lines.next().expect("the child goes on until it is killed").unwrap();
+            ids.extend(line.strip_prefix("ack ").map(String::from));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // What it had said before the signal, but for a line cut short.
+        let rest = lines.map_while(Result::ok).filter_map(|line| line.strip_prefix("ack ").map(String::from));
+        ids.extend(rest.filter(|id| id.len() == 36));
+        let events = reopen(dir.path()).await;
+        let (missing, _) = events.engine().verify(&ids).unwrap();
+        assert_eq!(missing, Vec::<String>::new(), "{durability:?}, of {}", ids.len());
+        let last = events.engine().last_position();
+        assert!(last >= ids.len() as u64);
+        assert_eq!(events.engine().after(0, "", usize::MAX).unwrap().len() as u64, last, "positions have no gap");
+    }
+}
