@@ -205,4 +205,6 @@ fn ledger(view: &View<'_>) -> Ledger {
 }
 
 #[cfg(test)]
+pub(crate) mod fixture;
+#[cfg(test)]
 mod tests;

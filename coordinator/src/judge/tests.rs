@@ -1,1 +1,419 @@
+use gauntlet_common::check::{Names, Objective, WorkloadNames};
+use gauntlet_common::event::{Abort, FaultEdge, What};
+use gauntlet_common::histogram::Histogram;
+use gauntlet_common::units::Micros;
+use gauntlet_common::verdict::Outcome;
+use serde_json::json;
 
+use super::fixture::{Run, SECONDS, edge, event, load};
+use super::view::{longest_gap, recovery};
+use super::{abort_due, judge};
+use crate::record::{Bin, Record};
+use crate::report::model::{CheckResult, Effect, Report};
+
+/// The verdict, its code, and a part of one of its reasons.
+fn expect(report: &Report, result: Outcome, code: u8, part: &str) {
+    let verdict = &report.verdict;
+    assert_eq!((verdict.result, verdict.exit_code), (result, code), "{:#?}", verdict.reasons);
+    assert!(part.is_empty() || verdict.reasons.iter().any(|r| r.contains(part)), "{part}: {:#?}", verdict.reasons);
+}
+
+fn guard_fails(report: &Report, name: &str) {
+    let failed: Vec<&str> = report.validity.iter().filter(|g| !g.ok).map(|g| g.guard.as_str()).collect();
+    assert!(failed.contains(&name), "{name} is not among {failed:?}");
+}
+
+#[test]
+fn a_run_with_all_its_evidence_passes() {
+    let report = Run::good().report();
+    expect(&report, Outcome::Pass, 0, "");
+    assert!(report.validity.iter().all(|guard| guard.ok), "{:#?}", report.validity);
+    assert!(report.checks.iter().all(|c| c.result == CheckResult::Pass), "{:#?}", report.checks);
+    let users = &report.workloads["users"];
+    // Two workers, 100 a second each, 40 seconds: warm-up is left out.
+    assert_eq!((users.requests, users.ok, users.errors), (8000, 8000, 0));
+    assert_eq!(users.throughput, 200.0);
+    assert_eq!(users.steps["login"].requests, 4000);
+    assert_eq!(users.phases.keys().collect::<Vec<_>>(), ["steady", "peak", "calm"]);
+    assert_eq!((report.ledger.recorded, report.ledger.merged, report.ledger.batches_received), (8600, 8600, 86));
+    let kill = &report.faults[0];
+    assert_eq!((kill.effect, kill.undone, kill.targets[0].as_str()), (Effect::Confirmed, true, "app[0]@n2"));
+    assert_eq!(kill.detection_ms.map(f64::round), Some(440.0));
+    assert_eq!(kill.impact["users"].recovery_ms, Some(0.0));
+    assert_eq!(kill.impact["users"].failovers, 4);
+    assert_eq!(report.timeline.seconds, SECONDS);
+    assert_eq!(report.roles["jobs"].metrics["completed"], 120.0);
+    assert_eq!(report.roles["app"].instances[1].rss_max, 50_000_042);
+    assert_eq!(report.agents[0].cpu_max, 0.5);
+}
+
+#[test]
+fn a_failed_check_fails_the_run_and_a_warning_only_tells() {
+    let check =
+        |severity: &str| Run::good().checking(json!([{ "expr": "p99(users) < 1ms", "severity": severity }])).report();
+    expect(&check("error"), Outcome::Fail, 10, "observed 5.");
+    let warned = check("warn");
+    expect(&warned, Outcome::Pass, 0, "");
+    assert_eq!(warned.checks[0].result, CheckResult::Fail);
+}
+
+#[test]
+fn lost_work_is_told_even_by_an_invalid_run() {
+    let mut run = Run::good();
+    for event in &mut run.events {
+        if let What::ReadBack { missing, .. } = &mut event.what {
+            *missing = 1;
+        }
+    }
+    expect(&run.report(), Outcome::Fail, 11, "work was lost");
+    run.snapshots.remove(5);
+    expect(&run.report(), Outcome::Invalid, 11, "snapshot 6 missing, 100 requests");
+}
+
+#[test]
+fn a_missing_snapshot_makes_the_run_invalid_and_is_named() {
+    let mut run = Run::good();
+    run.snapshots.retain(|s| !(s.worker == 1 && (18..=20).contains(&s.sequence)));
+    let report = run.report();
+    expect(&report, Outcome::Invalid, 5, "load[1] on n3: snapshots 18..20 missing, 300 requests");
+    guard_fails(&report, "ledger complete");
+    assert_eq!((report.ledger.recorded, report.ledger.merged), (8600, 8300));
+}
+
+#[test]
+fn the_gap_of_a_planned_death_is_listed_apart() {
+    let mut run = Run::good();
+    run.snapshots.retain(|s| s.worker == 0 || s.sequence <= 30);
+    expect(&run.report(), Outcome::Invalid, 5, "nothing after snapshot 30");
+    let exited = |planned| What::LoadWorkerExited { worker: 1, planned, how: "killed".into() };
+    let report = run.with(30.0, exited(true)).report();
+    expect(&report, Outcome::Pass, 0, "");
+    assert_eq!((report.ledger.gaps.len(), report.ledger.planned_gaps.len()), (0, 1));
+    let report = Run::good().with(30.0, exited(false)).report();
+    expect(&report, Outcome::Invalid, 5, "load[1] exited");
+}
+
+#[test]
+fn an_agent_lost_unplanned_makes_the_run_invalid_unless_it_may_degrade() {
+    let lost = |planned| What::AgentLost { agent: "n3".into(), planned, why: "no answer".into() };
+    let mut run = Run::good().with(20.0, lost(false));
+    let report = run.report();
+    expect(&report, Outcome::Invalid, 5, "agent n3 was lost");
+    guard_fails(&report, "agents present");
+    run.plan.on_agent_loss = gauntlet_common::scenario::OnAgentLoss::Degrade;
+    run.snapshots.retain(|s| s.worker == 0 || s.sequence <= 20);
+    let report = run.report();
+    expect(&report, Outcome::Pass, 0, "");
+    assert!(report.agents[2].lost);
+    expect(&Run::good().with(20.0, lost(true)).report(), Outcome::Pass, 0, "");
+}
+
+#[test]
+fn load_that_was_not_issued_makes_the_run_invalid() {
+    let mut run = Run::good();
+    run.snapshots[10].intervals[0].workloads[0].not_issued = 60;
+    expect(&run.report(), Outcome::Pass, 0, "");
+    run.snapshots[11].intervals[0].workloads[0].not_issued = 60;
+    let report = run.report();
+    expect(&report, Outcome::Invalid, 5, "1.5% of the planned load of `users` (120 of 8000)");
+    guard_fails(&report, "load issued in time");
+}
+
+#[test]
+fn clocks_and_starts_must_be_known_and_close() {
+    let mut run = Run::good();
+    for event in &mut run.events {
+        if let What::AgentStarted { agent, skew_us } = &mut event.what {
+            *skew_us = if agent == "n1" { 60_000 } else { 0 };
+        }
+    }
+    let report = run.report();
+    expect(&report, Outcome::Invalid, 5, "60ms apart");
+    guard_fails(&report, "common start");
+    let late = What::ClockMeasured { agent: "n2".into(), clock_offset_us: 0, clock_uncertainty_us: 70_000 };
+    let report = Run::good().with(44.0, late).report();
+    expect(&report, Outcome::Invalid, 5, "clock of agent n2 is uncertain by 70ms");
+    guard_fails(&report, "clocks known");
+    let silent = Run::good().without(|what| matches!(what, What::AgentStarted { agent, .. } if agent == "n3"));
+    expect(&silent.report(), Outcome::Invalid, 5, "agent n3 never said");
+    let absent = Run::good().without(|what| matches!(what, What::AgentJoined { agent, .. } if agent == "n2"));
+    expect(&absent.report(), Outcome::Invalid, 5, "n2 was never measured");
+}
+
+fn is_edge(what: &What, fault: &str, wanted: FaultEdge) -> bool {
+    matches!(what, What::Fault { id, edge, .. } if id == fault && *edge == wanted)
+}
+
+#[test]
+fn a_vacuous_fault_makes_the_run_invalid() {
+    let unconfirmed = Run::good().without(|what| is_edge(what, "kill-app", FaultEdge::Confirmed));
+    let report = unconfirmed.report();
+    expect(&report, Outcome::Invalid, 5, "kill-app was vacuous: no probe");
+    assert_eq!(report.faults[0].effect, Effect::Vacuous);
+    let mut run = Run::good().without(|what| matches!(what, What::FaultEffect { .. }));
+    expect(&run.report(), Outcome::Invalid, 5, "cut-app was vacuous: nobody read");
+    run.events.insert(5, event(31.0, None, What::FaultEffect { id: "cut-app".into(), touched: 0 }));
+    expect(&run.report(), Outcome::Invalid, 5, "touched no real operation");
+    let mut run = Run::good();
+    run.events.insert(20, edge(15.2, "n2", "kill-app", FaultEdge::NotConfirmed));
+    expect(&run.report(), Outcome::Invalid, 5, "its probe found no effect: NotConfirmed on n2");
+}
+
+#[test]
+fn a_fault_not_applied_or_not_undone_comes_before_every_other_cause() {
+    let never = Run::good().without(|what| matches!(what, What::Fault { id, .. } if id == "cut-app"));
+    let report = never.report();
+    expect(&report, Outcome::Invalid, 7, "cut-app was planned and never applied");
+    assert_eq!(report.faults[1].effect, Effect::NotInjected);
+    let open = Run::good().without(|what| is_edge(what, "cut-app", FaultEdge::Cleared));
+    let report = open.report();
+    expect(&report, Outcome::Invalid, 7, "cut-app is not undone: no confirmation from n3");
+    assert!(!report.faults[1].undone && report.faults[1].cleared_s.is_none());
+    let mut run = Run::good();
+    let at = run.events.len() - 1;
+    run.events.insert(at, edge(42.0, "n3", "cut-app", FaultEdge::NotUndone));
+    expect(&run.report(), Outcome::Invalid, 7, "NotUndone on n3");
+    run.events.insert(at + 1, edge(44.0, "n3", "cut-app", FaultEdge::Cleared));
+    expect(&run.report(), Outcome::Pass, 0, "");
+    let mut run = Run::good().without(|what| matches!(what, What::Fault { id, .. } if id == "kill-app"));
+    run.events.insert(5, edge(15.0, "n2", "kill-app", FaultEdge::NotApplied));
+    expect(&run.report(), Outcome::Invalid, 7, "kill-app was not applied: NotApplied on n2");
+}
+
+#[test]
+fn a_role_that_died_unplanned_and_stayed_dead_makes_the_run_invalid() {
+    let exited = |planned| What::RoleExited { role: "app".into(), instance: 1, planned, how: "exit code 1".into() };
+    let run = Run::good().with(30.0, exited(false));
+    let report = run.report();
+    expect(&report, Outcome::Invalid, 5, "app[1] exited after 30.0s (exit code 1)");
+    guard_fails(&report, "roles up");
+    let back = run.with(31.0, What::RoleRestarted { role: "app".into(), instance: 1, restarts: 1 }).report();
+    expect(&back, Outcome::Pass, 0, "");
+    assert_eq!(back.roles["app"].instances[1].restarts, 1);
+    expect(&Run::good().with(30.0, exited(true)).report(), Outcome::Pass, 0, "");
+}
+
+#[test]
+fn a_check_without_data_makes_the_run_invalid() {
+    let run = Run::good().without(|what| matches!(what, What::ReadBack { .. }));
+    let report = run.report();
+    expect(&report, Outcome::Invalid, 5, "`lost_acks(app.events) == 0` has no data: `app.events` was not read back");
+    guard_fails(&report, "checks have samples");
+    let warned = Run::good().checking(json!([{ "expr": "p99(users in calm) < 1s", "severity": "warn" }])).report();
+    expect(&warned, Outcome::Pass, 0, "");
+    assert_eq!(warned.checks[0].result, CheckResult::NoData);
+    let unknown = Run::good().checking(json!([{ "expr": "count(nobody.there) > 0" }])).report();
+    expect(&unknown, Outcome::Invalid, 5, "matches nothing");
+}
+
+#[test]
+fn a_check_that_the_profile_is_too_short_for_is_never_shown_as_passed() {
+    let report = Run::good().checking(json!([{ "expr": "p99(users) < 1ms", "not_judged": true }])).report();
+    expect(&report, Outcome::Pass, 0, "");
+    assert_eq!(report.checks[0].result, CheckResult::NotJudged);
+    assert!(report.checks[0].detail.as_deref().unwrap().contains("smoke"));
+}
+
+#[test]
+fn an_interrupted_run_is_invalid_and_exits_with_its_signal() {
+    let aborted = What::Aborted { why: Abort::Signal, detail: "signal 2 (SIGINT)".into() };
+    let mut run =
+        Run::good().with(20.0, aborted).without(|what| matches!(what, What::Fault { id, .. } if id == "cut-app"));
+    run.snapshots.retain(|s| s.sequence <= 20);
+    run.snapshots.iter_mut().for_each(|s| s.last = s.sequence == 20);
+    let report = run.report();
+    expect(&report, Outcome::Invalid, 130, "interrupted after 20.0s");
+    assert_eq!(report.faults[1].effect, Effect::NotInjected);
+    assert_eq!(report.timeline.seconds, 20);
+}
+
+#[test]
+fn a_record_without_its_end_is_invalid() {
+    let mut run = Run::good().without(|what| matches!(what, What::RunEnded { .. }));
+    expect(&run.report(), Outcome::Invalid, 5, "the record ends before the run did");
+    run.events.truncate(3);
+    run.snapshots.clear();
+    assert_eq!(run.report().verdict.result, Outcome::Invalid);
+    let empty = Record::new(&run.plan).unwrap();
+    assert_eq!(judge(&run.plan, &empty).verdict.result, Outcome::Invalid);
+}
+
+#[test]
+fn an_internal_abort_is_invalid_with_its_own_code() {
+    let aborted = What::Aborted { why: Abort::Internal, detail: "a bug".into() };
+    expect(&Run::good().with(44.0, aborted).report(), Outcome::Invalid, 1, "a bug");
+    let aborted = What::Aborted { why: Abort::AgentLost, detail: "n2 is gone".into() };
+    expect(&Run::good().with(44.0, aborted).report(), Outcome::Invalid, 5, "n2 is gone");
+}
+
+#[test]
+fn a_run_that_a_check_aborted_failed_and_its_other_checks_are_not_judged() {
+    let aborted = What::Aborted { why: Abort::Check, detail: "check `x` failed".into() };
+    let mut run = Run::good().with(9.0, aborted).without(|what| matches!(what, What::Fault { .. }));
+    run.snapshots.retain(|s| s.sequence <= 9);
+    run.snapshots.iter_mut().for_each(|s| s.last = s.sequence == 9);
+    let report = run.report();
+    expect(&report, Outcome::Fail, 10, "the run was aborted: check `x` failed");
+    assert_eq!(report.checks[2].result, CheckResult::NotJudged);
+}
+
+#[test]
+fn a_run_without_requests_measured_nothing() {
+    let mut run = Run::good().checking(json!([{ "expr": "error_rate(users) < 1%" }]));
+    run.snapshots = load(|_| (0, 0), 0);
+    let report = run.report();
+    expect(&report, Outcome::Invalid, 4, "nothing ran");
+    guard_fails(&report, "requests made");
+}
+
+#[test]
+fn requests_cut_off_in_flight_make_a_whole_run_invalid() {
+    let mut run = Run::good();
+    for event in &mut run.events {
+        if let What::LoadStopped { drained, .. } = &mut event.what {
+            *drained = false;
+        }
+    }
+    let report = run.report();
+    expect(&report, Outcome::Invalid, 5, "in flight");
+    guard_fails(&report, "load drained");
+}
+
+#[test]
+fn trouble_with_the_disk_makes_the_run_invalid() {
+    let run = Run::good();
+    let mut record = run.record();
+    record.note_trouble("the run directory is incomplete: no space left");
+    let report = judge(&run.plan, &record);
+    expect(&report, Outcome::Invalid, 5, "no space left");
+    guard_fails(&report, "record written whole");
+}
+
+#[test]
+fn an_upper_bound_on_latency_that_fails_in_a_tainted_window_makes_the_run_invalid() {
+    let late = |check: &str| {
+        let mut run = Run::good().checking(json!([{ "expr": check }]));
+        let starved = run.samples.iter_mut().find(|s| s.process == "load[0]" && s.interval == 20).unwrap();
+        starved.cpu = 0.95;
+        run.report()
+    };
+    let report = late("p99(users) < 1ms");
+    expect(&report, Outcome::Invalid, 5, "late or starved");
+    assert_eq!(report.checks[0].result, CheckResult::Tainted);
+    assert_eq!(report.phases.iter().map(|p| p.tainted).collect::<Vec<_>>(), [false, false, true, false]);
+    // Taint only inflates: what passed stands, and what failed elsewhere failed.
+    expect(&late("p99(users) < 1s"), Outcome::Pass, 0, "");
+    expect(&late("p99(users in steady) < 1ms"), Outcome::Fail, 10, "");
+    expect(&late("count(users) < 10"), Outcome::Fail, 10, "");
+}
+
+#[test]
+fn fault_windows_run_from_injection_to_settled_and_outside_leaves_them_out() {
+    let mut run = Run::good().checking(json!([
+        { "expr": "errors(users) == 0 outside faults" },
+        { "expr": "errors(users) == 3000 in fault:kill-app" },
+        { "expr": "recovery(users, kill-app) < 2s" },
+    ]));
+    // All fail from the injection at 15.06 s to 16.5 s.
+    run.snapshots = load(|tenth| if (151..165).contains(&tenth) { (0, 10) } else { (10, 0) }, 5_000);
+    let report = run.report();
+    let observed: Vec<_> = report.checks.iter().map(|c| (c.observed.as_str(), c.result)).collect();
+    assert_eq!(observed[0], ("0", CheckResult::Pass));
+    assert_eq!(observed[1], ("280", CheckResult::Fail));
+    assert_eq!(report.checks[1].windows, ["fault:kill-app, 15s..24s"]);
+    assert_eq!(observed[2], ("1.44s", CheckResult::Pass));
+    let impact = &report.faults[0].impact["users"];
+    assert_eq!((impact.recovery_ms, impact.longest_gap_ms), (Some(1440.0), 1400.0));
+    assert_eq!((impact.before.errors, impact.during.errors, impact.after.errors), (0, 280, 0));
+    // A failure outside is found.
+    run.snapshots = load(|tenth| if tenth == 100 { (9, 1) } else { (10, 0) }, 5_000);
+    assert_eq!(run.report().checks[0].observed, "2");
+}
+
+fn objective() -> Objective {
+    let mut names = Names::default();
+    names.workloads.insert("users".into(), WorkloadNames { steps: vec![], objective: true });
+    Objective::parse("error_rate < 1%", "users", &names).unwrap()
+}
+
+/// `o`: successes, `x`: errors, `.`: nothing, for so many tenths of a second each.
+fn bins(spans: &[(char, usize)]) -> Vec<Bin> {
+    let bin = |c| match c {
+        'o' => Bin { ok: 10, errors: 0 },
+        'x' => Bin { ok: 0, errors: 10 },
+        _ => Bin::default(),
+    };
+    spans.iter().flat_map(|(c, n)| std::iter::repeat_n(bin(*c), *n)).collect()
+}
+
+#[test]
+fn recovery_is_the_time_until_the_objective_holds_for_five_seconds_on_end() {
+    let us = |spans: &[(char, usize)]| recovery(&bins(spans), 10_000_000, &objective());
+    assert_eq!(us(&[('o', 200)]), Some(0), "never lost");
+    assert_eq!(us(&[('o', 100), ('x', 17), ('o', 80)]), Some(1_700_000));
+    assert_eq!(
+        us(&[('o', 100), ('x', 10), ('o', 49), ('x', 1), ('o', 60)]),
+        Some(6_000_000),
+        "49 tenths are not enough"
+    );
+    assert_eq!(us(&[('o', 100), ('x', 10), ('o', 49)]), None, "the record ends too early");
+    assert_eq!(us(&[('o', 100), ('x', 100)]), None);
+    assert_eq!(us(&[('o', 100), ('.', 30), ('o', 70)]), Some(3_000_000), "silence is not success");
+    assert_eq!(us(&[('o', 100), ('o', 5), ('.', 100)]), None, "nor within the five seconds");
+    let sparse = [('.', 99), ('o', 1), ('.', 20), ('o', 1), ('.', 100)];
+    let one = bins(&sparse).into_iter().map(|b| Bin { ok: b.ok.min(1), errors: 0 }).collect::<Vec<_>>();
+    assert_eq!(recovery(&one, 10_000_000, &objective()), Some(2_000_000), "a slow workload may be silent");
+}
+
+#[test]
+fn the_longest_gap_is_between_two_successes_wherever_it_began() {
+    let us = |spans: &[(char, usize)]| longest_gap(&bins(spans), 10_000_000, 15_000_000);
+    assert_eq!(us(&[('o', 200)]), 0);
+    assert_eq!(us(&[('o', 110), ('x', 3), ('.', 4), ('o', 2), ('x', 5), ('o', 60)]), 700_000);
+    assert_eq!(us(&[('o', 98), ('x', 10), ('o', 100)]), 1_000_000, "it reaches back before the span");
+    assert_eq!(us(&[('o', 140), ('.', 60)]), 6_000_000, "and beyond it");
+    assert_eq!(us(&[('x', 90), ('o', 100)]), 0, "not before the injection");
+}
+
+#[test]
+fn a_check_aborts_only_when_more_time_cannot_mend_it() {
+    let due = |run: &Run, now_s: u64| abort_due(&run.plan, &run.record(), Micros::from_secs(now_s));
+    let abort = |expr: &str| Run::good().checking(json!([{ "expr": expr, "on_fail": "abort" }]));
+    assert!(due(&abort("p99(users) < 1ms"), 20).unwrap().contains("p99(users) < 1ms"));
+    assert_eq!(due(&abort("p99(users) < 1ms"), 9), None, "less than five seconds outside warm-up");
+    assert_eq!(due(&abort("p99(users) < 1s"), 20), None);
+    assert_eq!(due(&abort("count(users) > 100000"), 20), None, "it may still grow");
+    assert!(due(&abort("count(users) < 100"), 20).is_some());
+    assert!(due(&abort("errors(users) == 0"), 20).is_none());
+    assert_eq!(due(&abort("count(users in calm) > 1"), 20), None, "its phase has not come");
+    let quiet = Run::good().checking(json!([{ "expr": "p99(users) < 1ms" }]));
+    assert_eq!(due(&quiet, 20), None, "it was not asked to");
+    let mut run = abort("recovery(users, kill-app) < 5s");
+    run.snapshots = load(|tenth| if tenth >= 151 { (0, 10) } else { (10, 0) }, 5_000);
+    assert_eq!(due(&run, 24), None, "it may have recovered in time");
+    assert!(due(&run, 28).is_some());
+}
+
+#[test]
+fn percentiles_of_the_merged_record_are_those_of_all_requests() {
+    let mut run = Run::good();
+    let mut pooled = Histogram::new();
+    for (i, snapshot) in run.snapshots.iter_mut().enumerate() {
+        for delta in &mut snapshot.intervals {
+            for series in &mut delta.series {
+                let count = series.response_time.count();
+                series.response_time.clear();
+                for n in 0..count {
+                    let us = (i as u64 * 7919 + n * 104_729 + u64::from(series.step)) % 3_000_000;
+                    series.response_time.record(us);
+                    if delta.interval >= 3 {
+                        pooled.record(us);
+                    }
+                }
+            }
+        }
+    }
+    let all = run.report().workloads["users"].response_time;
+    assert_eq!(all, super::figures::latency(&pooled));
+    assert_eq!(all.samples, 8000);
+}

@@ -1,1 +1,221 @@
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
 
+use gauntlet_common::verdict::Outcome;
+use proptest::prelude::*;
+
+use super::*;
+use crate::judge::fixture::Run;
+use crate::judge::judge;
+
+const ID: &str = "0190a000-0000-7000-8000-000000000001";
+
+fn write(run: &Run, place: &Place, id: &str) -> RunDir {
+    let mut dir = RunDir::create(place, id, &run.plan).unwrap();
+    run.events.iter().for_each(|event| dir.event(event).unwrap());
+    run.snapshots.iter().for_each(|snapshot| dir.snapshot(snapshot).unwrap());
+    run.metrics.iter().for_each(|metrics| dir.role_metrics(metrics).unwrap());
+    run.samples.iter().for_each(|sample| dir.process(sample).unwrap());
+    dir.log("n1", "app[0]", b"ready\n").unwrap();
+    dir.finish(&run.record().ledger()).unwrap();
+    assert_eq!(dir.trouble(), None);
+    dir
+}
+
+fn cut(path: &Path, bytes: usize) {
+    let text = fs::read(path).unwrap();
+    fs::write(path, &text[..text.len().saturating_sub(bytes)]).unwrap();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+    #[test]
+    fn a_report_from_the_directory_alone_is_the_report_of_the_run(
+        gone in prop::collection::vec(0usize..86, 0..4),
+        lost_event in prop::option::of(0usize..24),
+        took_us in 1u64..10_000_000,
+        errors in 0u64..3,
+    ) {
+        let mut run = Run::good();
+        run.snapshots = crate::judge::fixture::load(|tenth| (10, if tenth % 7 == 0 { errors } else { 0 }), took_us);
+        for at in gone {
+            run.snapshots.remove(at.min(run.snapshots.len() - 1));
+        }
+        if let Some(at) = lost_event {
+            run.events.remove(at);
+        }
+        let home = tempfile::tempdir().unwrap();
+        let dir = write(&run, &Place::Out(home.path().join("run")), ID);
+        let loaded = load(dir.path()).unwrap();
+        prop_assert_eq!(&loaded.plan, &run.plan);
+        prop_assert_eq!(&loaded.notes, &Vec::<String>::new());
+        prop_assert_eq!(judge(&loaded.plan, &loaded.record), run.report());
+    }
+}
+
+#[test]
+fn a_torn_last_line_is_left_out_and_the_rest_is_read() {
+    let home = tempfile::tempdir().unwrap();
+    let run = Run::good();
+    let dir = write(&run, &Place::Out(home.path().join("run")), ID);
+    cut(&dir.path().join(SERIES), 1);
+    cut(&dir.path().join(METRICS), 20);
+    let loaded = load(dir.path()).unwrap();
+    assert_eq!(
+        loaded.notes,
+        ["series.hlog: line 90 is torn and left out", "metrics.jsonl: line 258 is torn and left out"]
+    );
+    let report = judge(&loaded.plan, &loaded.record);
+    assert_eq!((report.verdict.result, report.verdict.exit_code), (Outcome::Invalid, 5));
+    assert!(
+        report.verdict.reasons[0].contains("load[1] on n3: nothing after snapshot 42"),
+        "{:?}",
+        report.verdict.reasons
+    );
+}
+
+#[test]
+fn a_partial_run_is_read_and_invalid() {
+    let home = tempfile::tempdir().unwrap();
+    let run = Run::good();
+    let mut dir = RunDir::create(&Place::Out(home.path().join("run")), ID, &run.plan).unwrap();
+    run.events[..9].iter().for_each(|event| dir.event(event).unwrap());
+    run.snapshots[..10].iter().for_each(|snapshot| dir.snapshot(snapshot).unwrap());
+    let loaded = load(dir.path()).unwrap();
+    let report = judge(&loaded.plan, &loaded.record);
+    assert_eq!(report.verdict.result, Outcome::Invalid);
+    assert!(report.verdict.reasons.iter().any(|r| r.contains("the record ends before the run did")));
+    assert_eq!(report.workloads["users"].requests, 700);
+}
+
+#[test]
+fn what_cannot_be_read_in_the_middle_keeps_the_run_from_passing() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = write(&Run::good(), &Place::Out(home.path().join("run")), ID);
+    let path = dir.path().join(METRICS);
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replacen("{\"role\"", "{\"rle\"", 1)).unwrap();
+    let loaded = load(dir.path()).unwrap();
+    let report = judge(&loaded.plan, &loaded.record);
+    assert_eq!(report.verdict.result, Outcome::Invalid);
+    assert!(report.verdict.reasons[0].contains("metrics.jsonl: line 1 cannot be read"), "{:?}", report.verdict.reasons);
+    fs::remove_file(&path).unwrap();
+    let loaded = load(dir.path()).unwrap();
+    assert!(loaded.record.troubles()[0].contains("metrics.jsonl is missing"));
+    fs::write(dir.path().join(PLAN), "{}").unwrap();
+    assert!(load(dir.path()).unwrap_err().to_string().contains("no plan"));
+}
+
+#[test]
+fn a_directory_that_holds_something_is_never_written_into() {
+    let home = tempfile::tempdir().unwrap();
+    let run = Run::good();
+    fs::write(home.path().join("mine.txt"), "").unwrap();
+    let place = Place::Out(home.path().into());
+    assert!(matches!(RunDir::create(&place, ID, &run.plan), Err(RunDirError::Occupied(_))));
+    let place = Place::Root(home.path().join("runs"));
+    RunDir::create(&place, ID, &run.plan).unwrap();
+    assert!(matches!(RunDir::create(&place, ID, &run.plan), Err(RunDirError::Exists(_))));
+}
+
+#[test]
+fn a_full_disk_is_told_once_and_clearly_and_writing_may_go_on() {
+    let home = tempfile::tempdir().unwrap();
+    let run = Run::good();
+    let mut dir = RunDir::create(&Place::Out(home.path().join("run")), ID, &run.plan).unwrap();
+    // Every write to it fails with ENOSPC.
+    dir.events.file = OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let error = dir.event(&run.events[0]).unwrap_err().to_string();
+    assert!(error.contains("events.jsonl") && error.contains("runs prune"), "{error}");
+    assert!(dir.trouble().unwrap().contains("incomplete"));
+    dir.snapshot(&run.snapshots[0]).unwrap();
+}
+
+#[test]
+fn a_directory_without_permission_says_what_to_do() {
+    if nix::unistd::Uid::effective().is_root() {
+        // Root may write everywhere: the message is all that can be seen.
+        let source = io::Error::from(io::ErrorKind::PermissionDenied);
+        assert!(failed(Path::new("x"), "make it")(source).to_string().contains("--out"));
+        return;
+    }
+    let home = tempfile::tempdir().unwrap();
+    fs::set_permissions(home.path(), fs::Permissions::from_mode(0o500)).unwrap();
+    let error = RunDir::create(&Place::Out(home.path().join("run")), ID, &Run::good().plan).unwrap_err();
+    assert!(error.to_string().contains("--out"));
+}
+
+#[test]
+fn logs_are_bounded_and_stay_in_their_directory() {
+    let home = tempfile::tempdir().unwrap();
+    let mut dir = RunDir::create(&Place::Out(home.path().join("run")), ID, &Run::good().plan).unwrap();
+    dir.logs.bound(100);
+    for _ in 0..50 {
+        dir.log("n1", "app[0]", b"0123456789").unwrap();
+    }
+    dir.log("../../etc", "../passwd", b"x").unwrap();
+    dir.log("n1", "agent", b"x").unwrap();
+    let log = fs::read_to_string(dir.path().join("agents/n1.app[0].log")).unwrap();
+    assert!(log.starts_with("0123456789") && log.ends_with("left out]\n") && log.len() < 200, "{log}");
+    assert!(dir.path().join("agents/n1.log").is_file());
+    assert_eq!(fs::read_dir(dir.path().join("agents")).unwrap().count(), 3);
+    assert!(dir.path().join("agents/_.._.._etc._.._passwd.log").is_file());
+}
+
+fn id(n: u32) -> String {
+    format!("0190a00{n}-0000-7000-8000-000000000000")
+}
+
+#[test]
+fn runs_are_found_by_latest_id_unique_beginning_and_path() {
+    let home = tempfile::tempdir().unwrap();
+    let root = home.path();
+    assert!(resolve(root, "latest").unwrap_err().to_string().contains("there are no runs yet"));
+    let run = Run::good();
+    for n in 1..=3 {
+        write(&run, &Place::Root(root.into()), &id(n));
+    }
+    let name = |text: &str| resolve(root, text).map(|p| p.file_name().unwrap().to_string_lossy().into_owned());
+    assert_eq!(name("latest").unwrap(), id(3));
+    assert_eq!(name(&id(2)).unwrap(), id(2));
+    assert_eq!(name("0190a001").unwrap(), id(1));
+    assert!(matches!(name("0190"), Err(RunDirError::Ambiguous { .. })));
+    assert!(name("ffff").unwrap_err().to_string().contains("runs list"));
+    assert!(name("").is_err());
+    assert_eq!(resolve(root, root.join(id(2)).to_str().unwrap()).unwrap(), root.join(id(2)));
+    assert!(resolve(root, "/nowhere/at/all").unwrap_err().to_string().contains("no run directory"));
+}
+
+#[test]
+fn the_list_shows_verdicts_where_there_are_any_the_newest_first() {
+    let home = tempfile::tempdir().unwrap();
+    let run = Run::good();
+    (1..=2).for_each(|n| drop(write(&run, &Place::Root(home.path().into()), &id(n))));
+    fs::write(home.path().join(id(1)).join("report.json"), serde_json::to_vec(&run.report()).unwrap()).unwrap();
+    let runs = list(home.path()).unwrap();
+    assert_eq!(runs.iter().map(|r| r.id.clone()).collect::<Vec<_>>(), [id(2), id(1)]);
+    assert_eq!((runs[0].verdict, runs[0].scenario.as_str(), runs[0].profile.as_str()), (None, "p1", "smoke"));
+    assert_eq!((runs[1].verdict, runs[1].duration_s), (Some((Outcome::Pass, 0)), Some(46.0)));
+    assert_eq!(runs[1].started_at, "2026-01-01T00:00:00Z");
+}
+
+#[test]
+fn pruning_removes_old_runs_and_touches_nothing_else() {
+    let home = tempfile::tempdir().unwrap();
+    let root = home.path();
+    let run = Run::good();
+    (1..=4).for_each(|n| drop(write(&run, &Place::Root(root.into()), &id(n))));
+    fs::create_dir(root.join("notes")).unwrap();
+    fs::create_dir(root.join(id(0))).unwrap();
+    fs::write(root.join("0190.txt"), "").unwrap();
+    let now = gauntlet_agent::clock::unix_us();
+    assert_eq!(prune(root, Prune::Keep(2), now).unwrap(), Vec::<String>::new(), "they may be going on");
+    let later = now + 3_600_000_000;
+    assert_eq!(prune(root, Prune::OlderThan(Duration::from_secs(7200)), later).unwrap(), Vec::<String>::new());
+    assert_eq!(prune(root, Prune::Keep(2), later).unwrap(), [id(1), id(2)]);
+    assert_eq!(prune(root, Prune::OlderThan(Duration::from_secs(1800)), later).unwrap(), [id(3), id(4)]);
+    assert!(root.join("notes").is_dir() && root.join(id(0)).is_dir() && root.join("0190.txt").is_file());
+    assert!(fs::symlink_metadata(root.join("latest")).is_err(), "latest points at nothing that was removed");
+}
