@@ -109,7 +109,7 @@ impl<'a> Checker<'a> {
         match branches.iter().find(|branch| name_of(branch) == Some(name)) {
             Some(branch) => self.check(node, branch),
             None => {
-                let help = suggest(name, &format!("known as {key}"), branches.iter().filter_map(name_of));
+                let help = suggest(name, key, branches.iter().filter_map(name_of));
                 self.problem(value, format!("there is no {key} `{name}`"), help);
             }
         }
@@ -298,12 +298,11 @@ impl<'a> Checker<'a> {
     fn wrong_type(&mut self, node: &Node, schema: &Value, types: &[&str]) {
         let quantity = text(schema, "format").filter(|format| units::check_format(format, "").is_some());
         if let (Content::Scalar(Value::Number(number)), Some(_)) = (&node.content, quantity) {
-            let about = about(schema);
-            return self.problem(node, format!("`{number}` is a number without a unit"), format!("write {about}"));
+            let help = format!("write {}", example(quantity.unwrap_or_default()));
+            return self.problem(node, format!("`{number}` is a number without a unit"), help);
         }
-        let about = about(schema);
-        let help = if about.is_empty() { String::new() } else { format!("it is {about}") };
-        let mut names: Vec<&str> = types.iter().map(|t| type_name(t)).collect();
+        let help = text(schema, "description").unwrap_or_default().split("\n\n").next().unwrap_or_default();
+        let mut names: Vec<&str> = types.iter().filter(|name| **name != "null").map(|t| type_name(t)).collect();
         names.dedup();
         let wanted = if names.is_empty() { "something else".to_string() } else { names.join(" or ") };
         self.problem(node, format!("{} stands where {wanted} must", show(node)), help);
@@ -319,6 +318,8 @@ impl<'a> Checker<'a> {
         }
         let names = self.names;
         match format {
+            // That the phases are missing is one problem, not as many as there are references to them.
+            "phase" | "at" if names.phases.is_empty() => {}
             "name" => self.name(node, value),
             "phase" => self.reference(node, value, "phase", names.phases.iter().map(String::as_str)),
             "workload" => self.reference(node, value, "workload", names.workloads.iter().map(String::as_str)),
@@ -420,6 +421,17 @@ pub fn split_help(text: &str) -> (String, String) {
     match text.split_once("; ") {
         Some((message, help)) => (message.into(), help.into()),
         None => (text.into(), String::new()),
+    }
+}
+
+/// How a quantity of a format is written.
+fn example(format: &str) -> &'static str {
+    match format {
+        "duration" => "a duration: 50ms, 5s, 1m30s",
+        "duration-range" => "a duration, or a span to draw from: 50ms, 50ms..150ms",
+        "ratio" => "percent: 0.1%, 20%",
+        "rate" => "a number per time: 500/s, 30/m",
+        _ => "a size: 64B, 4KB, 500MB, 2GiB",
     }
 }
 

@@ -2,12 +2,16 @@
 
 use std::fmt;
 
+use indexmap::IndexSet;
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, NarratableReportHandler, SourceCode};
 
 use super::node::Place;
 
 /// Most problems that are shown of one file; the rest is counted.
 pub const SHOWN_MAX: usize = 50;
+
+/// Most names that a message lists.
+const NAMES_MAX: usize = 20;
 
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,6 +82,7 @@ impl Diagnostics {
                 Style::Narrated => NarratableReportHandler::new().render_report(&mut out, &shown),
             };
             result.expect("writing to a string cannot fail");
+            out.push('\n');
         }
         if self.list.len() > SHOWN_MAX {
             out.push_str(&format!("and {} more\n", self.list.len() - SHOWN_MAX));
@@ -176,6 +181,7 @@ pub fn suggest<'a>(name: &str, what: &str, known: impl IntoIterator<Item = &'a s
     if let Some(near) = nearest(name, known.clone()) {
         return format!("did you mean `{near}`?");
     }
-    let known: Vec<String> = known.into_iter().take(20).map(|name| format!("`{name}`")).collect();
-    if known.is_empty() { format!("there is no {what} here") } else { format!("{what}: {}", known.join(", ")) }
+    let known: IndexSet<String> = known.into_iter().take(NAMES_MAX).map(|name| format!("`{name}`")).collect();
+    let known: Vec<String> = known.into_iter().collect();
+    if known.is_empty() { format!("this file names no {what}") } else { format!("there is {}", known.join(", ")) }
 }

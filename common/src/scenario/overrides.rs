@@ -73,7 +73,8 @@ fn find_check(tree: &Node, text: &str, place: Place, found: &mut Vec<Diagnostic>
     let texts: Vec<String> =
         checks.iter().map(|item| squeezed(check_text(item).and_then(Node::text).unwrap_or(""))).collect();
     let index = texts.iter().position(|known| *known == squeezed(text));
-    if index.is_none() {
+    // Where the whole section is missing or misspelt, that is the problem to tell.
+    if index.is_none() && !texts.is_empty() {
         let help = match nearest(text, texts.iter().map(String::as_str)) {
             Some(near) => format!("did you mean `{near}`? write the check exactly as `checks:` has it"),
             None => "write the check exactly as `checks:` has it".to_string(),

@@ -96,7 +96,8 @@ impl Reader<'_> {
             let mut own = Vec::new();
             let applied = apply_profile(tree, profile, &mut own);
             own.extend(self.examine(&applied, &key.text));
-            own.retain(|diagnostic| !base_found.contains(diagnostic));
+            // What is wrong with the file itself is told once, not once more for each profile.
+            own.retain(|diagnostic| !base_found.iter().any(|base| base.place == diagnostic.place));
             found.extend(own.into_iter().map(|d| in_profile(d, &key.text, profile)));
             if key.text == wanted {
                 chosen = Some(applied);
@@ -204,9 +205,9 @@ pub fn objective_expr(objective: &str, workload: &str) -> Option<(String, usize)
     (end > 0).then(|| (format!("{}({workload}){}", &text[..end], &text[end..]), workload.len() + 2))
 }
 
+/// Names the profile where the place is not inside of it.
 fn in_profile(mut diagnostic: Diagnostic, name: &str, profile: &Node) -> Diagnostic {
-    let span = profile.place.offset..profile.place.offset + profile.place.len.max(1);
-    if !span.contains(&diagnostic.place.offset) {
+    if !super::semantics::places(profile).contains(&diagnostic.place) {
         diagnostic.message = format!("with profile `{name}`: {}", diagnostic.message);
     }
     diagnostic
@@ -215,6 +216,8 @@ fn in_profile(mut diagnostic: Diagnostic, name: &str, profile: &Node) -> Diagnos
 fn syntax_help(message: &str) -> &'static str {
     if message.contains("budget") || message.contains("limit") {
         "a scenario has at most 1 MiB, 48 levels and 200,000 values with its anchors expanded"
+    } else if message.contains("tab") {
+        "YAML is indented by spaces; there is a tab here or at the beginning of the next line"
     } else if message.contains("alias") {
         "an anchor (&name) must stand before its alias (*name)"
     } else {
@@ -231,12 +234,15 @@ fn names(tree: &Node) -> Names {
     let entries = |name: &str| tree.get(name).map_or(&[][..], Node::entries).iter();
     Names {
         phases: list("phases", "name"),
-        roles: entries("roles")
-            .map(|(key, role)| (key.text.clone(), role.get("on").and_then(Node::integer).unwrap_or(1)))
-            .collect(),
+        roles: entries("roles").map(|(key, role)| (key.text.clone(), instances(role))).collect(),
         workloads: entries("workloads").map(|(key, _)| key.text.clone()).collect(),
         faults: list("faults", "id"),
     }
+}
+
+/// How many instances a role has; no bound where that is told as a problem of its own.
+fn instances(role: &Node) -> u64 {
+    role.get("on").map_or(1, |on| on.integer().unwrap_or(u64::MAX))
 }
 
 /// The file's shape turned into the model's.

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::catalogue::{Catalogue, Kind};
 use super::checker::split_help;
-use super::diagnostic::{Diagnostic, suggest};
+use super::diagnostic::{Diagnostic, nearest};
 use super::model::At;
 use super::node::{Node, Place};
 use crate::units::Micros;
@@ -59,7 +59,7 @@ impl Semantics<'_> {
                 self.problem(
                     name.place,
                     format!("`{text}` stands here twice"),
-                    format!("give each of `{list}` a {by} of its own"),
+                    format!("each of `{list}` has its own {by}"),
                 );
             }
         }
@@ -80,6 +80,11 @@ impl Semantics<'_> {
 
     fn timeline(&mut self) {
         let phases = self.phases();
+        let readable = |phase: &Node| phase.text_of("for").is_some_and(|text| text.parse::<Micros>().is_ok());
+        let names: BTreeSet<&String> = phases.iter().map(|(name, ..)| name).collect();
+        if names.len() != phases.len() || !self.items("phases").iter().all(readable) {
+            return;
+        }
         let end = phases.last().map_or(Micros(0), |(_, _, end)| *end);
         for phase in self.items("phases") {
             self.positive(phase.get("for"), "a phase");
@@ -118,7 +123,7 @@ impl Semantics<'_> {
     fn positive(&mut self, duration: Option<&Node>, what: &str) {
         let Some(node) = duration else { return };
         if node.text().and_then(|text| text.parse::<Micros>().ok()) == Some(Micros(0)) {
-            self.problem(node.place, format!("{what} lasts longer than nothing"), "write a duration such as 30s");
+            self.problem(node.place, format!("{what} must last longer than 0s"), "write a duration such as 30s");
         }
     }
 
@@ -193,7 +198,7 @@ impl Semantics<'_> {
             match first {
                 None => first = Some((model, &phase.text)),
                 Some((other, there)) if other != model => {
-                    let message = format!("`{name}` has {model} here and {other} in `{there}`");
+                    let message = format!("the load is told in {model} here and in {other} in `{there}`");
                     self.problem(
                         value.place,
                         message,
@@ -288,12 +293,14 @@ impl Semantics<'_> {
             let name = text[start + 2..end].trim();
             if !known.contains(name) {
                 let place = inside(self.sources, node.place, &text[start..end + 2]);
-                let help = suggest(name, "known at this step", known.iter().map(String::as_str));
-                self.problem(
-                    place,
-                    format!("there is no `{name}` to put in"),
-                    format!("{help}; a capture is known from the step after it"),
-                );
+                let help = match nearest(name, known.iter().map(String::as_str)) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => {
+                        let known: Vec<&str> = known.iter().map(String::as_str).collect();
+                        format!("known at this step: {}; a capture is known from the step after it", known.join(", "))
+                    }
+                };
+                self.problem(place, format!("there is no `{name}` to put in"), help);
             }
             from = end + 2;
         }
@@ -307,7 +314,8 @@ pub fn inside(sources: &[(String, String)], place: Place, part: &str) -> Place {
     found.map_or(place, |offset| Place { offset: place.offset + offset, len: part.len(), ..place })
 }
 
-fn places(node: &Node) -> BTreeSet<Place> {
+/// Places of a node, its keys and everything below it.
+pub fn places(node: &Node) -> BTreeSet<Place> {
     let mut all = BTreeSet::from([node.place]);
     for (key, value) in node.entries() {
         all.insert(key.place);
