@@ -14,3 +14,5 @@ pub mod pki;
 pub mod record;
 pub mod report;
 pub mod rundir;
+pub mod scenarios;
+pub mod show;

@@ -1,0 +1,277 @@
+//! What a scenario does and what a plan would do, as text: `list`, `show` and `run --dry-run`.
+
+use std::fmt::Write as _;
+
+use gauntlet_common::plan::{Isolation, Plan};
+use gauntlet_common::scenario::{Arrivals, CheckSpec, From, Load, Scenario, Severity, Target, Tier, Workload};
+use gauntlet_common::units::{Micros, Rate};
+
+/// What there is, by tier: a scenario's name, its title and its profiles.
+pub fn list(scenarios: &[(Scenario, Vec<String>)]) -> String {
+    let mut out = String::new();
+    let mut sorted: Vec<_> = scenarios.iter().collect();
+    sorted.sort_by_key(|(scenario, _)| scenario.tier);
+    let width = sorted.iter().map(|(scenario, _)| scenario.name.len()).max().unwrap_or(0);
+    let mut tier = None;
+    for (scenario, profiles) in sorted {
+        if tier != Some(scenario.tier) {
+            tier = Some(scenario.tier);
+            let gap = if out.is_empty() { "" } else { "\n" };
+            line(&mut out, format_args!("{gap}{}", tier_name(scenario.tier)));
+        }
+        let (name, title, agents) = (&scenario.name, &scenario.title, scenario.needs.agents);
+        let s = plural(agents as usize);
+        line(&mut out, format_args!("  {name:width$}  {title} ({agents} agent{s}; profiles {})", profiles.join(", ")));
+    }
+    out
+}
+
+/// What a scenario does, in one profile.
+pub fn show(scenario: &Scenario, profiles: &[String]) -> String {
+    let mut out = String::new();
+    line(&mut out, format_args!("{}: {}", scenario.name, scenario.title));
+    if !scenario.description.is_empty() {
+        line(&mut out, format_args!("\n{}", wrapped(&scenario.description)));
+    }
+    line(&mut out, format_args!("\ntier      {}", tier_name(scenario.tier)));
+    line(&mut out, format_args!("profile   {} (of {})", scenario.profile, profiles.join(", ")));
+    line(&mut out, format_args!("needs     {} agent{}", scenario.needs.agents, plural(scenario.needs.agents as usize)));
+    timeline(&mut out, scenario.phases.iter().map(|phase| (phase.name.as_str(), phase.duration, phase.warmup)));
+    if !scenario.roles.is_empty() {
+        line(&mut out, format_args!("\nroles"));
+    }
+    for (name, role) in &scenario.roles {
+        let place = role.place.as_ref().map_or_else(String::new, |place| format!(" where {place}"));
+        line(&mut out, format_args!("  {name}: {} × {}{place}", role.on, role.kind));
+    }
+    line(&mut out, format_args!("\nload"));
+    for (name, workload) in &scenario.workloads {
+        load(&mut out, name, workload, scenario.phases.iter().map(|phase| phase.name.as_str()), "");
+    }
+    if !scenario.faults.is_empty() {
+        line(&mut out, format_args!("\nfaults"));
+    }
+    for fault in &scenario.faults {
+        let params = serde_json::Value::Object(fault.params.clone());
+        line(&mut out, format_args!("  {} at {} for {}: {} {params}", fault.id, fault.at, fault.duration, fault.kind));
+    }
+    checks(&mut out, &scenario.checks);
+    out
+}
+
+/// What a plan would do: roles on agents, load by phase with its peak, faults with their targets and times, checks.
+pub fn plan(plan: &Plan) -> String {
+    let mut out = String::new();
+    let isolation = match plan.isolation {
+        Isolation::Shared => "shared",
+        Isolation::Dedicated => "dedicated",
+    };
+    line(&mut out, format_args!("{}: {}", plan.scenario, plan.title));
+    line(&mut out, format_args!("profile {}, seed {}, isolation {isolation}", plan.profile, plan.seed));
+    let spans =
+        plan.phases.iter().map(|phase| (phase.name.as_str(), Micros(phase.end.0 - phase.start.0), phase.warmup));
+    timeline(&mut out, spans);
+    agents(&mut out, plan);
+    line(&mut out, format_args!("\nload"));
+    for workload in &plan.workloads {
+        let workers = format!(", {} load worker{}", workload.workers.len(), plural(workload.workers.len()));
+        load(&mut out, &workload.name, &workload.spec, plan.phases.iter().map(|phase| phase.name.as_str()), &workers);
+    }
+    if !plan.faults.is_empty() {
+        line(&mut out, format_args!("\nfaults"));
+    }
+    for fault in &plan.faults {
+        let targets: Vec<String> = fault.targets().map(ToString::to_string).collect();
+        let end = Micros(fault.at.0 + fault.duration.0);
+        let (id, kind, backend) = (&fault.id, &fault.kind, &fault.backend);
+        line(&mut out, format_args!("  {}..{end}  {id}: {kind} ({backend}) on {}", fault.at, targets.join(", ")));
+    }
+    checks(&mut out, &plan.checks);
+    out
+}
+
+fn agents(out: &mut String, plan: &Plan) {
+    line(out, format_args!("\nagents"));
+    let width = plan.agents.iter().map(|agent| agent.name.len()).max().unwrap_or(0);
+    for agent in &plan.agents {
+        let mut hosts: Vec<String> =
+            plan.hosted_by(&agent.name).map(|(role, i)| format!("{}[{i}]", role.name)).collect();
+        let workers = plan.load_workers.iter().filter(|worker| worker.agent == agent.name).count();
+        if workers > 0 {
+            hosts.push(format!("{workers} load worker{}", plural(workers)));
+        }
+        let hosts = if hosts.is_empty() { "nothing".to_string() } else { hosts.join(", ") };
+        line(out, format_args!("  {:width$}  {hosts}", agent.name));
+    }
+}
+
+fn timeline<'a>(out: &mut String, phases: impl Iterator<Item = (&'a str, Micros, bool)>) {
+    line(out, format_args!("\nphases"));
+    let mut at = Micros(0);
+    for (name, duration, warmup) in phases {
+        let note = if warmup { ", a warm-up: recorded, not judged" } else { "" };
+        line(out, format_args!("  {at}  {name} for {duration}{note}"));
+        at = Micros(at.0 + duration.0);
+    }
+    line(out, format_args!("  {at}  end"));
+}
+
+fn load<'a>(out: &mut String, name: &str, workload: &Workload, phases: impl Iterator<Item = &'a str>, workers: &str) {
+    let (Target::Role(target) | Target::Url(target)) = &workload.target;
+    let from = match &workload.from {
+        From::Spread => "agents that do not serve it".to_string(),
+        From::All => "all agents".to_string(),
+        From::Roles(roles) => format!("the agents of {}", roles.join(", ")),
+        From::Label(label) => format!("the agents with {label}"),
+    };
+    line(out, format_args!("  {name}: {} to {target}, from {from}{workers}", workload.driver));
+    let mut peak: Option<(f64, &str, String)> = None;
+    for phase in phases {
+        let Some(amount) = workload.load.get(phase) else { continue };
+        line(out, format_args!("    {phase}: {}", amount_text(amount)));
+        let size = amount.users.map_or_else(|| amount.rate.map_or(0.0, |rate| rate.0), |users| users as f64);
+        if peak.as_ref().is_none_or(|(largest, ..)| size > *largest) {
+            peak = Some((size, phase, amount_text(amount)));
+        }
+    }
+    if let Some((_, phase, amount)) = peak {
+        line(out, format_args!("    at most: {} in {phase}", amount.split(',').next().unwrap_or_default()));
+    }
+}
+
+fn amount_text(load: &Load) -> String {
+    let mut parts = Vec::new();
+    match (load.iterations, load.users, load.rate) {
+        (Some(iterations), users, _) => {
+            parts.push(format!("{iterations} iterations by {} user(s)", users.unwrap_or(1)))
+        }
+        (None, Some(users), _) => parts.push(format!("{users} user{}", plural(users as usize))),
+        (None, None, rate) => parts.push(rate.unwrap_or(Rate(0.0)).to_string()),
+    }
+    if load.arrivals == Some(Arrivals::Poisson) {
+        parts.push("Poisson arrivals".into());
+    }
+    if let Some(connections) = load.connections {
+        parts.push(format!("{connections} connections"));
+    }
+    if let Some(ramp) = load.ramp {
+        parts.push(format!("reached in {ramp}"));
+    }
+    parts.join(", ")
+}
+
+fn checks(out: &mut String, checks: &[CheckSpec]) {
+    if !checks.is_empty() {
+        line(out, format_args!("\nchecks"));
+    }
+    for check in checks {
+        let mut notes = Vec::new();
+        if check.severity == Severity::Warn {
+            notes.push("only a warning");
+        }
+        if check.on_fail.is_some() {
+            notes.push("ends the run");
+        }
+        if check.not_judged {
+            notes.push("not judged: this profile is too short");
+        }
+        let notes = if notes.is_empty() { String::new() } else { format!("  ({})", notes.join("; ")) };
+        line(out, format_args!("  {}{notes}", check.expr));
+    }
+}
+
+/// The word of the file for a tier.
+pub fn tier_name(tier: Tier) -> &'static str {
+    match tier {
+        Tier::Foundation => "foundation",
+        Tier::Integration => "integration",
+        Tier::Production => "production",
+        Tier::Extreme => "extreme",
+        Tier::Stress => "stress",
+        Tier::Battle => "battle",
+        Tier::Example => "example",
+        Tier::Custom => "custom",
+    }
+}
+
+fn plural(count: usize) -> &'static str {
+    if count == 1 { "" } else { "s" }
+}
+
+fn wrapped(text: &str) -> String {
+    const WIDTH: usize = 100;
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let last = lines.last_mut().expect("there is always a line");
+        if !last.is_empty() && last.len() + 1 + word.len() > WIDTH {
+            lines.push(word.into());
+        } else {
+            let gap = if last.is_empty() { "" } else { " " };
+            last.push_str(gap);
+            last.push_str(word);
+        }
+    }
+    lines.join("\n")
+}
+
+fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
+    writeln!(out, "{text}").expect("writing to a string cannot fail");
+}
+
+#[cfg(test)]
+#[path = "../../common/tests/support/catalogue.rs"]
+mod catalogue;
+
+#[cfg(test)]
+mod tests {
+    use super::catalogue::catalogue;
+    use super::*;
+    use gauntlet_common::plan::bind::{AgentFacts, bind};
+    use gauntlet_common::scenario::{ReadOptions, profiles};
+
+    fn p1(profile: &str) -> Scenario {
+        let options = ReadOptions { profile: Some(profile), ..ReadOptions::default() };
+        crate::scenarios::load("p1", &catalogue(), &options).unwrap()
+    }
+
+    #[test]
+    fn a_dry_run_says_who_hosts_what_how_much_load_and_which_fault_hits_whom() {
+        let agent =
+            |i| AgentFacts { name: format!("n{i}"), labels: Default::default(), cores: 2, capabilities: Vec::new() };
+        let agents: Vec<AgentFacts> = (1..=5).map(agent).collect();
+        let bound = bind(&p1("full"), &catalogue(), &agents, 42, Isolation::Shared).unwrap();
+        let text = plan(&bound);
+        println!("{text}");
+        let node = &bound.roles[1].instances[0];
+        assert!(text.contains(&format!("2m10s..2m30s  kill-app: node_kill (process) on app[0]@{node}")), "{text}");
+        assert!(text.contains("at most: 2200 users in burst"), "{text}");
+        assert!(text.contains("2 load workers") && text.contains("lost_acks(app.events) == 0"), "{text}");
+        for instance in ["gateway[0]", "app[0]", "app[1]", "jobs[0]", "analytics[0]"] {
+            assert!(text.contains(instance), "{instance}");
+        }
+    }
+
+    #[test]
+    fn show_tells_the_profile_that_was_asked_for() {
+        let text = show(&p1("smoke"), &["full".into(), "smoke".into()]);
+        println!("{text}");
+        assert!(text.contains("profile   smoke (of full, smoke)"));
+        assert!(text.contains("peak: 150 users") && text.contains("count(users) > 5000"), "{text}");
+        assert!(text.contains("kill-app at peak+3s for 6s: node_kill"), "{text}");
+    }
+
+    #[test]
+    fn the_list_is_by_tier_and_shows_every_shipped_scenario() {
+        let read = |shipped: &crate::scenarios::Shipped| {
+            let scenario = crate::scenarios::load(shipped.name, &catalogue(), &ReadOptions::default()).unwrap();
+            (scenario, profiles(shipped.text))
+        };
+        let text = list(&crate::scenarios::SHIPPED.iter().map(read).collect::<Vec<_>>());
+        println!("{text}");
+        assert!(
+            text.contains("production\n  p1   High-traffic SaaS application (5 agents; profiles full, smoke, long)"),
+            "{text}"
+        );
+        assert!(text.contains("example\n  url  "), "{text}");
+    }
+}
