@@ -87,6 +87,8 @@ pub struct Chart {
     pub note: String,
     pub unit: Unit,
     pub log: bool,
+    /// What is said where there is nothing to draw.
+    pub empty: &'static str,
     pub curves: Vec<Curve>,
 }
 
@@ -111,7 +113,7 @@ impl Chart {
         }
         page.raw("</figcaption>");
         if self.is_empty() {
-            return page.raw("<p class=\"none\">Nothing was recorded.</p></figure>").to_owned();
+            return page.element("p", "none", self.empty).raw("</figure>").to_owned();
         }
         let height = TOP + PLOT + BOTTOM;
         page.raw("<div class=\"scroll\"><svg").attr("viewBox", format_args!("0 0 {WIDTH} {height}"));
@@ -246,14 +248,14 @@ fn draw(page: &mut Page, curve: &Curve, axis: &Axis, scale: &Scale) {
     let x = |i: usize| axis.x((i as f64 + 0.5) * series.step);
     let y = |value: f64| TOP + PLOT * (1.0 - scale.place(value));
     page.raw("<g").attr("class", curve.class).raw(">");
-    let (mut line, mut area) = (String::new(), String::new());
+    let (mut line, mut area, mut dots) = (String::new(), String::new(), String::new());
     for run in runs(&series.value) {
         for (i, value) in run.clone().filter_map(|i| series.value[i].map(|v| (i, v))) {
             let _ = write!(line, "{}{:.1} {:.1}", if i == run.start { 'M' } else { 'L' }, x(i), y(value));
         }
         if run.len() == 1 {
-            // A lone point is a dot, by the round cap of a line of no length.
-            line.push_str("h.01");
+            // A dot, by the round cap of a line of no length.
+            let _ = write!(dots, "M{:.1} {:.1}h.01", x(run.start), y(series.value[run.start].unwrap_or(0.0)));
         }
         if curve.filled && series.spread.is_empty() {
             let _ = write!(area, "M{:.1} {:.1}", x(run.start), TOP + PLOT);
@@ -276,7 +278,11 @@ fn draw(page: &mut Page, curve: &Curve, axis: &Axis, scale: &Scale) {
     if !area.is_empty() {
         page.raw("<path class=\"area\"").attr("d", area).raw("/>");
     }
-    page.raw("<path").attr("class", if curve.dashed { "line dashed" } else { "line" }).attr("d", line).raw("/></g>");
+    page.raw("<path").attr("class", if curve.dashed { "line dashed" } else { "line" }).attr("d", line).raw("/>");
+    if !dots.is_empty() {
+        page.raw("<path class=\"line dot\"").attr("d", dots).raw("/>");
+    }
+    page.raw("</g>");
 }
 
 /// Stretches without holes.
@@ -337,7 +343,7 @@ mod tests {
         let mut page = Page::new();
         draw(&mut page, &curve, &Axis { end: 4.0, phases: vec![], faults: vec![] }, &Scale::linear(3.0));
         let svg = page.into_string();
-        assert_eq!(svg.matches('M').count(), 2, "{svg}");
+        assert_eq!(svg.split("dot").next().map(|line| line.matches('M').count()), Some(2), "{svg}");
         assert!(svg.contains("h.01"), "{svg}");
     }
 

@@ -14,6 +14,8 @@ pub const MOST_WORKLOADS: usize = 8;
 const MOST_POINTS: usize = 1_000;
 const LEAST_POINTS: usize = 60;
 
+const NOTHING: &str = "Nothing was recorded.";
+
 const COLOURS: [&str; MOST_LINES] = ["c0", "c1", "c2", "c3", "c4", "c5", "c6", "c7", "c8", "c9", "c10", "c11"];
 
 /// Charts under one title; none for what concerns the whole run.
@@ -103,6 +105,7 @@ fn throughput(line: &WorkloadLine, seconds: usize, most: usize) -> Chart {
         note: joined(&[model, &note]),
         unit: Unit::PerSecond,
         log: false,
+        empty: NOTHING,
         curves,
     }
 }
@@ -118,12 +121,14 @@ fn percentiles(line: &WorkloadLine, seconds: usize, most: usize) -> Chart {
         note: joined(&["all outcomes, logarithmic", &note]),
         unit: Unit::Latency,
         log: true,
+        empty: NOTHING,
         curves,
     }
 }
 
 fn errors(line: &WorkloadLine, seconds: usize, most: usize) -> Chart {
     let mut classes: Vec<(&String, &Vec<u64>)> = line.errors_by_class.iter().collect();
+    classes.retain(|(_, values)| values.iter().any(|v| *v > 0));
     classes.sort_by_key(|(_, values)| std::cmp::Reverse(values.iter().sum::<u64>()));
     let hidden = classes.len().saturating_sub(MOST_LINES);
     // Errors are rare: a mean over a minute and a half would hide the second in which they came.
@@ -144,6 +149,7 @@ fn errors(line: &WorkloadLine, seconds: usize, most: usize) -> Chart {
         note: joined(&[&note, &more]),
         unit: Unit::PerSecond,
         log: false,
+        empty: "No errors.",
         curves,
     }
 }
@@ -155,6 +161,7 @@ fn lateness(line: &WorkloadLine, seconds: usize, most: usize) -> Chart {
         note: joined(&["how long after its intended start a request was sent", &thinned(&series, "the worst second")]),
         unit: Unit::Latency,
         log: false,
+        empty: NOTHING,
         curves: vec![Curve { filled: true, ..curve("p99", "c3", series) }],
     }
 }
@@ -192,7 +199,7 @@ fn greatest(title: &str, unit: Unit, all: Vec<(&String, Series)>) -> Chart {
         .zip(COLOURS)
         .map(|((_, (name, series)), class)| curve(name, class, series))
         .collect();
-    Chart { title: title.into(), note, unit, log: false, curves }
+    Chart { title: title.into(), note, unit, log: false, empty: NOTHING, curves }
 }
 
 #[cfg(test)]

@@ -217,6 +217,10 @@ pub fn workloads(report: &Report) -> Page {
             .text(&workload.model);
         page.raw("</span></header>");
         remarks(&mut page, workload);
+        if workload.phases.is_empty() && workload.steps.is_empty() {
+            page.raw("<p class=\"note pad\">Nothing was recorded.</p></article>");
+            continue;
+        }
         let titles = [
             "",
             "requests",
