@@ -18,3 +18,9 @@ pub fn unix_us() -> u64 {
 pub async fn sleep_until_ns(at_ns: u64) {
     tokio::time::sleep(Duration::from_nanos(at_ns.saturating_sub(monotonic_ns()))).await;
 }
+
+/// A moment of the wall clock as people and files write it: RFC 3339, UTC, whole seconds.
+pub fn rfc3339(unix_us: u64) -> String {
+    let seconds = (unix_us / 1_000_000) as i64;
+    jiff::Timestamp::from_second(seconds).map_or_else(|_| String::new(), |at| at.to_string())
+}

@@ -46,7 +46,11 @@ enum Command {
         profile: Option<String>,
     },
     /// Lists the shipped scenarios by tier
-    List,
+    List {
+        /// Only their names, one a line
+        #[arg(long)]
+        names: bool,
+    },
     /// Prints the JSON Schema of scenario files
     Schema,
     /// Asks every agent of an inventory whether a run could begin
@@ -176,10 +180,10 @@ impl Failure {
 /// Does what was typed.
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Run(args) => crate::cli::runs::run(args),
+        Command::Run(args) => runs::run(args),
         Command::Check { scenarios } => offline::check(&scenarios),
         Command::Show { scenario, profile } => offline::show(&scenario, profile),
-        Command::List => offline::list(),
+        Command::List { names } => offline::list(names),
         Command::Schema => offline::schema(),
         Command::Agents { fleet } => agents::agents(&fleet),
         Command::Heal { fleet } => agents::heal(&fleet),

@@ -56,16 +56,27 @@ async fn look_at(host: Host, credentials: &Credentials) -> Finding {
 fn problems(host: &Host, facts: &DescribeReply) -> Vec<String> {
     let mut problems = Vec::new();
     if facts.protocol != PROTOCOL_VERSION {
-        problems.push(format!("speaks protocol {}, not {PROTOCOL_VERSION}; install version {}", facts.protocol, gauntlet_agent::VERSION));
+        problems.push(format!(
+            "speaks protocol {}, not {PROTOCOL_VERSION}; install version {}",
+            facts.protocol,
+            gauntlet_agent::VERSION
+        ));
     }
     if facts.catalogue_hash != gauntlet_agent::catalogue::hash() {
-        problems.push(format!("version {} has other roles, drivers or faults than this coordinator; install the same build", facts.version));
+        problems.push(format!(
+            "version {} has other roles, drivers or faults than this coordinator; install the same build",
+            facts.version
+        ));
     }
     if facts.name != host.name {
         problems.push(format!("calls itself `{}`; mend name= in the inventory", facts.name));
     }
     if !facts.busy_owner.is_empty() {
-        problems.push(format!("busy with {}, for {} s unless renewed (coordinator heal stops it)", facts.busy_owner, facts.busy_expires_ms.div_ceil(1000)));
+        problems.push(format!(
+            "busy with {}, for {} s unless renewed (coordinator heal stops it)",
+            facts.busy_owner,
+            facts.busy_expires_ms.div_ceil(1000)
+        ));
     }
     if facts.leftovers > 0 {
         problems.push(format!("{} faults of an earlier run are not undone (coordinator heal)", facts.leftovers));
@@ -77,7 +88,10 @@ fn problems(host: &Host, facts: &DescribeReply) -> Vec<String> {
 pub fn table(findings: &[Finding]) -> String {
     let width = findings.iter().map(|f| f.host.name.len()).max().unwrap_or(0).max(5);
     let address = findings.iter().map(|f| f.host.address.len()).max().unwrap_or(0).max(7);
-    let mut text = format!("{:width$}  {:address$}  {:8}  {:>5}  {:>7}  {:>8}  {:>9}  state\n", "agent", "address", "version", "cores", "memory", "files", "clock");
+    let mut text = format!(
+        "{:width$}  {:address$}  {:8}  {:>5}  {:>7}  {:>8}  {:>9}  state\n",
+        "agent", "address", "version", "cores", "memory", "files", "clock"
+    );
     for finding in findings {
         let state = if finding.problems.is_empty() { "ready".into() } else { finding.problems.join("; ") };
         let facts = match &finding.facts {

@@ -1,4 +1,4 @@
 //! Wire and domain types meet here and nowhere else.
 
-pub mod metrics;
 pub mod load;
+pub mod metrics;

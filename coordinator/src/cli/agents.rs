@@ -39,7 +39,10 @@ pub(super) fn heal(args: &FleetArgs) -> Result<u8, Failure> {
     let mut healing = tokio::task::JoinSet::new();
     for host in hosts {
         let credentials = credentials.clone();
-        healing.spawn_on(async move { (dispatch::heal(&host, &credentials, "coordinator heal").await, host) }, runtime.handle());
+        healing.spawn_on(
+            async move { (dispatch::heal(&host, &credentials, "coordinator heal").await, host) },
+            runtime.handle(),
+        );
     }
     for (result, host) in runtime.block_on(healing.join_all()) {
         match result {
@@ -64,7 +67,11 @@ pub(super) fn pki(command: &PkiCommand) -> Result<u8, Failure> {
     match command {
         PkiCommand::Init { dir } => {
             pki::init(dir).map_err(|e| Failure::new(3, e))?;
-            anstream::println!("{}: a CA and the coordinator's certificate; next: coordinator pki issue {} NAME...", dir.display(), dir.display());
+            anstream::println!(
+                "{}: a CA and the coordinator's certificate; next: coordinator pki issue {} NAME...",
+                dir.display(),
+                dir.display()
+            );
         }
         PkiCommand::Issue { dir, names } => {
             for name in names {

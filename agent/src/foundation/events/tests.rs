@@ -108,7 +108,8 @@ async fn queries_find_exactly_what_matches_in_the_order_asked_also_after_reopeni
     let all: Vec<Event> = (0..1500u64)
         .map(|n| {
             // Mostly ascending, some far from where they belong.
-            let created = if draws.chance(0.05) { draws.between(1, 1_600_000) } else { n * 1000 + draws.below(3000) + 1 };
+            let created =
+                if draws.chance(0.05) { draws.between(1, 1_600_000) } else { n * 1000 + draws.below(3000) + 1 };
             let metadata = HashMap::from([("shade".into(), draws.below(3).to_string())]);
             let correlation_id = format!("c{}", draws.below(300));
             Event { metadata, correlation_id, ..event(["a", "ab", "b"][draws.below(3) as usize], created) }

@@ -1,0 +1,144 @@
+//! Commands about runs: one run to its verdict, and earlier ones again.
+
+use std::path::{Path, PathBuf};
+
+use gauntlet_agent::clock;
+
+use super::agents::{fleet, runtime};
+use super::{Failure, Format, RunArgs, offline};
+use crate::report::model::Report;
+use crate::report::runs::RunRow;
+use crate::report::text::{Place as Shown, print_summary};
+use crate::rundir::{self, Place};
+use crate::screen::Screen;
+use crate::signals::Signals;
+use crate::{judge, report, run, show};
+
+pub(super) fn run(args: RunArgs) -> Result<u8, Failure> {
+    let set = overrides(&args.set)?;
+    let scenario = offline::load(&args.scenario, Some(&args.profile), &set)?;
+    let seed = args.seed.unwrap_or_else(draw_seed);
+    let inventory = match &args.agents {
+        Some(path) if args.dry_run => Some((crate::inventory::read(path).map_err(|e| Failure::new(3, e))?, None)),
+        Some(path) => fleet(path, args.pki.as_ref()).map(|(hosts, credentials)| Some((hosts, Some(credentials))))?,
+        None => None,
+    };
+    if args.dry_run {
+        let hosts = inventory.as_ref().map(|(hosts, _)| hosts.as_slice());
+        let plan = run::dry_run(&scenario, hosts, seed).map_err(|e| Failure::new(e.exit_code(), e))?;
+        match args.format {
+            Format::Json => anstream::print!("{}", plan.to_json()),
+            Format::Text => anstream::print!("{}", show::plan(&plan)),
+        }
+        return Ok(0);
+    }
+    let fleet = match inventory {
+        Some((hosts, Some(credentials))) => run::Fleet::Inventory { hosts, credentials },
+        _ => run::Fleet::Embedded,
+    };
+    let place = match args.out {
+        Some(out) => Place::Out(out),
+        None => Place::Root(rundir::root().map_err(|e| Failure::new(3, e))?),
+    };
+    let json = args.format == Format::Json;
+    let mut screen = Screen::new(json);
+    let finished = runtime()?.block_on(async {
+        let mut signals = Signals::listen().map_err(|e| Failure::new(1, format!("signals: {e}")))?;
+        let request = run::Request { scenario, seed, fleet, place };
+        run::run(request, &mut screen, &mut signals).await.map_err(|e| Failure::new(e.exit_code(), e))
+    });
+    screen.end();
+    let finished = finished?;
+    if json {
+        print_as(&finished.report, "json")?;
+    } else {
+        print_summary(&finished.report, &Shown { report: Some(&finished.dir.join("report.html")) });
+    }
+    Ok(finished.report.verdict.exit_code)
+}
+
+fn overrides(set: &[String]) -> Result<Vec<(String, String)>, Failure> {
+    set.iter()
+        .map(|text| {
+            let (key, value) = text
+                .split_once('=')
+                .ok_or_else(|| Failure::new(2, format!("--set {text}: write KEY=VALUE, such as phases.peak=10m")))?;
+            Ok((key.trim().into(), value.trim().into()))
+        })
+        .collect()
+}
+
+/// A fresh seed, short enough to be typed again.
+fn draw_seed() -> u64 {
+    gauntlet_common::seed::key(clock::unix_us(), &["seed", &std::process::id().to_string()]) >> 32
+}
+
+/// The directory of a run that is named by path, id, the beginning of one, or `latest`.
+fn resolve(run: &str) -> Result<PathBuf, Failure> {
+    let root = rundir::root().map_err(|e| Failure::new(3, e))?;
+    rundir::resolve(&root, run).map_err(|e| Failure::new(3, e))
+}
+
+/// Judged anew, from the directory alone.
+fn judged(dir: &Path) -> Result<Report, Failure> {
+    let loaded = rundir::load(dir).map_err(|e| Failure::new(3, e))?;
+    Ok(judge::judge(&loaded.plan, &loaded.record))
+}
+
+fn print_as(report: &Report, format: &str) -> Result<(), Failure> {
+    use std::io::Write;
+    let format = report::named(format).map_err(|e| Failure::new(2, e))?;
+    let bytes = format.render(report).map_err(|e| Failure::new(1, e))?;
+    std::io::stdout().write_all(&bytes).map_err(|e| Failure::new(1, e))
+}
+
+pub(super) fn report(run: &str, format: Option<&str>) -> Result<u8, Failure> {
+    let dir = resolve(run)?;
+    let report = judged(&dir)?;
+    match format {
+        Some(format) => print_as(&report, format)?,
+        None => {
+            for path in report::write_all(&report, &dir).map_err(|e| Failure::new(1, e))? {
+                anstream::println!("{}", path.display());
+            }
+        }
+    }
+    Ok(0)
+}
+
+pub(super) fn list() -> Result<u8, Failure> {
+    let root = rundir::root().map_err(|e| Failure::new(3, e))?;
+    let rows: Vec<RunRow> = rundir::list(&root).map_err(|e| Failure::new(3, e))?.into_iter().map(row).collect();
+    let colour = anstream::AutoStream::choice(&std::io::stdout()) != anstream::ColorChoice::Never;
+    anstream::print!("{}", report::runs::list(&rows, crate::live::terminal_width().unwrap_or(100), colour));
+    Ok(0)
+}
+
+fn row(info: rundir::RunInfo) -> RunRow {
+    RunRow {
+        id: info.id,
+        scenario: info.scenario,
+        profile: info.profile,
+        started_at: info.started_at,
+        duration_s: info.duration_s.unwrap_or(0.0),
+        verdict: info.verdict.map(|(outcome, _)| outcome),
+        exit_code: info.verdict.map(|(_, code)| code),
+    }
+}
+
+pub(super) fn show(run: &str) -> Result<u8, Failure> {
+    let dir = resolve(run)?;
+    let report = judged(&dir)?;
+    print_summary(&report, &Shown { report: Some(&dir.join("report.html")) });
+    Ok(0)
+}
+
+pub(super) fn prune(keep: usize) -> Result<u8, Failure> {
+    let root = rundir::root().map_err(|e| Failure::new(3, e))?;
+    let removed = rundir::prune(&root, rundir::Prune::Keep(keep), clock::unix_us()).map_err(|e| Failure::new(3, e))?;
+    for id in &removed {
+        anstream::println!("removed {id}");
+    }
+    anstream::println!("{} runs removed, the newest {keep} kept", removed.len());
+    Ok(0)
+}

@@ -1,0 +1,129 @@
+//! The story of a run, from a scenario to an exit code.
+
+mod conduct;
+mod ready;
+
+use std::path::PathBuf;
+
+use gauntlet_agent::catalogue::catalogue;
+use gauntlet_agent::config::Credentials;
+use gauntlet_common::plan::bind::bind;
+use gauntlet_common::plan::{Isolation, Plan};
+use gauntlet_common::scenario::Scenario;
+use gauntlet_common::verdict::Cause;
+
+use crate::cluster::Cluster;
+use crate::collect::Collector;
+use crate::dispatch::Caller;
+use crate::inventory::Host;
+use crate::report::model::Report;
+use crate::rundir::Place;
+use crate::screen::Screen;
+use crate::signals::Signals;
+use crate::{judge, report};
+
+/// What to run, and where.
+pub struct Request {
+    pub scenario: Scenario,
+    pub seed: u64,
+    pub fleet: Fleet,
+    /// Where the run directory goes.
+    pub place: Place,
+}
+
+/// The agents of a run.
+pub enum Fleet {
+    /// As many as the scenario needs, on this machine.
+    Embedded,
+    /// Those of an inventory.
+    Inventory { hosts: Vec<Host>, credentials: Credentials },
+}
+
+/// Why a run never began. Its exit code, and a sentence for people.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct NotRun {
+    pub cause: Cause,
+    /// 3 instead of the cause's code when the user's files are at fault.
+    pub bad_input: bool,
+    pub message: String,
+}
+
+impl NotRun {
+    fn not_ready(message: impl std::fmt::Display) -> Self {
+        Self { cause: Cause::ClusterNotReady, bad_input: false, message: message.to_string() }
+    }
+    fn bad_input(message: impl std::fmt::Display) -> Self {
+        Self { cause: Cause::ClusterNotReady, bad_input: true, message: message.to_string() }
+    }
+    fn internal(message: impl std::fmt::Display) -> Self {
+        Self { cause: Cause::Internal, bad_input: false, message: message.to_string() }
+    }
+    /// The process's exit code.
+    pub fn exit_code(&self) -> u8 {
+        if self.bad_input { 3 } else { self.cause.exit_code() }
+    }
+}
+
+/// A run that ended, well or not, with its directory.
+pub struct Finished {
+    pub report: Report,
+    pub dir: PathBuf,
+}
+
+/// Runs a scenario: every numbered step is one of the ways a run can end, and each later one undoes the earlier ones.
+pub async fn run(request: Request, screen: &mut Screen, signals: &mut Signals) -> Result<Finished, NotRun> {
+    let run_id = uuid::Uuid::now_v7().to_string();
+
+    // 1. Agents: started here, or those of the inventory; each says what it is and that it is free.
+    let mut cluster = None;
+    let (hosts, credentials, isolation) = match request.fleet {
+        Fleet::Inventory { hosts, credentials } => {
+            let isolation = ready::isolation(&hosts);
+            (hosts, credentials, isolation)
+        }
+        Fleet::Embedded => {
+            let started = Cluster::start(request.scenario.needs.agents, &run_id).map_err(NotRun::not_ready)?;
+            let ready = (started.hosts.clone(), started.credentials.clone(), Isolation::Shared);
+            cluster = Some(started);
+            ready
+        }
+    };
+    let facts = ready::preflight(&hosts, &credentials).await?;
+
+    // 2. The plan: a pure function of scenario, agents and seed.
+    let plan = bind(&request.scenario, &catalogue(), &facts, request.seed, isolation).map_err(NotRun::bad_input)?;
+    let hosts = ready::taking_part(&plan, &hosts);
+
+    // 3. The run directory, before anything happens that it should tell.
+    let mut collector = Collector::new(&plan, &request.place, &run_id).map_err(NotRun::bad_input)?;
+    let dir = collector.dir().to_path_buf();
+
+    // 4. Sessions: hello, prepare, placed, wire, ready, clocks, armed for one instant.
+    let caller = Caller { run: run_id.clone(), owner: ready::owner() };
+    let mut armed = ready::arm(&plan, &hosts, &credentials, &caller, &mut collector, signals).await?;
+
+    // 5. The run itself, until load has ended, faults are healed, acknowledged work is read back and every batch is here.
+    conduct::conduct(&plan, &mut armed, &mut collector, screen, signals).await;
+    drop(armed);
+    if let Some(mut cluster) = cluster {
+        // Ending processes blocks, and nothing else is left to do.
+        tokio::task::block_in_place(|| cluster.stop());
+    }
+
+    // 6. The verdict, and the reports, from what the run directory holds.
+    let record = collector.close();
+    let report = judge::judge(&plan, &record);
+    screen.end();
+    report::write_all(&report, &dir).map_err(NotRun::internal)?;
+    Ok(Finished { report, dir })
+}
+
+/// The plan that a run would have: for `--dry-run`, without any agent.
+pub fn dry_run(scenario: &Scenario, hosts: Option<&[Host]>, seed: u64) -> Result<Plan, NotRun> {
+    let (facts, isolation) = match hosts {
+        Some(hosts) => (ready::assumed_facts(hosts), ready::isolation(hosts)),
+        None => (ready::embedded_facts(scenario.needs.agents), Isolation::Shared),
+    };
+    bind(scenario, &catalogue(), &facts, seed, isolation).map_err(NotRun::bad_input)
+}

@@ -1,0 +1,274 @@
+//! The async shell around [`crate::conductor`]: one loop takes what happens, one function does what it orders.
+
+use std::time::Duration;
+
+use gauntlet_agent::clock;
+use gauntlet_common::event::{Event, What};
+use gauntlet_common::plan::Plan;
+use gauntlet_common::units::Micros;
+use gauntlet_proto::agent::{Finish, HealFaults, ReadBack, ReadBackDone, StopLoad, control_reply, control_request};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::ready::{self, Armed};
+use crate::collect::Collector;
+use crate::conductor::{Action, Conductor, Input};
+use crate::dispatch::{Arrival, ClockOffset, Session, SessionError};
+use crate::judge;
+use crate::screen::Screen;
+use crate::signals::Signals;
+
+const TICK: Duration = Duration::from_millis(100);
+/// The longest wait for agents to end: their own time-outs are shorter.
+const ANSWER_WITHIN: Duration = Duration::from_secs(180);
+/// The longest wait for the last batches.
+const LAST_BATCHES_WITHIN: Duration = Duration::from_secs(20);
+
+/// What all agents answered to one order.
+type Answers = Vec<Answer>;
+
+struct Answer {
+    agent: usize,
+    reply: Result<control_reply::Body, SessionError>,
+    /// Measured again before the session ends.
+    clock: Option<ClockOffset>,
+}
+
+struct Shell<'a> {
+    plan: &'a Plan,
+    sessions: Vec<std::sync::Arc<Session>>,
+    start_ns: u64,
+    collector: &'a mut Collector,
+    screen: &'a mut Screen,
+    /// Orders under way; one unless the second signal overtook the first's drain.
+    asking: JoinSet<(u32, Answers)>,
+    order: u32,
+}
+
+/// Conducts an armed run to its end; returns when everything on every agent has ended and every batch is here, or is known to be lost.
+pub(super) async fn conduct(
+    plan: &Plan,
+    armed: &mut Armed,
+    collector: &mut Collector,
+    screen: &mut Screen,
+    signals: &mut Signals,
+) {
+    let sessions: Vec<_> = armed.sessions.drain(..).map(std::sync::Arc::new).collect();
+    let (start_ns, asking) = (armed.start_ns, JoinSet::new());
+    let mut shell = Shell { plan, sessions, start_ns, collector, screen, asking, order: 0 };
+    let reads_back = plan.workloads.iter().any(|workload| !workload.ledgers.is_empty());
+    let mut conductor = Conductor::new(&plan.phases, plan.on_agent_loss, reads_back);
+    let mut losses = watch_losses(&shell.sessions);
+    let mut ticker = interval(TICK);
+    ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut next_look = 0;
+    loop {
+        let input = tokio::select! {
+            biased;
+            number = signals.next() => Input::Signal(number),
+            Some((agent, why)) = losses.recv() => Input::AgentLost { agent, why },
+            Some(answered) = shell.asking.join_next() => match answered {
+                Ok((order, answers)) if order == shell.order => {
+                    shell.take_answers(answers);
+                    Input::Answered
+                }
+                Ok(_) => continue,
+                Err(error) => Input::Broken(format!("asking the agents broke off: {error}")),
+            },
+            Some(arrival) = armed.arrivals.recv() => match shell.take(arrival) {
+                Some(trouble) => Input::Broken(trouble),
+                None => continue,
+            },
+            _ = ticker.tick() => {
+                let now_us = shell.now_us();
+                if now_us >= next_look {
+                    next_look = now_us + 1_000_000;
+                    shell.look(now_us);
+                    if conductor.running()
+                        && let Some(why) = judge::abort_due(plan, shell.collector.record(), Micros(now_us.max(0) as u64))
+                    {
+                        shell.act(conductor.on(Input::CheckFailed(why)));
+                    }
+                }
+                Input::Tick(now_us)
+            }
+        };
+        if shell.act(conductor.on(input)) {
+            break;
+        }
+    }
+    shell.last_batches(&mut armed.arrivals).await;
+    let ended = What::RunEnded { duration_us: shell.now_us().max(0) as u64 };
+    shell.record(ended);
+}
+
+impl Shell<'_> {
+    fn now_us(&self) -> i64 {
+        (clock::monotonic_ns() as i64 - self.start_ns as i64) / 1_000
+    }
+
+    fn record(&mut self, what: What) {
+        let event = Event { at_us: self.now_us(), agent: None, what };
+        self.screen.event(&event);
+        self.collector.event(event);
+    }
+
+    /// Takes a batch and acknowledges it once it is safe; the first trouble with the disk is told.
+    fn take(&mut self, (index, batch): Arrival) -> Option<String> {
+        let sequence = batch.sequence;
+        let (event, trouble) = self.collector.take(index, batch);
+        if let Some(event) = event {
+            self.screen.event(&event);
+        }
+        self.sessions[index].acknowledge(sequence);
+        trouble
+    }
+
+    fn look(&mut self, now_us: i64) {
+        let up = self.sessions.iter().filter(|session| session.lost().borrow().is_none()).count();
+        self.screen.tick(self.plan, self.collector.record(), now_us, up);
+    }
+
+    /// Carries out orders; true when all is over.
+    fn act(&mut self, actions: Vec<Action>) -> bool {
+        for action in actions {
+            match action {
+                Action::Record(what) => self.record(what),
+                Action::StopLoad { drain } => {
+                    self.screen.stage("draining: no new requests, those in flight get their outcome");
+                    self.order(vec![control_request::Body::StopLoad(StopLoad { drain })]);
+                }
+                Action::Heal => {
+                    self.screen.stage("healing: every fault is being undone");
+                    self.order(vec![control_request::Body::HealFaults(HealFaults {})]);
+                }
+                Action::ReadBack => {
+                    self.screen.stage("reading acknowledged work back");
+                    self.order(self.read_backs());
+                }
+                Action::Finish => {
+                    self.screen.stage("finishing: roles stop, the last batches arrive");
+                    self.order(vec![control_request::Body::Finish(Finish {})]);
+                }
+                Action::Done => return true,
+            }
+        }
+        false
+    }
+
+    fn read_backs(&self) -> Vec<control_request::Body> {
+        let mut ledgers: Vec<&String> = self.plan.workloads.iter().flat_map(|workload| &workload.ledgers).collect();
+        ledgers.sort();
+        ledgers.dedup();
+        ledgers
+            .into_iter()
+            .filter_map(|name| name.split_once('.'))
+            .map(|(role, ledger)| {
+                control_request::Body::ReadBack(ReadBack { role: role.into(), ledger: ledger.into() })
+            })
+            .collect()
+    }
+
+    /// Gives the same orders, in order, to all agents side by side.
+    fn order(&mut self, bodies: Vec<control_request::Body>) {
+        self.order += 1;
+        let order = self.order;
+        let sessions = self.sessions.clone();
+        self.asking.spawn(async move {
+            let mut asking = JoinSet::new();
+            for (agent, session) in sessions.into_iter().enumerate() {
+                let bodies = bodies.clone();
+                asking.spawn(async move {
+                    let mut answers = Vec::new();
+                    for body in bodies {
+                        let clock = match body {
+                            control_request::Body::Finish(_) => session.measure_clock(ready::PINGS).await.ok(),
+                            _ => None,
+                        };
+                        answers.push(Answer { agent, reply: session.step(body, ANSWER_WITHIN).await, clock });
+                    }
+                    answers
+                });
+            }
+            (order, asking.join_all().await.into_iter().flatten().collect())
+        });
+    }
+
+    fn take_answers(&mut self, answers: Answers) {
+        let mut read_back: Vec<ReadBackDone> = Vec::new();
+        for Answer { agent, reply, clock } in answers {
+            if let Some(clock) = clock {
+                self.record(What::ClockMeasured {
+                    agent: self.sessions[agent].host.name.clone(),
+                    clock_offset_us: clock.offset_ns / 1_000,
+                    clock_uncertainty_us: clock.uncertainty_ns.div_ceil(1_000),
+                });
+            }
+            match reply {
+                Ok(control_reply::Body::ReadBackDone(done)) => {
+                    match read_back.iter_mut().find(|sum| sum.role == done.role && sum.ledger == done.ledger) {
+                        Some(sum) => add(sum, done),
+                        None => read_back.push(done),
+                    }
+                }
+                Ok(control_reply::Body::Finished(finished)) => self.collector.expect(agent, finished.last_sequence),
+                Ok(_) => {}
+                Err(error) => tracing::warn!("{error}"),
+            }
+        }
+        for done in read_back {
+            self.record(What::ReadBack {
+                role: done.role,
+                ledger: done.ledger,
+                acknowledged: done.acknowledged,
+                missing: done.missing,
+                duplicated: done.duplicated,
+                unreachable: done.unreachable,
+                examples: done.examples,
+            });
+        }
+    }
+
+    /// Waits for every batch that the agents said they had made.
+    async fn last_batches(&mut self, arrivals: &mut mpsc::Receiver<Arrival>) {
+        let deadline = tokio::time::Instant::now() + LAST_BATCHES_WITHIN;
+        while !self.collector.complete() {
+            match tokio::time::timeout_at(deadline, arrivals.recv()).await {
+                Ok(Some(arrival)) => {
+                    if let Some(trouble) = self.take(arrival) {
+                        tracing::error!("{trouble}");
+                    }
+                }
+                _ => {
+                    tracing::warn!("the last batches of some agents did not arrive");
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn add(sum: &mut ReadBackDone, done: ReadBackDone) {
+    sum.acknowledged += done.acknowledged;
+    sum.missing += done.missing;
+    sum.duplicated += done.duplicated;
+    sum.unreachable += done.unreachable;
+    sum.examples.extend(done.examples);
+    sum.examples.truncate(10);
+}
+
+/// A queue of agents as they are lost, each once.
+fn watch_losses(sessions: &[std::sync::Arc<Session>]) -> mpsc::Receiver<(String, String)> {
+    let (tx, rx) = mpsc::channel(sessions.len().max(1));
+    for session in sessions {
+        let (mut lost, name, tx) = (session.lost(), session.host.name.clone(), tx.clone());
+        tokio::spawn(async move {
+            let why = lost.wait_for(Option::is_some).await.ok().and_then(|why| why.clone());
+            if let Some(why) = why {
+                let _ = tx.send((name, why)).await;
+            }
+        });
+    }
+    rx
+}

@@ -1,0 +1,234 @@
+//! From agents to an armed run: preflight, sessions, placement, wiring, clocks, one instant for all.
+
+use std::time::Duration;
+
+use gauntlet_agent::clock;
+use gauntlet_agent::config::Credentials;
+use gauntlet_common::event::{Event, What};
+use gauntlet_common::plan::bind::AgentFacts;
+use gauntlet_common::plan::{Isolation, Plan};
+use gauntlet_common::verdict::Cause;
+use gauntlet_proto::agent::{AgentAddress, Arm, Endpoint, Finish, Prepare, Wire, control_reply, control_request};
+use indexmap::IndexMap;
+use tokio::sync::mpsc;
+
+use super::NotRun;
+use crate::collect::Collector;
+use crate::dispatch::{Arrival, Caller, ClockOffset, Session, SessionError};
+use crate::inventory::Host;
+use crate::preflight;
+use crate::signals::Signals;
+
+/// Batches of all agents waiting for the collector; at the bound the connections wait, and behind them the agents.
+const ARRIVALS_MAX: usize = 1024;
+/// How long a step may take; starting many roles on a busy machine takes seconds.
+const STEP_WITHIN: Duration = Duration::from_secs(60);
+/// Pings for one measurement of a clock.
+pub(super) const PINGS: u32 = 16;
+/// From arming to the start: at least a second, so that every agent is armed before.
+const AHEAD: Duration = Duration::from_millis(1500);
+
+/// Sessions that have started on one clock.
+pub(super) struct Armed {
+    pub sessions: Vec<Session>,
+    pub arrivals: mpsc::Receiver<Arrival>,
+    /// The scenario's zero on this machine's CLOCK_MONOTONIC.
+    pub start_ns: u64,
+}
+
+/// Agents of an inventory share a machine when all of them are on loopback addresses.
+pub(super) fn isolation(hosts: &[Host]) -> Isolation {
+    let mut machines: Vec<&str> = hosts
+        .iter()
+        .map(|h| if h.address.starts_with("127.") { "127." } else { h.address.rsplit_once(':').map_or("", |a| a.0) })
+        .collect();
+    machines.sort_unstable();
+    machines.dedup();
+    if machines.len() == hosts.len() && hosts.len() > 1 { Isolation::Dedicated } else { Isolation::Shared }
+}
+
+/// Facts of an embedded cluster that is not started.
+pub(super) fn embedded_facts(agents: u32) -> Vec<AgentFacts> {
+    (1..=agents).map(|i| facts(format!("n{i}"), IndexMap::new(), local_cores())).collect()
+}
+
+/// Facts of an inventory that nobody asked: a dry run needs no agent, so cores are taken to be this machine's.
+pub(super) fn assumed_facts(hosts: &[Host]) -> Vec<AgentFacts> {
+    hosts.iter().map(|host| facts(host.name.clone(), host.labels.clone(), local_cores())).collect()
+}
+
+fn local_cores() -> u32 {
+    std::thread::available_parallelism().map_or(1, |n| n.get() as u32)
+}
+
+fn facts(name: String, labels: IndexMap<String, String>, cores: u32) -> AgentFacts {
+    AgentFacts { name, labels, cores, capabilities: Vec::new() }
+}
+
+/// Asks all agents; all that stands in the way is told at once.
+pub(super) async fn preflight(hosts: &[Host], credentials: &Credentials) -> Result<Vec<AgentFacts>, NotRun> {
+    let findings = preflight::look(hosts, credentials).await;
+    let problems: Vec<String> = findings
+        .iter()
+        .filter(|finding| !finding.problems.is_empty())
+        .map(|finding| {
+            format!("agent {} at {}: {}", finding.host.name, finding.host.address, finding.problems.join("; "))
+        })
+        .collect();
+    if !problems.is_empty() {
+        return Err(NotRun::not_ready(format!("the cluster is not ready\n  {}", problems.join("\n  "))));
+    }
+    Ok(findings
+        .into_iter()
+        .map(|finding| AgentFacts {
+            name: finding.host.name,
+            labels: finding.host.labels,
+            cores: finding.facts.as_ref().map_or(1, |facts| facts.cores),
+            capabilities: finding.facts.map(|facts| facts.capabilities).unwrap_or_default(),
+        })
+        .collect())
+}
+
+/// The hosts of the plan's agents, in the plan's order.
+pub(super) fn taking_part(plan: &Plan, hosts: &[Host]) -> Vec<Host> {
+    plan.agents.iter().filter_map(|agent| hosts.iter().find(|host| host.name == agent.name)).cloned().collect()
+}
+
+/// `user@host`, for whoever finds an agent busy.
+pub(super) fn owner() -> String {
+    let user = std::env::var("USER").unwrap_or_else(|_| format!("uid {}", nix::unistd::getuid()));
+    let host = nix::unistd::gethostname().map_or_else(|_| "?".into(), |name| name.to_string_lossy().into_owned());
+    format!("{user}@{host}")
+}
+
+/// Opens all sessions and brings them to one start. On any failure, or a signal, every agent is released again.
+pub(super) async fn arm(
+    plan: &Plan,
+    hosts: &[Host],
+    credentials: &Credentials,
+    caller: &Caller,
+    collector: &mut Collector,
+    signals: &mut Signals,
+) -> Result<Armed, NotRun> {
+    let (arrivals_tx, arrivals) = mpsc::channel(ARRIVALS_MAX);
+    let mut sessions = Vec::new();
+    let opening = async {
+        for (i, host) in hosts.iter().enumerate() {
+            sessions.push(Session::open(i, host, credentials, caller, arrivals_tx.clone()).await.map_err(not_run)?);
+        }
+        prepare_and_wire(plan, &sessions).await?;
+        let clocks = measure(&sessions).await.map_err(not_run)?;
+        let start_ns = start(&sessions, &clocks).await?;
+        Ok((clocks, start_ns))
+    };
+    let result = tokio::select! {
+        result = opening => result,
+        number = signals.next() => Err(NotRun {
+            cause: Cause::Signal(number),
+            bad_input: false,
+            message: "ended by a signal before the start; nothing ran".into(),
+        }),
+    };
+    match result {
+        Ok((clocks, start_ns)) => {
+            tell_joined(&sessions, &clocks, caller, collector);
+            Ok(Armed { sessions, arrivals, start_ns })
+        }
+        Err(error) => {
+            release(&sessions).await;
+            Err(error)
+        }
+    }
+}
+
+fn not_run(error: SessionError) -> NotRun {
+    NotRun::not_ready(error)
+}
+
+async fn prepare_and_wire(plan: &Plan, sessions: &[Session]) -> Result<(), NotRun> {
+    let plan_json: bytes::Bytes = serde_json::to_vec(plan).map_err(NotRun::internal)?.into();
+    let prepared = each(sessions, |session| {
+        control_request::Body::Prepare(Prepare { plan_json: plan_json.clone(), agent: session.host.name.clone() })
+    });
+    let mut endpoints: Vec<Endpoint> = Vec::new();
+    for reply in prepared.await? {
+        if let control_reply::Body::Placed(placed) = reply {
+            endpoints.extend(placed.endpoints);
+        }
+    }
+    let planned: usize = plan.roles.iter().map(|role| role.instances.len()).sum();
+    if endpoints.len() != planned {
+        return Err(NotRun::not_ready(format!(
+            "{planned} role instances are planned, {} were placed",
+            endpoints.len()
+        )));
+    }
+    let agents = sessions.iter().map(|session| AgentAddress {
+        agent: session.host.name.clone(),
+        host: session.host.address.rsplit_once(':').map_or(session.host.address.as_str(), |a| a.0).into(),
+    });
+    let wire = Wire { endpoints, agents: agents.collect() };
+    each(sessions, |_| control_request::Body::Wire(wire.clone())).await.map(drop)
+}
+
+/// Measures all clocks; one after the other, so that no ping waits behind another.
+async fn measure(sessions: &[Session]) -> Result<Vec<ClockOffset>, SessionError> {
+    let mut clocks = Vec::new();
+    for session in sessions {
+        clocks.push(session.measure_clock(PINGS).await?);
+    }
+    Ok(clocks)
+}
+
+/// One instant, told to each agent in its own time.
+async fn start(sessions: &[Session], clocks: &[ClockOffset]) -> Result<u64, NotRun> {
+    let start_ns = clock::monotonic_ns() + AHEAD.as_nanos() as u64;
+    let mut i = 0;
+    let arming = each(sessions, |_| {
+        let offset_ns = clocks[i].offset_ns;
+        i += 1;
+        control_request::Body::Arm(Arm { start_ns: (start_ns as i64 + offset_ns) as u64 })
+    });
+    arming.await?;
+    if clock::monotonic_ns() >= start_ns {
+        return Err(NotRun::not_ready(format!(
+            "arming took longer than {} ms: the agents answer too slowly for a common start",
+            AHEAD.as_millis()
+        )));
+    }
+    Ok(start_ns)
+}
+
+/// One step on all agents side by side; the first failure counts.
+async fn each(
+    sessions: &[Session],
+    mut body: impl FnMut(&Session) -> control_request::Body,
+) -> Result<Vec<control_reply::Body>, NotRun> {
+    let steps: Vec<_> = sessions.iter().map(|session| session.step(body(session), STEP_WITHIN)).collect();
+    futures_util::future::try_join_all(steps).await.map_err(not_run)
+}
+
+/// Gives agents back that will not run.
+async fn release(sessions: &[Session]) {
+    let steps = sessions.iter().map(|s| s.step(control_request::Body::Finish(Finish {}), Duration::from_secs(15)));
+    futures_util::future::join_all(steps).await;
+}
+
+fn tell_joined(sessions: &[Session], clocks: &[ClockOffset], caller: &Caller, collector: &mut Collector) {
+    let started = What::RunStarted {
+        run: caller.run.clone(),
+        started_at: clock::rfc3339(clock::unix_us()),
+        version: gauntlet_agent::VERSION.into(),
+    };
+    collector.event(Event { at_us: 0, agent: None, what: started });
+    for (session, clock) in sessions.iter().zip(clocks) {
+        let joined = What::AgentJoined {
+            agent: session.host.name.clone(),
+            address: session.host.address.clone(),
+            version: session.version.clone(),
+            clock_offset_us: clock.offset_ns / 1_000,
+            clock_uncertainty_us: clock.uncertainty_ns.div_ceil(1_000),
+        };
+        collector.event(Event { at_us: 0, agent: None, what: joined });
+    }
+}
