@@ -450,7 +450,8 @@ impl Engine {
     /// Whether the load has stopped and every request has its outcome.
     pub fn is_over(&self, now: u64) -> bool {
         let idle = |run: &Run| run.in_flight == 0 && run.pool.as_ref().is_none_or(|p| p.waiting.is_empty());
-        now >= self.stop && self.runs.iter().all(idle)
+        let begun = self.timers.peek().is_none_or(|Reverse(timer)| timer.at >= self.stop);
+        now >= self.stop && begun && self.runs.iter().all(idle)
     }
 
     /// How long a drain lasts at most: one timeout of the most patient workload.

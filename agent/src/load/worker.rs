@@ -44,9 +44,7 @@ pub async fn run(start: StartLoad, mut channel: Channel) -> Result<(), String> {
                 }
             }
             to_worker::Body::Begin(begin) => {
-                if worker.load(begin.start_ns, &mut channel).await.is_none() {
-                    break;
-                }
+                let Some(()) = worker.load(begin.start_ns, &mut channel).await else { break };
             }
             to_worker::Body::StopLoad(_) => worker.stopped().await,
             to_worker::Body::ReadBack(ask) => worker.read_back(ask).await,
