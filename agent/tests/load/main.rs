@@ -1,5 +1,10 @@
 //! The load engine against real sockets: what is promised about counts, times and outcomes.
 
+// The whole file is test code, helpers included.
+#![allow(clippy::unwrap_used)]
+
+mod secure;
+mod store;
 mod support;
 
 use std::collections::{HashMap, HashSet};
