@@ -263,4 +263,4 @@ pub fn listen(at: SocketAddr) -> io::Result<TcpListener> {
 
 #[cfg(test)]
 #[path = "link/tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -170,3 +170,6 @@ impl Buckets {
         self.0[index].one();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,121 @@
+//! The Foundation services of a role host, over real gRPC.
+
+use gauntlet_proto::foundation::config_client::ConfigClient;
+use gauntlet_proto::foundation::events_client::EventsClient;
+use gauntlet_proto::foundation::registry_client::RegistryClient;
+use gauntlet_proto::foundation::telemetry_client::TelemetryClient;
+use gauntlet_proto::foundation::*;
+use serde_json::json;
+use tonic::Code;
+
+use super::cluster::{Cluster, Node, soon};
+use super::echo::WITH_ECHO;
+
+async fn host(ip: u8) -> (Cluster, Vec<Node>) {
+    let params = json!({ "prefix": "> " });
+    let mut cluster = Cluster::with(WITH_ECHO, ip, &[("echo", "echo", 1, params)]);
+    let nodes = cluster.start_all().await;
+    (cluster, nodes)
+}
+
+#[tokio::test]
+async fn config_changes_only_what_may_change_and_watchers_see_it() {
+    let (cluster, _nodes) = host(100).await;
+    let mut config = ConfigClient::new(cluster.channel("echo", 0));
+    let get = |path: &str| ConfigGetRequest { path: path.into() };
+    let whole = config.get(get("")).await.unwrap().into_inner();
+    assert_eq!((whole.json.as_str(), whole.version), (r#"{"prefix":"> "}"#, 1));
+    assert_eq!(config.get(get("nothing.here")).await.unwrap_err().code(), Code::NotFound);
+    assert_eq!(config.list_updatable(ListUpdatableRequest {}).await.unwrap().into_inner().paths, ["prefix"]);
+
+    let mut changes = config.watch(ConfigWatchRequest { path: String::new() }).await.unwrap().into_inner();
+    let update = |path: &str, json: &str| ConfigUpdateRequest { path: path.into(), json: json.into() };
+    let refused = config.update(update("other", "1")).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    assert!(refused.message().contains("these can: prefix"), "{}", refused.message());
+    for wrong in ["7", "no json", r#"{"a": 1}"#] {
+        assert_eq!(config.update(update("prefix", wrong)).await.unwrap_err().code(), Code::InvalidArgument);
+    }
+    assert_eq!(config.update(update("prefix", r#""+ ""#)).await.unwrap().into_inner().version, 2);
+    let change = soon(changes.message()).await.unwrap().unwrap();
+    assert_eq!((change.path.as_str(), change.json.as_str(), change.version), ("prefix", r#""+ ""#, 2));
+    assert_eq!(
+        config.get(get("prefix")).await.unwrap().into_inner(),
+        ConfigGetReply { json: r#""+ ""#.into(), version: 2 }
+    );
+}
+
+#[tokio::test]
+async fn events_are_stored_queried_and_subscribed_to_over_grpc() {
+    let (cluster, _nodes) = host(102).await;
+    let mut events = EventsClient::new(cluster.channel("echo", 0));
+    let event =
+        |n: u64| Event { r#type: "t".into(), correlation_id: format!("c{n}"), created_us: n, ..Event::default() };
+    let first = events.store(StoreRequest { event: Some(event(1)) }).await.unwrap().into_inner();
+    let batch = StoreBatchRequest { events: (2..=150).map(event).collect() };
+    let batch = events.store_batch(batch).await.unwrap().into_inner();
+    assert_eq!((first.position, batch.first_position, batch.ids.len()), (1, 2, 149));
+    let got = events.get(GetRequest { id: first.id }).await.unwrap().into_inner().event.unwrap();
+    assert_eq!((got.correlation_id.as_str(), got.position), ("c1", 1));
+
+    let answer = events.query(QueryRequest { r#type: "t".into(), ..QueryRequest::default() }).await.unwrap();
+    assert_eq!(answer.into_inner().events.len(), 100, "the default limit");
+    let too_many = QueryRequest { limit: 10_001, ..QueryRequest::default() };
+    assert_eq!(events.query(too_many).await.unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(events.get(GetRequest { id: "x".into() }).await.unwrap_err().code(), Code::NotFound);
+    assert_eq!(events.store(StoreRequest { event: None }).await.unwrap_err().code(), Code::InvalidArgument);
+    let taken = Event { id: batch.ids[0].clone(), ..event(1) };
+    assert_eq!(events.store(StoreRequest { event: Some(taken) }).await.unwrap_err().code(), Code::AlreadyExists);
+
+    let request = SubscribeRequest { after_position: 148, r#type: "t".into() };
+    let mut live = events.subscribe(request).await.unwrap().into_inner();
+    events.store(StoreRequest { event: Some(event(151)) }).await.unwrap();
+    for position in 149..=151 {
+        assert_eq!(soon(live.message()).await.unwrap().unwrap().event.unwrap().position, position);
+    }
+    let verify = VerifyRequest { ids: vec![batch.ids[3].clone(), "lost".into()] };
+    let verified = events.verify(verify).await.unwrap().into_inner();
+    assert_eq!((verified.missing, verified.duplicated), (vec!["lost".to_string()], 0));
+}
+
+#[tokio::test]
+async fn what_is_emitted_over_grpc_is_in_the_metrics_and_in_the_runs_report() {
+    let (cluster, mut nodes) = host(104).await;
+    cluster.begin(&nodes).await;
+    let mut telemetry = TelemetryClient::new(cluster.channel("echo", 0));
+    let samples = [
+        emit_request::Sample::Counter(Counter { name: "hits".into(), add: 2.0 }),
+        emit_request::Sample::Counter(Counter { name: "hits".into(), add: 1.5 }),
+        emit_request::Sample::Gauge(Gauge { name: "depth".into(), value: -4.0 }),
+        emit_request::Sample::Measure(Measure { name: "suite_us".into(), us: 100_000 }),
+    ];
+    for sample in samples {
+        telemetry.emit(EmitRequest { sample: Some(sample) }).await.unwrap();
+    }
+    let shrink = emit_request::Sample::Counter(Counter { name: "hits".into(), add: -1.0 });
+    assert_eq!(telemetry.emit(EmitRequest { sample: Some(shrink) }).await.unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(nodes[0].metrics_until("hits", 3.5).await["hits"], 3.5);
+    let metrics = telemetry.get_metrics(GetMetricsRequest {}).await.unwrap().into_inner();
+    assert_eq!((metrics.counters["hits"], metrics.gauges["depth"]), (3.5, -4.0));
+    assert_eq!(metrics.measures["suite_us"].count, 1, "also after its delta was sent");
+    assert!((99_000..=101_000).contains(&metrics.measures["suite_us"].p50_us));
+}
+
+#[tokio::test]
+async fn the_registry_knows_all_roles_and_takes_others() {
+    let (cluster, _nodes) = host(106).await;
+    let mut registry = RegistryClient::new(cluster.channel("echo", 0));
+    let look_up = |namespace: &str, name: &str| LookUpRequest { namespace: namespace.into(), name: name.into() };
+    let entries = registry.look_up(look_up("roles", "echo")).await.unwrap().into_inner().entries;
+    assert_eq!(entries.len(), 1);
+    assert_eq!((entries[0].node.as_str(), entries[0].healthy), ("echo-0", true));
+    assert_eq!(entries[0].address, cluster.service("echo", 0).to_string());
+
+    let entry = Entry { namespace: "mine".into(), name: "db".into(), instance: "0".into(), ..Entry::default() };
+    registry.register(RegisterRequest { entry: Some(entry) }).await.unwrap();
+    assert_eq!(registry.list(ListRequest { namespace: "mine".into() }).await.unwrap().into_inner().entries.len(), 1);
+    let gone = DeregisterRequest { namespace: "mine".into(), name: "db".into(), instance: "0".into() };
+    assert!(registry.deregister(gone.clone()).await.unwrap().into_inner().existed);
+    assert!(!registry.deregister(gone).await.unwrap().into_inner().existed);
+    assert_eq!(registry.register(RegisterRequest { entry: None }).await.unwrap_err().code(), Code::InvalidArgument);
+}
