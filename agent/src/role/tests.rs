@@ -12,7 +12,7 @@ use gauntlet_proto::foundation::{QueryRequest, VerifyRequest};
 use gauntlet_proto::worker::{Cut, CutLinks, from_worker, to_worker};
 use serde_json::{Value, json};
 
-use self::cluster::{Cluster, Node, post, soon};
+use self::cluster::{Cluster, Node, post, post_with, soon};
 use crate::clock;
 
 /// A gateway before two servers; `gateway` is merged into its parameters.
@@ -66,6 +66,26 @@ async fn an_action_is_performed_acknowledged_and_found_again() {
     }
     assert!(missing.values().all(|times| *times == 1) && missing.len() == 20, "each is in one of the two");
     nodes.clear();
+}
+
+#[tokio::test]
+async fn correlation_id_and_trace_cross_every_hop_and_a_retry_keeps_the_key() {
+    let mut cluster =
+        web(110, json!({ "retry": { "idempotent": ["login"], "attempts": 10 } }), json!({ "failure_rate": "70%" }));
+    let _nodes = cluster.start_all().await;
+    let trace = "0af7651916cd43dd8448eb211c80319c";
+    let headers = format!("x-correlation-id: my-key\r\ntraceparent: 00-{trace}-b7ad6b7169203331-01\r\n");
+    let (status, ..) = post_with(cluster.service("gateway", 0), "/actions/login", &headers, "{\"user\": \"u\"}").await;
+    assert_eq!(status, 200);
+    let mut found = Vec::new();
+    for app in 0..2 {
+        let mut events = EventsClient::new(cluster.channel("app", app));
+        let query = QueryRequest { correlation_id: "my-key".into(), ..QueryRequest::default() };
+        found.extend(events.query(query).await.unwrap().into_inner().events);
+    }
+    assert_eq!(found.len(), 1, "performed once, however often it was tried");
+    let parent = &found[0].metadata["traceparent"];
+    assert!(parent.starts_with(&format!("00-{trace}-")) && !parent.contains("b7ad6b7169203331"), "{parent}");
 }
 
 #[tokio::test]

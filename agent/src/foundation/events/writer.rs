@@ -72,8 +72,8 @@ fn write_group(store: &dyn EventStore, durability: Durability, group: Vec<Append
             event.position = next;
             next += 1;
         }
-        events.extend_from_slice(&append.events);
-        accepted.push(append);
+        accepted.push((append.done, append.events.len()));
+        events.append(&mut append.events);
     }
     if events.is_empty() {
         return;
@@ -82,9 +82,11 @@ fn write_group(store: &dyn EventStore, durability: Durability, group: Vec<Append
     if result.is_ok() {
         committed.send_replace(next - 1);
     }
-    for append in accepted {
+    let mut events = events.into_iter();
+    for (done, count) in accepted {
+        let own = events.by_ref().take(count).collect();
         // A caller that has gone away has no use for the answer; its events are kept all the same.
-        let _ = append.done.send(result.clone().map(|()| append.events));
+        let _ = done.send(result.clone().map(|()| own));
     }
 }
 

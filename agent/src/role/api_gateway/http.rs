@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -59,9 +59,11 @@ pub(super) async fn serve(gateway: Arc<Gateway>, listener: TcpListener) {
                 let (gateway, in_flight) = (gateway.clone(), in_flight.clone());
                 async move { Ok::<_, Infallible>(route(&gateway, &in_flight, request).await) }
             });
+            // Without a limit on the wait for a request's head: a user's idle connection is not to be closed under the next request.
             let mut http = hyper::server::conn::http1::Builder::new();
+            http.header_read_timeout(None);
             // A connection that its user broke has nobody to tell.
-            let _ = http.timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service).await;
+            let _ = http.serve_connection(TokioIo::new(stream), service).await;
         });
     }
 }

@@ -220,10 +220,15 @@ impl Node {
 
 /// One request on a connection of its own: status, headers (lower case, a line each), body.
 pub(super) async fn post(to: SocketAddr, path: &str, body: &str) -> (u16, String, String) {
+    post_with(to, path, "", body).await
+}
+
+/// The same with headers of one's own, a line each.
+pub(super) async fn post_with(to: SocketAddr, path: &str, headers: &str, body: &str) -> (u16, String, String) {
     soon(async {
         let mut stream = TcpStream::connect(to).await.unwrap();
         let head = format!(
-            "POST {path} HTTP/1.1\r\nhost: {to}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+            "POST {path} HTTP/1.1\r\nhost: {to}\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n",
             body.len()
         );
         stream.write_all(head.as_bytes()).await.unwrap();
