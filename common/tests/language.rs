@@ -1,5 +1,7 @@
 //! The language, held against everything that is shipped, everything that is wrong, and everything that is documented.
 
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails by panicking")]
+
 #[path = "support/catalogue.rs"]
 mod catalogue;
 
@@ -157,6 +159,19 @@ fn reports_are_bounded_and_say_what_they_left_out() {
     assert!(shown.contains("and 30 more") && shown.contains("80 problems in test.yaml"), "{shown}");
     assert!(!shown.contains('\u{1b}'));
     assert!(problems.render(Style::Colour).contains('\u{1b}'));
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_damage_to_a_file_makes_the_reader_panic(at in 0usize..5000, len in 0usize..60, put in "[ -~\\n]{0,12}") {
+        let mut text = p1();
+        let at = at.min(text.len());
+        text.replace_range(at..(at + len).min(text.len()), &put);
+        if let Err(problems) = read_with(&text, Some("smoke"), &[]) {
+            proptest::prop_assert!(!problems.list().is_empty());
+            problems.render(Style::Plain);
+        }
+    }
 }
 
 /// Each file has one kind of mistake, and its whole report stands beside it. To see a changed message, set BLESS=1 and read the diff.

@@ -1,5 +1,7 @@
 //! A plan is a pure function of scenario, agents and seed.
 
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails by panicking")]
+
 #[path = "support/catalogue.rs"]
 mod catalogue;
 

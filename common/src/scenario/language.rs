@@ -92,7 +92,17 @@ fn hoisted(prefix: &str, schema: &Value, defs: &mut Map<String, Value>) -> Value
         }
     }
     rename_refs(&mut schema, prefix);
+    close(&mut schema);
     schema
+}
+
+/// Unknown parameters are mistakes, also where a plugin forgot to say so.
+fn close(schema: &mut Value) {
+    let Some(object) = schema.as_object_mut() else { return };
+    let composed = ["oneOf", "anyOf", "allOf"].iter().any(|key| object.contains_key(*key));
+    if !composed {
+        object.entry("additionalProperties").or_insert(Value::Bool(false));
+    }
 }
 
 fn rename_refs(schema: &mut Value, prefix: &str) {
@@ -143,7 +153,6 @@ fn role(kind: &Kind, defs: &mut Map<String, Value>) -> Value {
         required.extend(own);
     }
     object.insert("required".into(), Value::Array(required));
-    object.entry("additionalProperties").or_insert(Value::Bool(false));
     schema
 }
 

@@ -323,12 +323,14 @@ impl<'de> Deserialize<'de> for Choice {
 pub struct Load {
     /// Closed model: so many concurrent users.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000))]
     pub users: Option<u64>,
     /// Open model: so many iterations of the flow begin each second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<Rate>,
     /// Exactly so many iterations of the flow in this phase, by `users` users.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
     pub iterations: Option<u64>,
     /// From the previous phase's load to this one's, in a straight line; a step unless stated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -338,6 +340,7 @@ pub struct Load {
     pub arrivals: Option<Arrivals>,
     /// Open model: the size of the pool of connections, 100 unless stated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000))]
     pub connections: Option<u32>,
 }
 

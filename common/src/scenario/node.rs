@@ -100,6 +100,13 @@ pub fn parse(text: &str, source: u16) -> Result<(Node, Vec<DuplicateKey>), Synta
 
 /// The parser's message without the place that it appends: the place is shown by the diagnostic itself.
 fn without_location(message: &str) -> String {
+    if message.contains("budget breached") {
+        let what = if message.contains("epth") { "nests too deeply" } else { "is too large with its anchors expanded" };
+        return format!("the file {what}");
+    }
+    if message.contains("multiple YAML documents") {
+        return "a second document begins here".to_string();
+    }
     let first = message.lines().next().unwrap_or(message);
     let cut = first.find(" at line ").or_else(|| first.find(" (line ")).unwrap_or(first.len());
     let text = first[..cut].trim_end_matches([',', ' ', ':']);

@@ -214,8 +214,10 @@ fn in_profile(mut diagnostic: Diagnostic, name: &str, profile: &Node) -> Diagnos
 }
 
 fn syntax_help(message: &str) -> &'static str {
-    if message.contains("budget") || message.contains("limit") {
+    if message.starts_with("the file ") || message.contains("limit") {
         "a scenario has at most 1 MiB, 48 levels and 200,000 values with its anchors expanded"
+    } else if message.starts_with("a second document") {
+        "one file is one scenario; take out the line `---`, or make two files of it"
     } else if message.contains("tab") {
         "YAML is indented by spaces; there is a tab here or at the beginning of the next line"
     } else if message.contains("alias") {

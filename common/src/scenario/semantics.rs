@@ -9,7 +9,7 @@ use super::catalogue::{Catalogue, Kind};
 use super::checker::split_help;
 use super::diagnostic::{Diagnostic, nearest};
 use super::model::At;
-use super::node::{Node, Place};
+use super::node::{Content, Node, Place};
 use crate::units::Micros;
 
 /// What a template may name beside captures: who runs, which time, and something unique.
@@ -215,6 +215,10 @@ impl Semantics<'_> {
 
     /// The model of one phase's load; tells what does not belong together.
     fn model(&mut self, phase: &str, load: &Node) -> Option<&'static str> {
+        // The schema has told it already.
+        if !matches!(load.content, Content::Map(_)) {
+            return None;
+        }
         let has = |key: &str| load.get(key).is_some();
         if load.entries().iter().any(|(key, _)| {
             !["users", "rate", "iterations", "ramp", "arrivals", "connections"].contains(&key.text.as_str())
