@@ -98,7 +98,7 @@ fn what_it_forbids_is_told_precisely() {
         ("{ between: [app], delay: { mean: 5ms } }", "this has 1 items; exactly 2 must stand here"),
         ("{ between: [app, app], delay: { mean: 5 } }", "`5` is a number without a unit; write a duration"),
         ("{ between: [app, app], delay: { meen: 5ms } }", "`meen` is not known here; did you mean `mean`?"),
-        ("{ between: [app, app], delay: { mean: 5ms, ratio: 5 } }", "`5` stands where a text must"),
+        ("{ between: [app, app], delay: { mean: 5ms, ratio: 5 } }", "`5` is a number without a unit; write percent"),
         ("{ between: [app, app], delay: { mean: 5ms, count: -1 } }", "`-1` is too small; a whole number from 0"),
         (
             "{ between: [app, app], delay: { mean: 5ms }, shape: norml }",

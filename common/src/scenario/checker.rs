@@ -7,7 +7,7 @@ mod formats;
 
 use serde_json::{Map, Value};
 
-use super::diagnostic::{Diagnostic, suggest};
+use super::diagnostic::{Diagnostic, nearest, suggest};
 use super::node::{Content, Key, Node};
 use crate::units;
 
@@ -282,7 +282,11 @@ impl<'a> Checker<'a> {
 
     fn required(&mut self, node: &Node, schema: &'a Value, properties: Option<&'a Map<String, Value>>) {
         for name in list(schema, "required").iter().filter_map(Value::as_str) {
-            if node.get(name).is_some() {
+            // A misspelt key is one problem: the unknown one names this.
+            let closed = schema.get("additionalProperties") == Some(&Value::Bool(false));
+            let unknown = |key: &Key| properties.is_none_or(|known| !known.contains_key(&key.text));
+            let misspelt = |key: &Key| closed && unknown(key) && nearest(&key.text, [name]).is_some();
+            if node.get(name).is_some() || node.entries().iter().any(|(key, _)| misspelt(key)) {
                 continue;
             }
             let property = properties.and_then(|known| known.get(name)).map(|property| resolve(self.root, property));
