@@ -1,6 +1,6 @@
 //! The file as a tree in which every key and value knows its place, so that whatever is wrong can be pointed at.
 
-use std::cell::RefCell;
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -15,7 +15,7 @@ const DEPTH_MAX: usize = 48;
 const NODES_MAX: usize = 200_000;
 
 /// Where something stands. `source` 0 is the file, i + 1 the i-th `--set`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Place {
     pub source: u16,
     /// In bytes.
@@ -37,7 +37,7 @@ pub enum Content {
     /// Null, a bool, a number or a text; never a list or an object.
     Scalar(Value),
     List(Vec<Node>),
-    /// In the file's order, each key once.
+    /// In the file's order; each key once, after [`parse`].
     Map(Vec<(Key, Node)>),
 }
 
@@ -61,11 +61,6 @@ pub struct DuplicateKey {
     pub key: Key,
 }
 
-thread_local! {
-    /// Duplicates found by the visitor, which serde gives no way to return; taken by [`parse`].
-    static DUPLICATES: RefCell<Vec<DuplicateKey>> = const { RefCell::new(Vec::new()) };
-}
-
 /// Parses one YAML document.
 ///
 /// # Errors
@@ -75,7 +70,6 @@ pub fn parse(text: &str, source: u16) -> Result<(Node, Vec<DuplicateKey>), Synta
     if text.len() > FILE_BYTES_MAX {
         return Err(refuse(format!("the file has {} bytes; at most {FILE_BYTES_MAX} are read", text.len())));
     }
-    DUPLICATES.take();
     let options = serde_saphyr::options! {
         with_snippet: false,
         strict_booleans: true,
@@ -84,11 +78,11 @@ pub fn parse(text: &str, source: u16) -> Result<(Node, Vec<DuplicateKey>), Synta
         budget: serde_saphyr::budget! { max_depth: DEPTH_MAX, max_nodes: NODES_MAX, max_events: 4 * NODES_MAX },
     };
     let result = serde_saphyr::from_str_with_options::<Node>(text, options);
-    let mut duplicates = DUPLICATES.take();
     match result {
         Ok(mut node) => {
             node.set_source(source);
-            duplicates.iter_mut().for_each(|duplicate| duplicate.key.place.source = source);
+            let mut duplicates = Vec::new();
+            node.take_duplicates(&mut duplicates);
             Ok((node, duplicates))
         }
         Err(error) => {
@@ -254,6 +248,25 @@ impl Node {
         }
     }
 
+    /// Keeps the first of each key of every map.
+    fn take_duplicates(&mut self, found: &mut Vec<DuplicateKey>) {
+        match &mut self.content {
+            Content::Scalar(_) => {}
+            Content::List(items) => items.iter_mut().for_each(|item| item.take_duplicates(found)),
+            Content::Map(entries) => {
+                let mut seen = HashSet::new();
+                entries.retain(|(key, _)| {
+                    let first = seen.insert(key.text.clone());
+                    if !first {
+                        found.push(DuplicateKey { key: key.clone() });
+                    }
+                    first
+                });
+                entries.iter_mut().for_each(|(_, value)| value.take_duplicates(found));
+            }
+        }
+    }
+
     fn set_source(&mut self, source: u16) {
         self.place.source = source;
         match &mut self.content {
@@ -328,12 +341,7 @@ impl<'de> Visitor<'de> for ContentVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Content, A::Error> {
         let mut entries: Vec<(Key, Node)> = Vec::new();
         while let Some((key, value)) = access.next_entry::<Spanned<String>, Node>()? {
-            let key = Key { place: place(&key.defined), text: key.value };
-            match entries.iter_mut().find(|(k, _)| k.text == key.text) {
-                // A merged-in pair yields to the mapping's own; only a key written twice is a mistake.
-                Some(_) => DUPLICATES.with_borrow_mut(|found| found.push(DuplicateKey { key })),
-                None => entries.push((key, value)),
-            }
+            entries.push((Key { place: place(&key.defined), text: key.value }, value));
         }
         Ok(Content::Map(entries))
     }

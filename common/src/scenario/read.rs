@@ -1,5 +1,6 @@
 //! From text to [`Scenario`]: parse → check against the schema → profile → overrides → check again → typed.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use serde_json::{Map, Value, json};
@@ -87,6 +88,7 @@ impl Reader<'_> {
         let wanted = self.options.profile.unwrap_or(FULL);
         let mut chosen = (wanted == FULL).then_some(base);
         let profiles = tree.get("profiles").map_or(&[][..], Node::entries);
+        let base_places: HashSet<Place> = base_found.iter().map(|diagnostic| diagnostic.place).collect();
         for (key, profile) in profiles {
             if key.text == FULL {
                 let help = "`full` is the file as it is; give this one another name";
@@ -97,7 +99,7 @@ impl Reader<'_> {
             let applied = apply_profile(tree, profile, &mut own);
             own.extend(self.examine(&applied, &key.text));
             // What is wrong with the file itself is told once, not once more for each profile.
-            own.retain(|diagnostic| !base_found.iter().any(|base| base.place == diagnostic.place));
+            own.retain(|diagnostic| !base_places.contains(&diagnostic.place));
             found.extend(own.into_iter().map(|d| in_profile(d, &key.text, profile)));
             if key.text == wanted {
                 chosen = Some(applied);
@@ -126,11 +128,8 @@ impl Reader<'_> {
                 found.push(diagnostic);
             }
         }
-        for diagnostic in self.examine(chosen, profile) {
-            if !found.contains(&diagnostic) {
-                found.push(diagnostic);
-            }
-        }
+        let told: HashSet<Place> = found.iter().map(|diagnostic| diagnostic.place).collect();
+        found.extend(self.examine(chosen, profile).into_iter().filter(|diagnostic| !told.contains(&diagnostic.place)));
     }
 
     /// Schema, references, semantics and expressions of one variant of the file.
@@ -139,13 +138,7 @@ impl Reader<'_> {
         let mut checker = Checker { root: self.schema, names: &names, found: Vec::new() };
         checker.check(&applied.tree, self.schema);
         let mut found = checker.found;
-        let mut semantics = Semantics {
-            tree: &applied.tree,
-            catalogue: self.catalogue,
-            sources: self.sources,
-            faulty: &found,
-            found: Vec::new(),
-        };
+        let mut semantics = Semantics::new(&applied.tree, self.catalogue, self.sources, &found);
         semantics.check();
         let semantic = semantics.found;
         found.extend(semantic);

@@ -24,9 +24,32 @@ pub struct Semantics<'a> {
     /// Nodes that the schema already found fault with: plugins are not asked about them.
     pub faulty: &'a [Diagnostic],
     pub found: Vec<Diagnostic>,
+    /// Start and end of each phase; a duration that cannot be read counts as none.
+    phases: Vec<(String, Micros, Micros)>,
 }
 
-impl Semantics<'_> {
+fn phases_of(tree: &Node) -> Vec<(String, Micros, Micros)> {
+    let mut at = Micros(0);
+    let phases = tree.get("phases").map_or(&[][..], Node::items).iter().map(|phase| {
+        let duration = phase.text_of("for").and_then(|text| text.parse::<Micros>().ok()).unwrap_or_default();
+        let start = at;
+        at = Micros(start.0.saturating_add(duration.0));
+        (phase.text_of("name").unwrap_or_default().to_string(), start, at)
+    });
+    phases.collect()
+}
+
+impl<'a> Semantics<'a> {
+    /// Ready to [`check`](Self::check).
+    pub fn new(
+        tree: &'a Node,
+        catalogue: &'a Catalogue,
+        sources: &'a [(String, String)],
+        faulty: &'a [Diagnostic],
+    ) -> Self {
+        Self { tree, catalogue, sources, faulty, found: Vec::new(), phases: phases_of(tree) }
+    }
+
     /// Everything.
     pub fn check(&mut self) {
         self.unique("phases", "name");
@@ -65,21 +88,8 @@ impl Semantics<'_> {
         }
     }
 
-    /// Start and end of each phase whose duration is readable.
-    fn phases(&self) -> Vec<(String, Micros, Micros)> {
-        let mut at = Micros(0);
-        let mut phases = Vec::new();
-        for phase in self.items("phases") {
-            let duration = phase.text_of("for").and_then(|text| text.parse::<Micros>().ok()).unwrap_or_default();
-            let end = Micros(at.0 + duration.0);
-            phases.push((phase.text_of("name").unwrap_or_default().to_string(), at, end));
-            at = end;
-        }
-        phases
-    }
-
     fn timeline(&mut self) {
-        let phases = self.phases();
+        let phases = self.phases.clone();
         let readable = |phase: &Node| phase.text_of("for").is_some_and(|text| text.parse::<Micros>().is_ok());
         let names: BTreeSet<&String> = phases.iter().map(|(name, ..)| name).collect();
         if names.len() != phases.len() || !self.items("phases").iter().all(readable) {
@@ -250,8 +260,7 @@ impl Semantics<'_> {
         let ramp = load
             .get("ramp")
             .and_then(|ramp| ramp.text().and_then(|text| text.parse::<Micros>().ok()).map(|us| (ramp.place, us)));
-        let length =
-            self.phases().into_iter().find(|(name, ..)| name == phase).map(|(_, start, end)| Micros(end.0 - start.0));
+        let length = self.phases.iter().find(|(name, ..)| name == phase).map(|(_, start, end)| Micros(end.0 - start.0));
         if let (Some((place, ramp)), Some(length)) = (ramp, length)
             && ramp > length
         {
