@@ -24,7 +24,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
         let place = text::Place { report: Some(&dir.join("report.html")) };
-        anstream::print!("{}", text::summary(&made_up, &place, 100, true));
+        text::print_summary(&made_up, &place);
     }
     ExitCode::SUCCESS
 }

@@ -7,6 +7,8 @@ use crate::report::paint::{Line, Tone};
 
 /// Wider lines are hard to read at a glance.
 const MOST_WIDTH: usize = 100;
+/// Of the block: it must stay on the screen to be drawn over; what is below is left out.
+const MOST_LINES: usize = 14;
 /// Faults and notes that are named; of more only the number.
 const MOST_NAMED: usize = 6;
 
@@ -17,10 +19,12 @@ pub fn frame(live: &Live, width: usize, colour: bool) -> String {
     let mut lines = vec![title(live, width)];
     lines.extend(flow("load", load(live), width));
     lines.extend(flow("latency", latency(live), width));
+    lines.extend(flow("total", total(live), width));
     if !live.faults.is_empty() {
         lines.extend(flow("faults", faults(live), width));
     }
     lines.extend(flow("agents", agents(live), width));
+    lines.truncate(MOST_LINES);
     lines.iter().map(|line| line.paint(colour)).collect::<Vec<_>>().join("\n")
 }
 
@@ -29,10 +33,12 @@ pub fn line(live: &Live) -> String {
     let mut parts = vec![Line::new().plain(format!("phase {}", live.phase))];
     parts.extend(load(live));
     parts.extend(latency(live));
+    parts.extend(total(live));
     if !live.faults.is_empty() {
         parts.push(faults(live).into_iter().fold(Line::new().plain("faults"), |all, f| all.plain(" ").join(f)));
     }
-    parts.extend(agents(live));
+    parts.push(Line::new().plain(format!("{} of {} agents up", live.agents_up, live.agents_total)));
+    parts.extend(live.notes.iter().take(MOST_NAMED).map(|note| Line::new().plain(note)).chain(rest(live.notes.len())));
     let parts: Vec<String> = parts.iter().map(|part| part.paint(false)).collect();
     format!("{:>8}  {}", format::moment(live.elapsed_s), parts.join(", "))
 }
@@ -40,9 +46,9 @@ pub fn line(live: &Live) -> String {
 fn title(live: &Live, width: usize) -> Line {
     let name = Line::of(Tone::Strong, &live.scenario).with(Tone::Dim, " · ").with(Tone::Accent, &live.phase);
     let time = if live.total_s > 0.0 {
-        format!("{} of {}", format::span(live.elapsed_s.max(0.0).floor()), format::span(live.total_s))
+        format!("{} of {}", format::ticking(live.elapsed_s.max(0.0).floor()), format::ticking(live.total_s))
     } else {
-        format::span(live.elapsed_s.max(0.0).floor())
+        format::ticking(live.elapsed_s.max(0.0).floor())
     };
     let time_width = time.chars().count();
     let name = name.fit(width.saturating_sub(time_width + 2));
@@ -61,14 +67,17 @@ fn title(live: &Live, width: usize) -> Line {
 }
 
 fn load(live: &Live) -> Vec<Line> {
-    let error_tone = if live.errors == 0 { Tone::Plain } else { Tone::Warn };
+    let tone = if live.error_rate > 0.0 { Tone::Warn } else { Tone::Plain };
     vec![
         Line::new().plain(offered(&live.offered)),
         Line::of(Tone::Strong, format::rate(live.achieved)).plain(" achieved"),
-        Line::of(error_tone, plural(live.errors, "error"))
-            .plain(format!(" ({} now)", format::percent(live.error_rate))),
-        Line::new().plain(plural(live.requests, "request")),
+        Line::of(tone, format::percent(live.error_rate)).plain(" errors"),
     ]
+}
+
+fn total(live: &Live) -> Vec<Line> {
+    let tone = if live.errors > 0 { Tone::Warn } else { Tone::Plain };
+    vec![Line::new().plain(plural(live.requests, "request")), Line::of(tone, plural(live.errors, "error"))]
 }
 
 fn offered(offered: &Offered) -> String {
@@ -88,7 +97,7 @@ fn latency(live: &Live) -> Vec<Line> {
 
 fn faults(live: &Live) -> Vec<Line> {
     let named = live.faults.iter().take(MOST_NAMED).map(|fault| {
-        let left = format!(" {} left", format::span(fault.remaining_s.max(0.0).ceil()));
+        let left = format!(" {} left", format::ticking(fault.remaining_s.max(0.0).ceil()));
         Line::of(Tone::Bad, &fault.id).with(Tone::Dim, left)
     });
     named.chain(rest(live.faults.len())).collect()
@@ -140,7 +149,7 @@ mod tests {
             for width in [40, 80, 120, 300] {
                 let block = frame(&live, width, false);
                 assert!(block.lines().all(|line| line.chars().count() < width), "{width}:\n{block}");
-                assert!(block.lines().count() < 40, "{block}");
+                assert!(block.lines().count() <= MOST_LINES, "{block}");
             }
         }
     }
@@ -153,7 +162,9 @@ mod tests {
             "2m 14s of 5m 10s",
             "1,200 users",
             "2,634/s achieved",
-            "118 errors (0.03% now)",
+            "0.03% errors",
+            "412,033 requests",
+            "118 errors",
             "p50 265 ms",
             "p99 1.35 s",
             "kill-app 16s left",
@@ -171,6 +182,7 @@ mod tests {
         let text = line(&live);
         assert!(!text.contains(['\x1b', '\n']), "{text}");
         assert!(text.starts_with("  2m 14s  phase pe") && text.contains("faults kill-app 16s left"), "{text}");
+        assert!(text.contains("4 of 5 agents up, n3 is down as planned"), "{text}");
     }
 
     #[test]

@@ -91,10 +91,8 @@ impl Progress {
             return;
         }
         match self.mode {
-            Mode::Terminal { colour } => {
-                let fitted = told.line.fit((self.width)().saturating_sub(1).max(20));
-                self.redraw(&fitted.paint(colour));
-            }
+            // Not cut to the width: it stays above the block, where a terminal may wrap it.
+            Mode::Terminal { colour } => self.redraw(&told.line.paint(colour)),
             Mode::Lines => self.write(&format!("{}\n", told.line.paint(false))),
         }
     }

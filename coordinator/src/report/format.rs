@@ -126,6 +126,11 @@ pub fn span(seconds: f64) -> String {
     }
 }
 
+/// A span in whole seconds, for what ticks: `4s`, `1m 05s`.
+pub fn ticking(seconds: f64) -> String {
+    if (0.0..60.0).contains(&seconds) { format!("{}s", seconds as u64) } else { span(seconds) }
+}
+
 /// A signed span in microseconds, for clocks: `+120 µs`, `−1.50 ms`.
 pub fn offset(us: i64) -> String {
     let sign = if us < 0 { "−" } else { "+" };

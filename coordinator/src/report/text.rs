@@ -1,5 +1,6 @@
 //! The summary that ends a run on a terminal: verdict, what failed, all checks, key figures, faults, where the rest is.
 
+use std::io::Write;
 use std::path::Path;
 
 use super::facts;
@@ -60,7 +61,9 @@ pub fn summary(report: &Report, place: &Place<'_>, width: usize, colour: bool) -
 /// Prints the summary on standard output: as wide as the terminal, with colours where there is one that wants them.
 pub fn print_summary(report: &Report, place: &Place<'_>) {
     let text = summary(report, place, crate::live::terminal_width().unwrap_or(WIDTH), true);
-    anstream::print!("{text}");
+    let mut out = anstream::stdout();
+    // A reader that has gone (`| head`) does not change what a run's exit code says.
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
 fn headline(report: &Report, width: usize) -> Vec<Line> {
