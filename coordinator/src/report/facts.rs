@@ -114,11 +114,12 @@ pub fn fault_state(fault: &Fault) -> (&'static str, Tone) {
 
 /// A fault's span on the timeline, in seconds: from applied, or else requested, to confirmed clear, or else the end.
 pub fn fault_span(fault: &Fault, end_s: f64) -> Option<(f64, f64)> {
-    let start = fault.applied_s.or(fault.requested_s)?;
+    let finite = |at: Option<f64>| at.filter(|at| at.is_finite());
+    let start = finite(fault.applied_s).or(finite(fault.requested_s))?;
     if fault.effect == Effect::NotInjected && fault.applied_s.is_none() {
         return None;
     }
-    Some((start, fault.cleared_s.unwrap_or(end_s).max(start)))
+    Some((start, finite(fault.cleared_s).unwrap_or(end_s).max(start)))
 }
 
 /// With what a reader must know of its figures.

@@ -8,6 +8,7 @@ mod page;
 mod scale;
 mod sections;
 mod series;
+mod spectrum;
 
 use chart::Axis;
 use page::Page;
@@ -201,6 +202,22 @@ mod tests {
         assert_eq!(html.matches("<rect class=\"fault\"").count(), 2 * charts);
         assert_eq!(html.matches("class=\"fault-name\"").count(), 2 * charts);
         assert_eq!(html.matches("class=\"e-con\" x1").count(), 2, "their edges are on the timeline");
+    }
+
+    #[test]
+    fn columns_that_are_too_short_and_figures_that_are_no_numbers_do_no_harm() {
+        let mut report = fixture::failed();
+        let line = report.timeline.workloads.values_mut().next().unwrap();
+        line.p99.truncate(3);
+        line.errors.clear();
+        report.duration_s = f64::NAN;
+        report.phases[1].end_s = f64::INFINITY;
+        report.faults[0].applied_s = Some(f64::NAN);
+        report.workloads["users"].error_rate = f64::NAN;
+        report.roles["app"].metrics[0] = f64::NEG_INFINITY;
+        let html = html(&report);
+        assert!(!html.contains("NaN") && !html.contains("inf\""));
+        assert!(html.contains("data-chart=\"5\""));
     }
 
     #[test]

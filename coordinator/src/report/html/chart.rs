@@ -43,7 +43,12 @@ pub struct Span {
 
 impl Axis {
     pub fn of(report: &Report) -> Self {
-        let last = report.phases.iter().map(|p| p.end_s).fold(f64::from(report.timeline.seconds), f64::max);
+        let last = report
+            .phases
+            .iter()
+            .map(|p| p.end_s)
+            .filter(|end| end.is_finite())
+            .fold(f64::from(report.timeline.seconds), f64::max);
         // A run that was cut short shows what there was, not the hours it was meant to last.
         let end = if report.duration_s > 0.0 {
             last.min(report.duration_s.max(f64::from(report.timeline.seconds)))

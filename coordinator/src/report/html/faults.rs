@@ -48,7 +48,7 @@ fn lane(page: &mut Page, fault: &Fault, axis: &Axis, top: f64, height: f64) {
         ("e-clr", fault.cleared_s),
     ];
     for (class, at) in edges {
-        let Some(at) = at else { continue };
+        let Some(at) = at.filter(|at: &f64| at.is_finite()) else { continue };
         let x = format!("{:.1}", axis.x(at));
         page.raw("<line")
             .attr("class", class)
@@ -137,6 +137,9 @@ fn one(page: &mut Page, fault: &Fault) {
 
 /// To the millisecond: edges are often closer than a tenth of a second.
 fn precise(seconds: f64) -> String {
+    if !seconds.is_finite() {
+        return NONE.into();
+    }
     if seconds.abs() < 60.0 {
         format!("{seconds:.3}s")
     } else {

@@ -9,6 +9,7 @@ use super::super::paint::Tone;
 use super::chart::sparkline;
 use super::page::Page;
 use super::series::{Of, Series};
+use super::spectrum;
 
 /// Steps of one workload in its table; more are in report.json.
 const MOST_STEPS: usize = 200;
@@ -217,6 +218,9 @@ pub fn workloads(report: &Report) -> Page {
             .text(&workload.model);
         page.raw("</span></header>");
         remarks(&mut page, workload);
+        if let Some(spectrum) = spectrum::figure(workload) {
+            page.page(&spectrum);
+        }
         if workload.phases.is_empty() && workload.steps.is_empty() {
             page.raw("<p class=\"note pad\">Nothing was recorded.</p></article>");
             continue;
