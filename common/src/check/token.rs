@@ -73,7 +73,8 @@ fn name(rest: &str) -> (Token, usize) {
     while let Some(c) = chars.next() {
         let inside = c.is_ascii_alphanumeric() || c == '_';
         // A hyphen belongs to the name only between two of its characters.
-        if !inside && !(c == '-' && chars.peek().is_some_and(|next| next.is_ascii_alphanumeric() || *next == '_')) {
+        let joins = c == '-' && chars.peek().is_some_and(|next| next.is_ascii_alphanumeric() || *next == '_');
+        if !inside && !joins {
             break;
         }
         length += 1;

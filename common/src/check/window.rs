@@ -75,6 +75,11 @@ impl Intervals {
         Self(merged)
     }
 
+    /// One span.
+    pub fn span(span: Range<u32>) -> Self {
+        Self::new(std::iter::once(span))
+    }
+
     /// Every interval, ascending.
     pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
         self.0.iter().cloned().flatten()
@@ -153,7 +158,7 @@ impl FaultWindow {
     pub fn intervals(&self) -> Intervals {
         let from = (self.from.0 / 1_000_000) as u32;
         let to = self.to.0.div_ceil(1_000_000) as u32;
-        Intervals::new([from..to.max(from + 1)])
+        Intervals::span(from..to.max(from + 1))
     }
 }
 
@@ -210,11 +215,11 @@ impl Timeline {
                 Clause::InFault(id) => left.intersect(&fault(id)?.intervals()),
                 Clause::BeforeFault(id) => {
                     let from = fault(id)?.intervals().spans()[0].start;
-                    left.intersect(&Intervals::new([0..from]))
+                    left.intersect(&Intervals::span(0..from))
                 }
                 Clause::AfterFault(id) => {
                     let to = fault(id)?.intervals().spans()[0].end;
-                    left.intersect(&Intervals::new([to..u32::MAX]))
+                    left.intersect(&Intervals::span(to..u32::MAX))
                 }
                 Clause::OutsideFaults => self.faults.iter().fold(left, |left, fault| left.subtract(&fault.intervals())),
                 // A fault that never was excludes nothing.

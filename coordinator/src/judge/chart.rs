@@ -34,7 +34,7 @@ fn workload(view: &View<'_>, planned: &PlannedWorkload, seconds: u32) -> Workloa
     let name = planned.name.as_str();
     let mut by_class = ErrorClass::ALL.map(|_| Vec::new());
     for second in 0..seconds {
-        let over = Intervals::new([second..second + 1]);
+        let over = Intervals::span(second..second + 1);
         let counts = view.record.counts(name, None, &over);
         line.achieved.push(counts.requests());
         line.errors.push(counts.errors);
@@ -64,7 +64,7 @@ fn metrics(view: &View<'_>, seconds: u32) -> IndexMap<String, Vec<Option<f64>>> 
                 continue;
             }
             let value = |second: u32| {
-                let over = Intervals::new([second..second + 1]);
+                let over = Intervals::span(second..second + 1);
                 match kind {
                     MetricKind::Counter => view.record.counter(&role.name, &metric, &over),
                     MetricKind::Gauge => view.record.gauge(&role.name, &metric, &over).map(|g| g.max),

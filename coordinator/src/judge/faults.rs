@@ -175,8 +175,8 @@ fn impact(view: &View<'_>, story: &FaultStory) -> IndexMap<String, Impact> {
     let during = window.intervals();
     let (from, to) = (during.spans()[0].start, during.spans()[0].end);
     let length = to - from;
-    let before = Intervals::new([from.saturating_sub(length)..from]).intersect(&judged);
-    let after = Intervals::new([to..to.saturating_add(length)]).intersect(&judged);
+    let before = Intervals::span(from.saturating_sub(length)..from).intersect(&judged);
+    let after = Intervals::span(to..to.saturating_add(length)).intersect(&judged);
     let during = during.intersect(&judged);
     let of = |workload: &str| Impact {
         recovery_ms: view.recovery(workload, &story.id).ok().filter(|us| us.is_finite()).map(|us| us / 1e3),
