@@ -37,7 +37,7 @@ impl Run {
             agent: agent.into(),
             process: process.into(),
             interval,
-            cpu: 0.25,
+            cpu: 0.2 + f64::from(interval) / 701.0,
             rss_bytes: 50_000_000 + u64::from(interval),
             fds: 20,
             restarts: 0,

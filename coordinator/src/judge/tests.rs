@@ -44,7 +44,7 @@ fn a_run_with_all_its_evidence_passes() {
     assert_eq!(report.timeline.seconds, SECONDS);
     assert_eq!(report.roles["jobs"].metrics["completed"], 120.0);
     assert_eq!(report.roles["app"].instances[1].rss_max, 50_000_042);
-    assert_eq!(report.agents[0].cpu_max, 0.5);
+    assert_eq!((report.agents[0].cpu_max * 100.0).round(), 52.0);
 }
 
 #[test]
@@ -138,6 +138,18 @@ fn clocks_and_starts_must_be_known_and_close() {
     expect(&silent.report(), Outcome::Invalid, 5, "agent n3 never said");
     let absent = Run::good().without(|what| matches!(what, What::AgentJoined { agent, .. } if agent == "n2"));
     expect(&absent.report(), Outcome::Invalid, 5, "n2 was never measured");
+}
+
+#[test]
+fn a_detection_within_the_clocks_uncertainty_before_the_injection_counts_as_at_once() {
+    let seen = |at_s: f64| {
+        let run = Run::good().without(|what| matches!(what, What::Detected { .. }));
+        let detected = What::Detected { observer: "gateway[0]".into(), subject: "app[0]".into() };
+        run.with(at_s, detected).report().faults[0].detection_ms
+    };
+    assert_eq!(seen(15.03), Some(0.0));
+    assert_eq!(seen(14.9), None, "that was something else");
+    assert_eq!(seen(27.0), None, "so was that");
 }
 
 fn is_edge(what: &What, fault: &str, wanted: FaultEdge) -> bool {

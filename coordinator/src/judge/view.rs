@@ -180,8 +180,10 @@ impl Source for View<'_> {
             What::Detected { subject, .. } if story.concerns(self.plan, subject) => u64::try_from(event.at_us).ok(),
             _ => None,
         });
-        let first = seen.filter(|at| (injected..=until).contains(at)).min();
-        Ok(first.map_or(f64::INFINITY, |at| (at - injected) as f64))
+        // Two clocks: within their uncertainty the observer's may run ahead.
+        let from = injected.saturating_sub(self.plan.guards.clock_uncertainty.0);
+        let first = seen.filter(|at| (from..=until).contains(at)).min();
+        Ok(first.map_or(f64::INFINITY, |at| at.saturating_sub(injected) as f64))
     }
 
     fn failovers(&self, fault: &str) -> Result<f64, String> {
