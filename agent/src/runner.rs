@@ -43,6 +43,7 @@ pub struct Home {
 pub struct Run {
     node: Arc<Node>,
     faults: Vec<tokio::task::JoinHandle<Option<String>>>,
+    load_stopped: bool,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
@@ -65,7 +66,7 @@ impl Run {
             .map_err(|e| refuse(RefusedWhy::Resources, format!("agent {agent}: {}: {e}", data_dir.display())))?;
         let (reports_tx, reports) = mpsc::channel(REPORTS_MAX);
         let node = Arc::new(Node::new(home, run_id, plan, plan_json, Supervisor::new(reports_tx), data_dir));
-        let mut run = Self { node: node.clone(), faults: Vec::new(), tasks: Vec::new() };
+        let mut run = Self { node: node.clone(), faults: Vec::new(), load_stopped: false, tasks: Vec::new() };
         run.tasks.push(tokio::spawn(watch::reports(node.clone(), reports)));
         match run.start_workers().await {
             Ok(endpoints) => Ok((run, endpoints)),
@@ -173,7 +174,11 @@ impl Run {
     }
 
     /// Ends the load; with `drain`, every request in flight gets its outcome first. A load worker that is gone has stopped.
-    pub async fn stop_load(&self, drain: bool) {
+    /// The first call decides; later ones find nothing to stop.
+    pub async fn stop_load(&mut self, drain: bool) {
+        if std::mem::replace(&mut self.load_stopped, true) {
+            return;
+        }
         let node = &self.node;
         let timeout_max = node.plan().workloads.iter().map(|w| w.spec.timeout).max().unwrap_or(Micros(0));
         let within = timeout_max.duration() * if drain { 2 } else { 0 } + Duration::from_secs(10);

@@ -148,7 +148,7 @@ impl Service {
             }
             Body::StopLoad(stop) => {
                 advance(Stage::LoadStopped)?;
-                if let Some(run) = run.as_ref() {
+                if let Some(run) = run.as_mut() {
                     run.stop_load(stop.drain).await;
                 }
                 control_reply::Body::LoadStopped(LoadStopped {})

@@ -1,6 +1,7 @@
 //! What arrives, in order, once: into the record and onto disk before it is acknowledged.
 
 use gauntlet_common::event::Event;
+use gauntlet_common::ledger::Entry;
 use gauntlet_common::plan::Plan;
 use gauntlet_common::snapshot::LoadSnapshot;
 use gauntlet_proto::agent::{Batch, batch};
@@ -88,8 +89,9 @@ impl Collector {
         match body {
             batch::Body::Load(wire) => {
                 let snapshot = LoadSnapshot::try_from(wire).map_err(|e| e.to_string())?;
-                let _ = self.dir.snapshot(&snapshot);
-                self.record.snapshot(&snapshot).map_err(|e| e.to_string())?;
+                if self.record.snapshot(&snapshot).map_err(|e| e.to_string())? == Entry::New {
+                    let _ = self.dir.snapshot(&snapshot);
+                }
             }
             batch::Body::Role(wire) => {
                 let metrics = convert::metrics::role_metrics(wire).map_err(|e| e.to_string())?;

@@ -50,7 +50,7 @@ fn live(plan: &Plan, record: &Record, now_us: i64, agents_up: usize) -> Live {
     let phase = gauntlet_common::phase::phase_at(&plan.phases, at).map_or("", |i| plan.phases[i].name.as_str());
     // The last whole second of which snapshots have come.
     let last = (at.0 / 1_000_000).saturating_sub(2) as u32;
-    let (second, all) = (Intervals::new([last..last + 1]), Intervals::new([0..last + 2]));
+    let (second, all) = (Intervals::span(last..last + 1), Intervals::span(0..last + 2));
     let mut latency = gauntlet_common::histogram::Histogram::new();
     let (mut requests, mut errors, mut last_requests, mut last_errors) = (0, 0, 0, 0);
     for workload in &plan.workloads {
