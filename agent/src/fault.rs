@@ -74,6 +74,7 @@ pub fn find(kind: &str) -> Option<&'static dyn Fault> {
 fn kind<P: schemars::JsonSchema>(
     name: &'static str,
     help: &'static str,
+    backend: &'static str,
     validate: fn(&serde_json::Value) -> Vec<gauntlet_common::scenario::Problem>,
 ) -> Kind {
     Kind {
@@ -84,6 +85,7 @@ fn kind<P: schemars::JsonSchema>(
         metrics: Vec::new(),
         ledgers: Vec::new(),
         verbs: Vec::new(),
+        backend,
     }
 }
 

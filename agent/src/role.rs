@@ -128,6 +128,7 @@ fn kind_of<R: Role>() -> Kind {
         metrics: R::metrics(),
         ledgers: R::ledgers(),
         verbs: Vec::new(),
+        backend: "",
     }
 }
 

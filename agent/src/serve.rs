@@ -11,7 +11,7 @@ use gauntlet_proto::agent::DescribeReply;
 use gauntlet_proto::agent::agent_server::AgentServer;
 use gauntlet_proto::bounds::MESSAGE_BYTES_MAX;
 use nix::fcntl::{Flock, FlockArg};
-use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
 use crate::clock;
@@ -71,8 +71,10 @@ pub async fn serve(
     let grpc = AgentServer::new(service.clone())
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    // Without it every answer waits for the other side's delayed acknowledgement: 40 ms, also for clock pings.
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let mut server = Server::builder().tls_config(tls).map_err(|e| ServeError::Tls(e.to_string()))?;
-    let serving = server.add_service(grpc).serve_with_incoming(TcpListenerStream::new(listener));
+    let serving = server.add_service(grpc).serve_with_incoming(incoming);
     let watching = tokio::spawn(service.clone().watch_lease());
     listening(bound);
     let result = tokio::select! {

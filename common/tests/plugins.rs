@@ -68,6 +68,7 @@ fn with_latency() -> Catalogue {
         metrics: Vec::new(),
         ledgers: Vec::new(),
         verbs: Vec::new(),
+        backend: "",
     });
     all
 }

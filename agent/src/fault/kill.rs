@@ -47,7 +47,7 @@ pub struct Kill;
 
 impl Fault for Kill {
     fn kind(&self) -> Kind {
-        super::kind::<Params>("kill", "kills role instances; they start again when the fault ends", validate)
+        super::kind::<Params>("kill", "kills role instances; they start again when the fault ends", "process", validate)
     }
 
     fn undo(&self, node: &Node, fault: &PlannedFault) -> Vec<Undo> {

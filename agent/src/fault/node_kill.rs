@@ -49,6 +49,7 @@ impl Fault for NodeKill {
         super::kind::<Params>(
             "node_kill",
             "kills everything on nodes; their roles start again when the fault ends",
+            "process",
             validate,
         )
     }

@@ -141,7 +141,7 @@ const PROBE: Duration = Duration::from_millis(400);
 
 impl Fault for Partition {
     fn kind(&self) -> Kind {
-        super::kind::<Params>("partition", "cuts role instances off from each other", validate)
+        super::kind::<Params>("partition", "cuts role instances off from each other", "link", validate)
     }
 
     fn takes_part(&self, _: &gauntlet_common::plan::Plan, fault: &PlannedFault, agent: &str) -> bool {

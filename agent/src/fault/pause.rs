@@ -59,7 +59,7 @@ impl Pause {
 
 impl Fault for Pause {
     fn kind(&self) -> Kind {
-        super::kind::<Params>("pause", "stops role instances (SIGSTOP) and continues them", |_| Vec::new())
+        super::kind::<Params>("pause", "stops role instances (SIGSTOP) and continues them", "process", |_| Vec::new())
     }
 
     fn undo(&self, node: &Node, fault: &PlannedFault) -> Vec<Undo> {

@@ -65,6 +65,7 @@ fn kind() -> Kind {
         metrics: Vec::new(),
         ledgers: Vec::new(),
         verbs: VERBS.iter().map(verb).collect(),
+        backend: "",
     }
 }
 

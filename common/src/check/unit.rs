@@ -96,6 +96,7 @@ pub fn show(value: f64, unit: Unit) -> String {
         Unit::Number | Unit::Quotient => digits(value),
         Unit::Ratio => format!("{}%", digits(value * 100.0)),
         Unit::Rate => format!("{}/s", digits(value)),
+        Unit::Duration if value == 0.0 => "0s".into(),
         Unit::Duration => scaled(value, &[("s", 1e6), ("ms", 1e3), ("us", 1.0)]),
         Unit::Bytes => scaled(value, &[("GB", 1e9), ("MB", 1e6), ("KB", 1e3), ("B", 1.0)]),
     }
@@ -128,7 +129,7 @@ mod tests {
         assert_eq!(show(0.0003, Unit::Ratio), "0.03%");
         assert_eq!(show(2612.4, Unit::Rate), "2612/s");
         assert_eq!(show(1_234_567_890.0, Unit::Bytes), "1.235GB");
-        assert_eq!(show(0.0, Unit::Duration), "0us");
+        assert_eq!(show(0.0, Unit::Duration), "0s");
         assert_eq!(show(f64::INFINITY, Unit::Duration), "never");
     }
 }

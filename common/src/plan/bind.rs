@@ -305,18 +305,14 @@ fn bind_fault(
         kind: fault.kind.clone(),
         at: Micros(start.0 + fault.at.offset.0),
         duration: fault.duration,
-        backend: backend(fault)?,
+        backend: backend(fault, kind.backend)?,
         params: fault.params.clone(),
         selected,
     })
 }
 
-/// What carries a fault out. Processes are the agent's own children; connections go through the link layer.
-fn backend(fault: &FaultSpec) -> Result<String, BindError> {
-    let natural = match fault.kind.as_str() {
-        "kill" | "node_kill" | "pause" => "process",
-        _ => "link",
-    };
+/// What carries a fault out: its kind's backend, which a file may name outright and may not change.
+fn backend(fault: &FaultSpec, natural: &str) -> Result<String, BindError> {
     match fault.params.get("backend").and_then(Value::as_str) {
         None | Some("auto") => Ok(natural.into()),
         Some(demanded) if demanded == natural => Ok(natural.into()),

@@ -31,6 +31,8 @@ pub struct Kind {
     pub ledgers: Vec<&'static str>,
     /// Drivers: the verbs of its requests.
     pub verbs: Vec<Verb>,
+    /// Faults: what carries it out, `process` (signals to the agent's own children) or `link` (the link layer); else empty.
+    pub backend: &'static str,
 }
 
 /// A verb of a driver.

@@ -8,7 +8,16 @@ fn object(properties: Value, required: &[&str]) -> Value {
 }
 
 fn kind(name: &'static str, help: &'static str, schema: Value) -> Kind {
-    Kind { name, help, schema, validate: |_| Vec::new(), metrics: Vec::new(), ledgers: Vec::new(), verbs: Vec::new() }
+    Kind {
+        name,
+        help,
+        schema,
+        validate: |_| Vec::new(),
+        metrics: Vec::new(),
+        ledgers: Vec::new(),
+        verbs: Vec::new(),
+        backend: if name == "partition" { "link" } else { "process" },
+    }
 }
 
 fn durations() -> Value {

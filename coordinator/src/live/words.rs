@@ -32,6 +32,12 @@ fn words(event: &Event) -> Option<(Tone, String, Option<String>)> {
             (Tone::Plain, with(&format!("agent {agent} is gone, as planned"), why))
         }
         What::AgentLost { agent, planned: false, why } => (Tone::Bad, with(&format!("agent {agent} is lost"), why)),
+        // The regular end of every process of a run is no news.
+        What::RoleExited { planned: true, how, .. } | What::LoadWorkerExited { planned: true, how, .. }
+            if how == "exit 0" =>
+        {
+            return None;
+        }
         What::RoleExited { role, instance, planned: true, how } => {
             (Tone::Plain, with(&format!("{role}[{instance}] is down, as planned"), how))
         }

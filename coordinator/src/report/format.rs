@@ -19,7 +19,8 @@ pub fn count(number: u64) -> String {
 /// Microseconds with three digits and a fitting unit: `850 µs`, `12.3 ms`, `1.23 s`, `75.0 s`.
 pub fn latency(us: u64) -> String {
     match us {
-        0..1_000 => format!("{us} µs"),
+        0 => "0 s".into(),
+        1..1_000 => format!("{us} µs"),
         1_000..1_000_000 => format!("{} ms", three_digits(us as f64 / 1e3)),
         _ => format!("{} s", three_digits(us as f64 / 1e6)),
     }
