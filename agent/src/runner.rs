@@ -251,8 +251,11 @@ impl Run {
                 task.abort();
             }
         }
-        if let Err(error) = std::fs::remove_dir_all(self.node.data_dir()) {
-            tracing::warn!("{}: {error}", self.node.data_dir().display());
+        // Hundreds of megabytes may lie there, and the control plane must not wait for the disk.
+        let dir = self.node.data_dir().to_path_buf();
+        let removing = tokio::task::spawn_blocking(move || (std::fs::remove_dir_all(&dir), dir));
+        if let Ok((Err(error), dir)) = removing.await {
+            tracing::warn!("{}: {error}", dir.display());
         }
         left
     }

@@ -203,14 +203,10 @@ impl Service {
         while let Some(Ok(request)) = requests.next().await {
             match request.body? {
                 control_request::Body::Renew(renew) => {
-                    let left = lock(&self.shared.session).renew(token, clock::monotonic_ns());
-                    match left {
-                        Ok(left_ms) => {
-                            let renewed = LeaseRenewed { sequence: renew.sequence, left_ms };
-                            replies.send(control_reply::Body::Renewed(renewed)).await?;
-                        }
-                        Err(refusal) => return replies.refuse(&refusal).await,
-                    }
+                    // An ended session answers too, with nothing left: a refusal would look like the answer to a step.
+                    let left_ms = lock(&self.shared.session).renew(token, clock::monotonic_ns()).unwrap_or(0);
+                    let renewed = LeaseRenewed { sequence: renew.sequence, left_ms };
+                    replies.send(control_reply::Body::Renewed(renewed)).await?;
                 }
                 control_request::Body::Ping(ping) => {
                     let agent_ns = clock::monotonic_ns();

@@ -348,6 +348,11 @@ impl Keeper {
                     };
                     *heard = Instant::now();
                     match reply {
+                        // While it finishes, the session ends before the answer that says so.
+                        control_reply::Body::Renewed(renewed) if renewed.left_ms == 0 => match waiting {
+                            Some((control_request::Body::Finish(_), _)) => {}
+                            _ => return Some("its lease has ended".into()),
+                        },
                         control_reply::Body::Renewed(_) => {}
                         control_reply::Body::Pong(pong) => {
                             let now = clock::monotonic_ns();
