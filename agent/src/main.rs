@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use gauntlet_agent::config::{Config, Credentials};
 
 /// Hosts roles, runs load, injects and undoes faults on one node, as a coordinator tells it.
@@ -33,6 +33,10 @@ enum Command {
         #[arg(long, value_name = "FILE", default_value = "/etc/gauntlet/agent.toml")]
         config: PathBuf,
     },
+    /// Prints completions for a shell
+    Completions { shell: clap_complete::Shell },
+    /// Prints the man page
+    Man,
 }
 
 fn main() -> ExitCode {
@@ -44,6 +48,14 @@ fn main() -> ExitCode {
     let result = match &cli.command {
         Command::Serve { config } => serve(config),
         Command::Heal { config } => heal(config),
+        Command::Completions { shell } => {
+            clap_complete::generate(*shell, &mut Cli::command(), "agent", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Man => clap_mangen::Man::new(Cli::command())
+            .render(&mut std::io::stdout())
+            .map(|()| ExitCode::SUCCESS)
+            .map_err(|e| (1, e.to_string())),
     };
     result.unwrap_or_else(|(code, why)| {
         eprintln!("agent: {why}");
