@@ -219,13 +219,9 @@ fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
 }
 
 #[cfg(test)]
-#[path = "../../common/tests/support/catalogue.rs"]
-mod catalogue;
-
-#[cfg(test)]
 mod tests {
-    use super::catalogue::catalogue;
     use super::*;
+    use gauntlet_agent::catalogue::catalogue;
     use gauntlet_common::plan::bind::{AgentFacts, bind};
     use gauntlet_common::scenario::{ReadOptions, profiles};
 

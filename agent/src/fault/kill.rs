@@ -38,7 +38,7 @@ enum KillSignal {
 fn validate(params: &serde_json::Value) -> Vec<Problem> {
     let deadline_without_term = params.get("deadline").is_some() && params.get("signal").is_none_or(|s| s != "TERM");
     deadline_without_term
-        .then(|| Problem { pointer: "/deadline".into(), message: "only goes with `signal: TERM`".into() })
+        .then(|| Problem { pointer: "/deadline".into(), message: "`deadline` only goes with `signal: TERM`; add it, or take `deadline` out".into() })
         .into_iter()
         .collect()
 }

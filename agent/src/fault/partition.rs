@@ -42,6 +42,8 @@ enum Backend {
     Auto,
     /// Gauntlet's own links; no privilege needed.
     Link,
+    /// The node's firewall. A plan that demands it where no agent offers it is refused.
+    Kernel,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

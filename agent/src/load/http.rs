@@ -56,6 +56,7 @@ fn kind() -> Kind {
         name,
         help,
         schema: schema(schemars::schema_for!(Params)),
+        validate: request::validate,
     };
     Kind {
         name: "http",

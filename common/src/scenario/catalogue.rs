@@ -42,6 +42,8 @@ pub struct Verb {
     pub help: &'static str,
     /// JSON Schema of its parameters, `name` included.
     pub schema: Value,
+    /// What the schema cannot say. Paths are relative to the parameters.
+    pub validate: fn(&Value) -> Vec<Problem>,
 }
 
 /// One metric of a role.

@@ -1,9 +1,7 @@
 //! From text to [`Scenario`]: parse → check against the schema → profile → overrides → check again → typed.
 
-use std::collections::HashSet;
-use std::ops::Range;
-
 use serde_json::{Map, Value, json};
+use std::collections::HashSet;
 
 use super::catalogue::Catalogue;
 use super::checker::{Checker, Names};
@@ -13,19 +11,15 @@ use super::model::Scenario;
 use super::node::{self, Content, Node, Place};
 use super::overrides::{Applied, FULL, apply_profile, apply_set, check_text};
 use super::semantics::{Semantics, inside};
+use crate::check::{self, CheckError, Objective};
 
-/// Checks one expression against a scenario: where in the text, and what is wrong (`what; how to mend it`).
-pub type CheckExpr<'a> = &'a dyn Fn(&str, &Scenario) -> Vec<(Range<usize>, String)>;
-
-/// What is applied to the file, and what checks its expressions.
+/// What is applied to the file.
 #[derive(Clone, Copy, Default)]
 pub struct ReadOptions<'a> {
     /// `full` unless stated.
     pub profile: Option<&'a str>,
     /// `path` and `value` of each `--set path=value`, in their order.
     pub set: &'a [(String, String)],
-    /// Without it, expressions are taken as they are.
-    pub check_exprs: Option<CheckExpr<'a>>,
 }
 
 /// Reads a scenario and tells everything that is wrong with it, in all its profiles.
@@ -151,30 +145,23 @@ impl Reader<'_> {
     }
 
     fn expressions(&self, tree: &Node, scenario: &Scenario, found: &mut Vec<Diagnostic>) {
+        let names = check::Names::of_scenario(scenario, self.catalogue);
         for node in tree.get("checks").map_or(&[][..], Node::items).iter().filter_map(check_text) {
-            self.expression(node, node.text().unwrap_or_default(), 0, scenario, found);
+            let errors = check::parse(node.text().unwrap_or_default(), &names).err();
+            self.expression(node, errors, found);
         }
         for (name, workload) in tree.get("workloads").map_or(&[][..], Node::entries) {
             let Some(node) = workload.get("objective") else { continue };
-            match node.text().and_then(|text| objective_expr(text, &name.text)) {
-                Some((expr, shift)) => self.expression(node, &expr, shift, scenario, found),
-                None => {
-                    let help = "compare a figure of the workload with a limit: error_rate < 1%, p99 < 300ms";
-                    found.push(Diagnostic::new(node.place, "this is no objective", help));
-                }
-            }
+            let errors = Objective::parse(node.text().unwrap_or_default(), &name.text, &names).err();
+            self.expression(node, errors, found);
         }
     }
 
-    /// `shift`: by how much the text in `expr` moved to the right of the node's own.
-    fn expression(&self, node: &Node, expr: &str, shift: usize, scenario: &Scenario, found: &mut Vec<Diagnostic>) {
-        let Some(check) = self.options.check_exprs else { return };
-        for (range, message) in check(expr, scenario) {
-            let (message, help) = super::checker::split_help(&message);
-            let (start, end) = (range.start.saturating_sub(shift), range.end.saturating_sub(shift));
-            let part = node.text().unwrap_or_default().get(start..end.max(start)).filter(|part| !part.is_empty());
+    fn expression(&self, node: &Node, errors: Option<Vec<CheckError>>, found: &mut Vec<Diagnostic>) {
+        for error in errors.into_iter().flatten() {
+            let part = node.text().unwrap_or_default().get(error.span.clone()).filter(|part| !part.is_empty());
             let place = part.map_or(node.place, |part| inside(self.sources, node.place, part));
-            found.push(Diagnostic::new(place, message, help));
+            found.push(Diagnostic::new(place, error.message, error.help));
         }
     }
 
@@ -189,13 +176,6 @@ impl Reader<'_> {
             }
         }
     }
-}
-
-/// `error_rate < 1%` of workload `users` as the check `error_rate(users) < 1%`, and by how much its text moved.
-pub fn objective_expr(objective: &str, workload: &str) -> Option<(String, usize)> {
-    let text = objective.trim();
-    let end = text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_')?;
-    (end > 0).then(|| (format!("{}({workload}){}", &text[..end], &text[end..]), workload.len() + 2))
 }
 
 /// Names the profile where the place is not inside of it.

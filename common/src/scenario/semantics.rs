@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::catalogue::{Catalogue, Kind};
+use super::catalogue::{Catalogue, Kind, Problem, Verb};
 use super::checker::split_help;
 use super::diagnostic::{Diagnostic, nearest};
 use super::model::At;
@@ -61,7 +61,8 @@ impl<'a> Semantics<'a> {
         for (key, workload) in workloads {
             self.load(&key.text, key.place, workload);
             let mut known: BTreeSet<String> = TEMPLATE_NAMES.iter().map(ToString::to_string).collect();
-            self.flow(workload.get("flow"), &mut known);
+            let driver = self.catalogue.drivers.iter().find(|kind| Some(kind.name) == workload.text_of("driver"));
+            self.flow(workload.get("flow"), driver.map_or(&[], |driver| &driver.verbs), &mut known);
         }
     }
 
@@ -181,12 +182,18 @@ impl<'a> Semantics<'a> {
     }
 
     fn plugin(&mut self, kinds: &[Kind], name: Option<&str>, node: &Node, params: &Value) {
-        let Some(kind) = kinds.iter().find(|kind| Some(kind.name) == name) else { return };
+        if let Some(kind) = kinds.iter().find(|kind| Some(kind.name) == name) {
+            self.ask(kind.validate, node, params);
+        }
+    }
+
+    /// Asks a plugin about its parameters, unless the schema has found fault with them: it may rely on the schema.
+    fn ask(&mut self, validate: fn(&Value) -> Vec<Problem>, node: &Node, params: &Value) {
         let places = places(node);
         if self.faulty.iter().any(|diagnostic| places.contains(&diagnostic.place)) {
             return;
         }
-        for problem in (kind.validate)(params) {
+        for problem in validate(params) {
             let (message, help) = split_help(&problem.message);
             self.problem(node.at_pointer(&problem.pointer).place, message, help);
         }
@@ -273,15 +280,20 @@ impl<'a> Semantics<'a> {
         Some(model)
     }
 
-    fn flow(&mut self, steps: Option<&Node>, known: &mut BTreeSet<String>) {
+    fn flow(&mut self, steps: Option<&Node>, verbs: &[Verb], known: &mut BTreeSet<String>) {
         for step in steps.map_or(&[][..], Node::items) {
             for (verb, params) in step.entries() {
                 match verb.text.as_str() {
                     "think" | "weight" => {}
-                    "choose" => self.flow(Some(params), known),
-                    "repeat" => self.flow(params.get("flow"), known),
-                    "flow" => self.flow(Some(params), known),
-                    _ => self.request(params, known),
+                    "choose" => self.flow(Some(params), verbs, known),
+                    "repeat" => self.flow(params.get("flow"), verbs, known),
+                    "flow" => self.flow(Some(params), verbs, known),
+                    name => {
+                        if let Some(verb) = verbs.iter().find(|verb| verb.name == name) {
+                            self.ask(verb.validate, params, &params.to_json());
+                        }
+                        self.request(params, known);
+                    }
                 }
             }
         }
@@ -304,7 +316,19 @@ impl<'a> Semantics<'a> {
                 return self.problem(place, "`{{` is never closed", "write {{ name }}");
             };
             let name = text[start + 2..end].trim();
-            if !known.contains(name) {
+            let drawn = name.strip_prefix("int(").and_then(|inside| inside.strip_suffix(')'));
+            if let Some(bounds) = drawn {
+                let bounds =
+                    bounds.split_once(',').map(|(min, max)| (min.trim().parse::<u64>(), max.trim().parse::<u64>()));
+                if !matches!(bounds, Some((Ok(min), Ok(max))) if min <= max) {
+                    let place = inside(self.sources, node.place, &text[start..end + 2]);
+                    self.problem(
+                        place,
+                        format!("`{name}` is not two whole numbers"),
+                        "write the smaller first: int(1,100)",
+                    );
+                }
+            } else if !known.contains(name) {
                 let place = inside(self.sources, node.place, &text[start..end + 2]);
                 let help = match nearest(name, known.iter().map(String::as_str)) {
                     Some(near) => format!("did you mean `{near}`?"),

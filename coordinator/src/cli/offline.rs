@@ -1,7 +1,6 @@
 //! Commands that need no agent: check, show, list, schema.
 
 use gauntlet_agent::catalogue::catalogue;
-use gauntlet_common::check::Names;
 use gauntlet_common::scenario::{ReadOptions, Scenario, Style, profiles};
 
 use super::Failure;
@@ -11,14 +10,7 @@ use crate::show;
 /// A scenario with a profile and overrides applied; every problem of it rendered for the terminal.
 pub fn load(name: &str, profile: Option<&str>, set: &[(String, String)]) -> Result<Scenario, Failure> {
     let catalogue = catalogue();
-    let check_exprs = |expr: &str, scenario: &Scenario| {
-        let names = Names::of_scenario(scenario, &catalogue);
-        gauntlet_common::check::parse(expr, &names).map_or_else(
-            |errors| errors.into_iter().map(|e| (e.span.clone(), format!("{}; {}", e.message, e.help))).collect(),
-            |_| Vec::new(),
-        )
-    };
-    let options = ReadOptions { profile, set, check_exprs: Some(&check_exprs) };
+    let options = ReadOptions { profile, set };
     scenarios::load(name, &catalogue, &options).map_err(|error| match error {
         LoadError::Find(error) => Failure::new(3, error),
         LoadError::Read(diagnostics) => Failure::new(3, format!("{name} cannot run\n{}", diagnostics.render(style()))),

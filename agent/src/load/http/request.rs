@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::codec::Header;
 use crate::load::Submission;
 use crate::load::template::{self, Context, Escape, Segment};
+use gauntlet_common::scenario::Problem;
 use gauntlet_common::snapshot::ErrorClass;
 
 /// A request over HTTP/1.1.
@@ -200,6 +201,55 @@ impl Params {
     }
 }
 
+/// What the schema of a request cannot say.
+pub fn validate(params: &Value) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut problem = |pointer: String, message: String| problems.push(Problem { pointer, message });
+    if params.get("json").is_some() && params.get("body").is_some() {
+        problem("/body".into(), "a request has one body; keep `json` or `body`".into());
+    }
+    let entries = |key: &str| params.get(key).and_then(Value::as_object).into_iter().flatten();
+    for (name, source) in entries("capture") {
+        let source = source.as_str().unwrap_or_default();
+        let good = match source.split_once(' ') {
+            Some(("json", pointer)) => pointer.starts_with('/'),
+            Some(("header", name)) => !name.is_empty(),
+            _ => false,
+        };
+        if !good {
+            problem(
+                format!("/capture/{}", escape_pointer(name)),
+                format!("`{source}` is nothing to capture from; write `json /pointer/into/the/body` or `header NAME`"),
+            );
+        }
+    }
+    for (name, value) in entries("headers") {
+        if let Err(why) = check_header(name, value.as_str().unwrap_or_default()) {
+            problem(format!("/headers/{}", escape_pointer(name)), why);
+        }
+    }
+    problems
+}
+
+fn escape_pointer(key: &str) -> String {
+    key.replace('~', "~0").replace('/', "~1")
+}
+
+/// Whether a header can be sent as it is written.
+fn check_header(name: &str, value: &str) -> Result<(), String> {
+    let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    if name.is_empty() || !name.bytes().all(token) {
+        return Err(format!("`{name}` is no header's name; use letters, digits and dashes"));
+    }
+    if ["content-length", "transfer-encoding", "host"].iter().any(|n| name.eq_ignore_ascii_case(n)) {
+        return Err(format!("`{name}` is set by the driver; leave it out"));
+    }
+    if value.contains(|c: char| c.is_control()) {
+        return Err(format!("the value of `{name}` has a control character; take it out"));
+    }
+    Ok(())
+}
+
 /// Spaces that a person left in a path are encoded; all else is sent as written.
 fn path_segments(path: &str, variables: &[String]) -> Result<Vec<Segment>, String> {
     let mut segments = template::parse(path, Escape::Path, variables)?;
@@ -212,16 +262,7 @@ fn path_segments(path: &str, variables: &[String]) -> Result<Vec<Segment>, Strin
 }
 
 fn header_line(out: &mut Vec<Segment>, name: &str, value: &str, variables: &[String]) -> Result<(), String> {
-    let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-    if name.is_empty() || !name.bytes().all(token) {
-        return Err(format!("`{name}` is no header's name"));
-    }
-    if ["content-length", "transfer-encoding", "host"].iter().any(|n| name.eq_ignore_ascii_case(n)) {
-        return Err(format!("header {name} is set by the driver; leave it out"));
-    }
-    if value.contains(|c: char| c.is_control()) {
-        return Err(format!("header {name}: a value has no control characters"));
-    }
+    check_header(name, value)?;
     template::push_literal(out, format!("{name}: ").as_bytes());
     for segment in template::parse(value, Escape::Header, variables)? {
         match segment {

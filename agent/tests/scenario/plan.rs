@@ -1,18 +1,13 @@
 //! A plan is a pure function of scenario, agents and seed.
 
-#![allow(clippy::unwrap_used, reason = "a helper of a test fails by panicking")]
-
-#[path = "support/catalogue.rs"]
-mod catalogue;
-
 use std::collections::BTreeSet;
 
-use catalogue::catalogue;
+use gauntlet_agent::catalogue::catalogue;
 use gauntlet_common::plan::bind::{AgentFacts, BindError, bind};
 use gauntlet_common::plan::{Isolation, Plan};
 use gauntlet_common::scenario::{ReadOptions, Scenario, read};
 
-const P1: &str = include_str!("../../scenarios/production/p1.yaml");
+const P1: &str = include_str!("../../../scenarios/production/p1.yaml");
 
 fn agents(count: usize) -> Vec<AgentFacts> {
     let agent =

@@ -1,10 +1,5 @@
 //! Plugins bring schemas derived by schemars, with `$defs`, options and enums of their own: those are checked as well as ours.
 
-#![allow(clippy::unwrap_used, reason = "a helper of a test fails by panicking")]
-
-#[path = "support/catalogue.rs"]
-mod catalogue;
-
 use std::collections::BTreeMap;
 
 use gauntlet_common::fault::Select;
@@ -55,7 +50,7 @@ enum Shape {
 }
 
 fn with_latency() -> Catalogue {
-    let mut all = catalogue::catalogue();
+    let mut all = gauntlet_agent::catalogue::catalogue();
     all.faults.push(Kind {
         name: "latency",
         help: "Delays what passes between two groups.",
@@ -68,14 +63,14 @@ fn with_latency() -> Catalogue {
         metrics: Vec::new(),
         ledgers: Vec::new(),
         verbs: Vec::new(),
-        backend: "",
+        backend: "link",
     });
     all
 }
 
 fn scenario(params: &str) -> Result<Scenario, String> {
     let text = format!(
-        "schema: gauntlet/v1\nname: x\nphases: [{{ name: a, for: 60s }}]\nroles: {{ app: {{ kind: app_server, on: 3, actions: {{}} }} }}\n\
+        "schema: gauntlet/v1\nname: x\nphases: [{{ name: a, for: 60s }}]\nroles: {{ app: {{ kind: app_server, on: 3, actions: {{ login: 50ms }} }} }}\n\
          faults: [{{ id: slow, at: a+5s, for: 5s, do: {{ latency: {params} }} }}]\n"
     );
     read(&text, "x.yaml", &with_latency(), &ReadOptions::default()).map_err(|problems| problems.to_string())
