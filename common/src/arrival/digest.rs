@@ -115,4 +115,15 @@ mod tests {
             assert_ne!(one, digest(&phases, &load, 43, 1), "the seed is read");
         }
     }
+
+    #[test]
+    fn arrivals_in_one_nanosecond_have_one_order_for_every_number_of_workers() {
+        // 50 million a second: one in twenty shares its nanosecond with another.
+        let load =
+            Load { rate: Some(Rate(50_000_000.0)), arrivals: Some(scenario::Arrivals::Poisson), ..Load::default() };
+        let phase = Phase { name: "p".into(), start: Micros(0), end: Micros::from_ms(10), warmup: false };
+        let (phases, load) = (vec![phase], IndexMap::from([("p".to_string(), load)]));
+        let one = digest(&phases, &load, 42, 1);
+        assert_eq!((one, one), (digest(&phases, &load, 42, 5), digest(&phases, &load, 42, 20)));
+    }
 }

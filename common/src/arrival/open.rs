@@ -32,23 +32,22 @@ pub struct Arrivals {
 enum Kind {
     /// Arrival n lies where C = n + 1/2, so that a phase of λ·T arrivals has exactly λ·T, whatever the rounding.
     Constant { next: u64, every: u64 },
-    /// Each shard is a Poisson process of rate 1/4096 in the time of C.
-    Poisson { heap: BinaryHeap<Reverse<(Moment, u64)>>, shards: Vec<Shard>, every: u64, worker: u64 },
+    /// Each shard is a Poisson process of rate 1/4096 in the time of C. The heap holds (intended start, shard): of arrivals in
+    /// the same nanosecond the lower shard's comes first, so that their order does not hang on how shards are dealt out.
+    Poisson { heap: BinaryHeap<Reverse<(u64, u64)>>, shards: Vec<Shard>, every: u64, worker: u64 },
 }
 
 #[derive(Debug, Clone)]
 struct Shard {
     draws: Draws,
     iteration: u64,
+    /// Its next arrival, in the time of C.
+    next: f64,
 }
 
-/// A finite, non-negative f64: its bits have its order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Moment(u64);
-
-impl Moment {
-    fn after(self, draws: &mut Draws) -> Self {
-        Self((f64::from_bits(self.0) + draws.exponential() * SHARDS as f64).to_bits())
+impl Shard {
+    fn advance(&mut self) {
+        self.next += self.draws.exponential() * SHARDS as f64;
     }
 }
 
@@ -62,9 +61,11 @@ impl Arrivals {
                 let mut shards = Vec::new();
                 for shard in (worker..SHARDS).step_by(workers as usize) {
                     // u64::MAX: a stream apart from the iterations' own.
-                    let mut draws = Draws::new(narrow(key, [shard, u64::MAX]));
-                    heap.push(Reverse((Moment(0).after(&mut draws), shard)));
-                    shards.push(Shard { draws, iteration: 0 });
+                    let draws = Draws::new(narrow(key, [shard, u64::MAX]));
+                    let mut state = Shard { draws, iteration: 0, next: 0.0 };
+                    state.advance();
+                    heap.extend(curve.inverse(state.next).map(|at| Reverse((at, shard))));
+                    shards.push(state);
                 }
                 Kind::Poisson { heap, shards, every: workers, worker }
             }
@@ -85,12 +86,12 @@ impl Iterator for Arrivals {
                 Some(Arrival { at, user: n % SHARDS, iteration: n / SHARDS })
             }
             Kind::Poisson { heap, shards, every, worker } => {
-                let Reverse((moment, number)) = heap.pop()?;
-                let at = self.curve.inverse(f64::from_bits(moment.0))?;
+                let Reverse((at, number)) = heap.pop()?;
                 let shard = &mut shards[((number - *worker) / *every) as usize];
                 let iteration = shard.iteration;
                 shard.iteration += 1;
-                heap.push(Reverse((moment.after(&mut shard.draws), number)));
+                shard.advance();
+                heap.extend(self.curve.inverse(shard.next).map(|at| Reverse((at, number))));
                 Some(Arrival { at, user: number, iteration })
             }
         }
