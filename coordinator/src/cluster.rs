@@ -170,8 +170,15 @@ pub fn agent_main() -> ExitCode {
         let _ = rx.await;
     };
     let listening = |address: std::net::SocketAddr| println!("listening {address}");
-    match gauntlet_agent::run_until(handover.config, handover.credentials, listening, coordinator_gone) {
-        Ok(()) => ExitCode::SUCCESS,
+    let state = handover.config.state_dir.clone();
+    let ended = gauntlet_agent::run_until(handover.config, handover.credentials, listening, coordinator_gone);
+    match ended {
+        Ok(()) => {
+            // A coordinator that was killed cannot; the last agent takes the common folder along, which must be empty for that.
+            let _ = std::fs::remove_dir_all(&state);
+            let _ = state.parent().map(std::fs::remove_dir);
+            ExitCode::SUCCESS
+        }
         Err(error) => fail(&error.to_string()),
     }
 }
