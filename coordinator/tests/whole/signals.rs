@@ -1,0 +1,86 @@
+//! Ends that nobody planned: whatever ends a run, it is undone, it is told, and nothing of it remains.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::support::{Going, Lab, beside, eventually};
+
+/// A run in the middle of a fault that would last for long.
+fn in_a_fault(lab: &Lab) -> Going {
+    let args = ["--seed", "1", "--set", "faults.break-app.for=10m", "--set", "phases.steady=20m"];
+    let mut going = lab.start(&beside("scenarios/store.yaml"), &args);
+    going.says("(confirmed)");
+    going
+}
+
+fn undone_and_invalid(report: &Value) {
+    assert_eq!(report["verdict"]["result"], "invalid", "{}", report["verdict"]);
+    let fault = &report["faults"][0];
+    assert_eq!((&fault["effect"], &fault["undone"]), (&"confirmed".into(), &true.into()), "{fault:.400}");
+    assert!(fault["cleared_s"].is_number());
+    assert!(report["workloads"]["users"]["ok"].as_u64().unwrap() > 0, "what there was is reported");
+}
+
+#[test]
+fn an_interrupt_ends_load_and_faults_and_still_reports() {
+    let lab = Lab::new();
+    let going = in_a_fault(&lab);
+    going.signal(Signal::SIGINT);
+    let done = going.ends();
+    undone_and_invalid(&done.ended_with(130));
+    assert!(done.stdout.contains("read back"), "the first interrupt is orderly: {done}");
+    lab.nothing_remains();
+}
+
+#[test]
+fn a_termination_is_told_by_its_own_code() {
+    let lab = Lab::new();
+    let going = in_a_fault(&lab);
+    going.signal(Signal::SIGTERM);
+    undone_and_invalid(&going.ends().ended_with(143));
+    lab.nothing_remains();
+}
+
+#[test]
+fn a_second_interrupt_only_heals() {
+    let lab = Lab::new();
+    let going = in_a_fault(&lab);
+    going.signal(Signal::SIGINT);
+    going.signal(Signal::SIGTERM);
+    let done = going.ends();
+    let report = done.ended_with(130);
+    undone_and_invalid(&report);
+    assert!(!done.stdout.contains("read back:"), "{done}");
+    lab.nothing_remains();
+}
+
+#[test]
+fn an_interrupt_before_the_start_leaves_no_agent() {
+    let lab = Lab::new();
+    let going = lab.start(&beside("scenarios/store.yaml"), &[]);
+    assert!(eventually(Duration::from_secs(20), || lab.processes().iter().any(|(_, line)| line.contains("__agent"))));
+    going.signal(Signal::SIGINT);
+    let done = going.ends();
+    assert_eq!(done.code, 130, "{done}");
+    lab.nothing_remains();
+}
+
+#[test]
+fn nothing_outlives_a_coordinator_that_was_killed() {
+    let lab = Lab::new();
+    let going = in_a_fault(&lab);
+    assert!(lab.processes().len() > 5, "agents and their workers are marked: {:?}", lab.processes());
+    going.signal(Signal::SIGKILL);
+    let done = going.ends();
+    assert_eq!(done.code, 137);
+    lab.becomes_quiet();
+    lab.nothing_remains();
+    let (code, _, stderr) = lab.output(&["report", done.dir.to_str().unwrap()]);
+    assert_eq!(code, 0, "{stderr}");
+    let report = done.report();
+    assert_eq!(report["verdict"]["result"], "invalid");
+    assert!(report["verdict"]["reasons"].to_string().contains("the record ends before the run did"));
+    assert!(report["workloads"]["users"]["ok"].as_u64().unwrap() > 0, "what had arrived is there");
+}
