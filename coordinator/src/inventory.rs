@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use gauntlet_agent::config::valid_name;
+use gauntlet_common::scenario::diagnostic::suggest;
 use indexmap::IndexMap;
 
 /// Agents' port unless stated.
@@ -13,6 +14,9 @@ pub const DEFAULT_PORT: u16 = 7700;
 pub const AGENTS_MAX: usize = 1000;
 /// Labels of one agent at most.
 const LABELS_MAX: usize = 64;
+
+/// How messages say what to write.
+const EXAMPLE: &str = "write one agent a line: 10.0.0.11:7700 name=n1";
 
 /// One agent of an inventory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,14 +40,19 @@ pub enum InventoryError {
 pub fn read(path: &Path) -> Result<Vec<Host>, InventoryError> {
     const BYTES_MAX: u64 = 1 << 20;
     let fail = |why: String| InventoryError::Read { path: path.into(), why };
-    let size = std::fs::metadata(path).map_err(|e| fail(e.to_string()))?.len();
+    let unreadable = |e: std::io::Error| match e.kind() {
+        std::io::ErrorKind::NotFound => fail(format!("there is no such inventory; {EXAMPLE}")),
+        std::io::ErrorKind::IsADirectory => fail("is a directory; name the inventory in it, such as hosts.txt".into()),
+        _ => fail(e.to_string()),
+    };
+    let size = std::fs::metadata(path).map_err(unreadable)?.len();
     if size > BYTES_MAX {
         return Err(fail(format!("has {size} bytes; an inventory has at most {BYTES_MAX}")));
     }
-    let bytes = std::fs::read(path).map_err(|e| fail(e.to_string()))?;
-    let text =
-        String::from_utf8(bytes).map_err(|e| fail(format!("is not UTF-8 at byte {}", e.utf8_error().valid_up_to())))?;
-    parse(&text).map_err(|problems| {
+    let bytes = std::fs::read(path).map_err(unreadable)?;
+    let text = String::from_utf8(bytes)
+        .map_err(|e| fail(format!("is not UTF-8: byte {} is none; save it as UTF-8", e.utf8_error().valid_up_to())))?;
+    parse(text.trim_start_matches('\u{feff}')).map_err(|problems| {
         let file = path.display();
         InventoryError::Problems(
             problems
@@ -66,7 +75,13 @@ struct Gathered {
 
 /// Parses either form; problems as (line, what), line 0 for the whole file.
 pub fn parse(text: &str) -> Result<Vec<Host>, Problems> {
+    if let Some(problem) = another_language(text) {
+        return Err(vec![problem]);
+    }
     let mut problems = Problems::new();
+    // The two that are always there, then the file's.
+    let mut groups: Vec<String> = vec!["all".into(), "ungrouped".into()];
+    let mut referred: Vec<(usize, String)> = Vec::new();
     let mut hosts: IndexMap<String, Gathered> = IndexMap::new();
     let mut group_vars: IndexMap<String, IndexMap<String, String>> = IndexMap::new();
     let mut children: IndexMap<String, Vec<String>> = IndexMap::new();
@@ -79,7 +94,14 @@ pub fn parse(text: &str) -> Result<Vec<Host>, Problems> {
         }
         if let Some(header) = content.strip_prefix('[') {
             match header.strip_suffix(']').map(section_of) {
-                Some(Ok(next)) => section = next,
+                Some(Ok(next)) => {
+                    match &next {
+                        Section::Vars(group) => referred.push((line, group.clone())),
+                        Section::Hosts(Some(group)) | Section::Children(group) => groups.push(group.clone()),
+                        Section::Hosts(None) => {}
+                    }
+                    section = next;
+                }
                 Some(Err(why)) => problems.push((line, why)),
                 None => problems.push((line, format!("`{content}` has no closing bracket; write [group]"))),
             }
@@ -96,8 +118,15 @@ pub fn parse(text: &str) -> Result<Vec<Host>, Problems> {
                 }
                 None => problems.push((line, format!("`{content}` is no variable; write name=value"))),
             },
-            Section::Children(group) => children.entry(group.clone()).or_default().push(content.into()),
+            Section::Children(group) => {
+                referred.push((line, content.into()));
+                children.entry(group.clone()).or_default().push(content.into());
+            }
         }
+    }
+    for (line, group) in referred.into_iter().filter(|(_, group)| !groups.contains(group)) {
+        let help = suggest(&group, "group", groups[2..].iter().map(String::as_str));
+        problems.push((line, format!("there is no group `{group}`: {help}")));
     }
     let parents = |group: &str| -> Vec<String> {
         children
@@ -129,13 +158,26 @@ pub fn parse(text: &str) -> Result<Vec<Host>, Problems> {
         }
     }
     if problems.is_empty() && result.is_empty() {
-        problems.push((0, "names no agent; write one a line: 10.0.0.11:7700 name=n1".into()));
+        problems.push((0, format!("names no agent; {EXAMPLE}")));
     }
     if result.len() > AGENTS_MAX {
         problems.push((0, format!("names {} agents; at most {AGENTS_MAX} take part in a run", result.len())));
     }
-    problems.sort();
+    problems.sort_by_key(|(line, _)| *line);
     if problems.is_empty() { Ok(result) } else { Err(problems) }
+}
+
+/// What is plainly YAML or JSON gets one message instead of one for each of its lines.
+fn another_language(text: &str) -> Option<(usize, String)> {
+    let mut lines = text.lines().enumerate().map(|(i, raw)| (i + 1, strip_comment(raw).trim()));
+    let (line, first) = lines.find(|(_, content)| !content.is_empty())?;
+    let key = |word: &str| word.strip_suffix(':').is_some_and(|key| !key.contains(':'));
+    let yaml = first == "---" || first.split_whitespace().next().is_some_and(key);
+    let json = first.starts_with('{') || first.starts_with("[{") || first.starts_with("[\"");
+    let what = if json { "JSON" } else { "YAML" };
+    (yaml || json).then(|| {
+        (line, format!("this is {what}; {EXAMPLE}, or give an Ansible inventory in its INI form ([group], then hosts)"))
+    })
 }
 
 enum Section {
@@ -219,7 +261,7 @@ fn finish(
     }
     vars.extend(gathered.vars.clone());
     let port = match vars.get("gauntlet_port") {
-        Some(text) => text.parse().map_err(|_| format!("gauntlet_port={text} is no port; write 1..65535"))?,
+        Some(text) => port(text).ok_or_else(|| format!("gauntlet_port={text} is no port; write 1..65535"))?,
         None => DEFAULT_PORT,
     };
     let address = with_port(vars.get("ansible_host").map_or(key, String::as_str), port)?;
@@ -229,7 +271,7 @@ fn finish(
     };
     if !valid_name(&name) {
         return Err(format!(
-            "`{name}` cannot name an agent: lower-case letters, digits and dashes, as in its certificate; write name=n1"
+            "`{name}` cannot name an agent: lower-case letters, digits and dashes, at most 63, as in its certificate; write name=n1"
         ));
     }
     let mut labels: IndexMap<String, String> = vars
@@ -255,26 +297,39 @@ fn default_name(key: &str) -> String {
     host.split('.').next().unwrap_or(host).to_ascii_lowercase()
 }
 
+fn port(text: &str) -> Option<u16> {
+    text.parse().ok().filter(|port| *port > 0)
+}
+
 fn with_port(text: &str, default: u16) -> Result<String, String> {
-    if let Ok(address) = text.parse::<SocketAddr>() {
-        return Ok(address.to_string());
+    if let Some((scheme, _)) = text.split_once("://") {
+        return Err(format!("`{text}` is a URL; write host:port alone, without {scheme}://"));
+    }
+    // Ansible's web[1:3].
+    if text.find('[').is_some_and(|at| at > 0) {
+        return Err(format!("`{text}` stands for several hosts; write each on a line of its own"));
     }
     if let Ok(ip) = text.parse::<std::net::IpAddr>() {
         return Ok(SocketAddr::new(ip, default).to_string());
     }
     let (host, port) = match text.rsplit_once(':') {
-        Some((host, port)) => (host, port.parse::<u16>().ok().filter(|port| *port > 0)),
-        None => (text, Some(default)),
+        Some((host, digits)) if host.ends_with(']') || !host.contains(':') => {
+            (host, port(digits).ok_or_else(|| format!("`{digits}` is no port; write 1..65535, as {host}:7700"))?)
+        }
+        _ => (text, default),
     };
+    if let Ok(address) = format!("{host}:{port}").parse::<SocketAddr>() {
+        return Ok(address.to_string());
+    }
     let valid = !host.is_empty()
         && host.len() <= 253
         && host.split('.').all(|label| {
             !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
         })
         && !host.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-    match port {
-        Some(port) if valid => Ok(format!("{host}:{port}")),
-        _ => Err(format!("`{text}` is no address; write host:port, as 10.0.0.11:7700 or node1.example.org:7700")),
+    match valid {
+        true => Ok(format!("{host}:{port}")),
+        false => Err(format!("`{text}` is no address; write host:port, as 10.0.0.11:7700 or node1.example.org:7700")),
     }
 }
 
@@ -314,7 +369,7 @@ mod tests {
         let at: Vec<usize> = problems.iter().map(|(line, _)| *line).collect();
         assert_eq!(at, [1, 2, 3, 5, 6, 7, 8, 9], "{problems:#?}");
         for (needle, (_, message)) in
-            ["10.0.0.11:7700", "name=n1", "name=value", "unique", "already", "[group]", "[group]", "host:port"]
+            ["1..65535", "name=n1", "name=value", "unique", "already", "[group]", "[group]", "host:port"]
                 .iter()
                 .zip(&problems)
         {

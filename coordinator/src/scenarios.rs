@@ -32,7 +32,7 @@ pub struct Found {
 /// Why there is no text.
 #[derive(Debug, thiserror::Error)]
 pub enum FindError {
-    #[error("there is no scenario `{name}`: {help}; `coordinator list` shows all, and a path to a file works too")]
+    #[error("there is no scenario `{name}`: {help} (`coordinator list` shows all; a path to a file works too)")]
     Unknown { name: String, help: String },
     #[error("there is no file {0}; check the path, or see `coordinator list` for what is shipped")]
     NotFound(String),
@@ -67,7 +67,7 @@ pub fn find(name_or_path: &str) -> Result<Found, FindError> {
     }
     let looks_like_a_path =
         name_or_path.contains('/') || name_or_path.ends_with(".yaml") || name_or_path.ends_with(".yml");
-    if looks_like_a_path || Path::new(name_or_path).is_file() {
+    if looks_like_a_path || Path::new(name_or_path).exists() {
         return read_file(name_or_path);
     }
     let help = suggest(name_or_path, "scenario", SHIPPED.iter().map(|shipped| shipped.name));

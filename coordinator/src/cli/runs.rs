@@ -62,6 +62,7 @@ fn overrides(set: &[String]) -> Result<Vec<(String, String)>, Failure> {
         .map(|text| {
             let (key, value) = text
                 .split_once('=')
+                .filter(|(key, _)| !key.trim().is_empty())
                 .ok_or_else(|| Failure::new(2, format!("--set {text}: write KEY=VALUE, such as phases.peak=10m")))?;
             Ok((key.trim().into(), value.trim().into()))
         })
