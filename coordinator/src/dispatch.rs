@@ -93,7 +93,8 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 fn explain(text: &str, host: &Host) -> String {
-    if text.contains("NotValidForName") {
+    // The name of the error, and how rustls tells it.
+    if text.contains("NotValidForName") || text.contains("not valid for name") {
         return format!(
             "its certificate is not for `{}` (pki issue DIR {} makes one; or mend name= in the inventory)",
             host.name, host.name

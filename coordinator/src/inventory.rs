@@ -97,8 +97,10 @@ pub fn parse(text: &str) -> Result<Vec<Host>, Problems> {
                 Some(Ok(next)) => {
                     match &next {
                         Section::Vars(group) => referred.push((line, group.clone())),
-                        Section::Hosts(Some(group)) | Section::Children(group) => groups.push(group.clone()),
-                        Section::Hosts(None) => {}
+                        Section::Hosts(Some(group)) | Section::Children(group) if !groups.contains(group) => {
+                            groups.push(group.clone());
+                        }
+                        Section::Hosts(_) | Section::Children(_) => {}
                     }
                     section = next;
                 }

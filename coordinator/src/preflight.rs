@@ -109,3 +109,27 @@ pub fn table(findings: &[Finding]) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_of_another_build_is_told_with_the_version_to_install() {
+        let host = Host { name: "n1".into(), address: "127.0.0.1:7700".into(), labels: Default::default() };
+        let same = DescribeReply {
+            name: "n1".into(),
+            protocol: PROTOCOL_VERSION,
+            catalogue_hash: gauntlet_agent::catalogue::hash(),
+            ..Default::default()
+        };
+        assert_eq!(problems(&host, &same), [""; 0]);
+        let told = |reply: DescribeReply| problems(&host, &reply).join("; ");
+        let newer = told(DescribeReply { protocol: PROTOCOL_VERSION + 1, ..same.clone() });
+        assert!(newer.contains("install version") && newer.contains(gauntlet_agent::VERSION), "{newer}");
+        let other = told(DescribeReply { catalogue_hash: "another".into(), version: "0.0.9".into(), ..same.clone() });
+        assert!(other.contains("version 0.0.9") && other.contains("install the same build"), "{other}");
+        let left = told(DescribeReply { leftovers: 2, ..same });
+        assert!(left.contains("coordinator heal"), "{left}");
+    }
+}

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails by panicking")]
 
+mod fleet;
 mod inputs;
 mod nginx;
 mod plan;
