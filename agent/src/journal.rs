@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -46,11 +46,16 @@ pub struct JournalError {
     why: String,
 }
 
+/// Size at which a journal without anything pending is emptied.
+const COMPACT_BYTES: u64 = 64 * 1024;
+
 /// The journal of one node.
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
     file: File,
+    /// Bytes of whole lines.
+    length: u64,
     next: u64,
     pending: BTreeMap<u64, Entry>,
 }
@@ -63,12 +68,11 @@ impl Journal {
         let mut pending = BTreeMap::new();
         let mut next = 1;
         if path.exists() {
-            let lines: Vec<String> = BufReader::new(File::open(&path).map_err(|e| fail(e.to_string()))?)
-                .lines()
-                .collect::<Result<_, _>>()
-                .map_err(|e| fail(e.to_string()))?;
+            // Bytes, not text: a torn line may end within a character.
+            let bytes = std::fs::read(&path).map_err(|e| fail(e.to_string()))?;
+            let lines: Vec<&[u8]> = bytes.split(|b| *b == b'\n').filter(|line| !line.is_empty()).collect();
             for (i, text) in lines.iter().enumerate() {
-                match serde_json::from_str(text) {
+                match serde_json::from_slice(text) {
                     Ok(Line::Applied(entry)) => {
                         next = next.max(entry.number + 1);
                         pending.insert(entry.number, entry);
@@ -87,8 +91,11 @@ impl Journal {
         }
         file.sync_all().map_err(|e| fail(e.to_string()))?;
         std::fs::rename(&temporary, &path).map_err(|e| fail(e.to_string()))?;
+        // The new name too must outlive a power cut.
+        File::open(dir).and_then(|dir| dir.sync_all()).map_err(|e| fail(e.to_string()))?;
         let file = OpenOptions::new().append(true).open(&path).map_err(|e| fail(e.to_string()))?;
-        Ok(Self { path, file, next, pending })
+        let length = file.metadata().map_err(|e| fail(e.to_string()))?.len();
+        Ok(Self { path, file, length, next, pending })
     }
 
     /// Writes down a fault and how to undo it; returns its number once it is on disk.
@@ -104,6 +111,12 @@ impl Journal {
     pub fn undone(&mut self, number: u64) -> Result<(), JournalError> {
         self.append(&Line::Undone(number))?;
         self.pending.remove(&number);
+        if self.pending.is_empty() && self.length > COMPACT_BYTES {
+            // Nothing in it matters any more; an agent that lives for months must not fill the disk.
+            let emptied = self.file.set_len(0).and_then(|()| self.file.sync_data());
+            emptied.map_err(|e| JournalError { path: self.path.clone(), why: e.to_string() })?;
+            self.length = 0;
+        }
         Ok(())
     }
 
@@ -113,16 +126,27 @@ impl Journal {
     }
 
     fn append(&mut self, line: &Line) -> Result<(), JournalError> {
-        write_line(&mut self.file, line)
-            .and_then(|()| self.file.sync_data())
-            .map_err(|e| JournalError { path: self.path.clone(), why: e.to_string() })
+        let fail = |e: std::io::Error| JournalError { path: self.path.clone(), why: e.to_string() };
+        let written = write_line(&mut self.file, line).and_then(|bytes| self.file.sync_data().map(|()| bytes));
+        match written {
+            Ok(bytes) => {
+                self.length += bytes;
+                Ok(())
+            }
+            Err(error) => {
+                // A disk that is full takes half a line; the next must not be glued to it.
+                self.file.set_len(self.length).map_err(fail)?;
+                Err(fail(error))
+            }
+        }
     }
 }
 
-fn write_line(file: &mut File, line: &Line) -> std::io::Result<()> {
+fn write_line(file: &mut File, line: &Line) -> std::io::Result<u64> {
     let mut text = serde_json::to_vec(line)?;
     text.push(b'\n');
-    file.write_all(&text)
+    file.write_all(&text)?;
+    Ok(text.len() as u64)
 }
 
 /// Undoes what an earlier agent left, without any worker of its own. Returns why, where it could not.
@@ -165,8 +189,27 @@ mod tests {
         let whole = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, format!("{whole}{{\"applied\":{{\"num")).unwrap();
         assert_eq!(Journal::open(dir.path()).unwrap().pending().count(), 1);
+        let mut torn = whole.clone().into_bytes();
+        torn.extend(b"{\"applied\":{\"fault\":\"caf\xc3");
+        std::fs::write(&path, torn).unwrap();
+        assert_eq!(Journal::open(dir.path()).unwrap().pending().count(), 1, "torn within a character");
         std::fs::write(&path, format!("garbage\n{whole}")).unwrap();
         let error = Journal::open(dir.path()).unwrap_err().to_string();
         assert!(error.contains("line 1") && error.contains("journal.jsonl"), "{error}");
+    }
+
+    #[test]
+    fn a_journal_whose_faults_are_undone_does_not_grow_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(dir.path()).unwrap();
+        let long = "f".repeat(2_000);
+        for _ in 0..100 {
+            let number = journal.apply("run", &long, vec![]).unwrap();
+            journal.undone(number).unwrap();
+        }
+        assert!(std::fs::metadata(dir.path().join("journal.jsonl")).unwrap().len() < 2 * COMPACT_BYTES);
+        let number = journal.apply("run", "kept", vec![]).unwrap();
+        drop(journal);
+        assert_eq!(Journal::open(dir.path()).unwrap().pending().map(|e| e.number).collect::<Vec<_>>(), [number]);
     }
 }
