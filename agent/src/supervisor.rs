@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::os::fd::AsRawFd;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -87,6 +88,9 @@ struct Worker {
     incarnation: u32,
     to_worker: mpsc::Sender<to_worker::Body>,
     waiting: Arc<Mutex<Waiting>>,
+    /// Reaped, so that its number may be another's by now.
+    reaped: Arc<AtomicBool>,
+    /// Reaped, and all that it wrote was read.
     exited: watch::Receiver<bool>,
     planned: Arc<Mutex<bool>>,
 }
@@ -126,24 +130,30 @@ impl Supervisor {
             incarnation,
             to_worker,
             waiting: Arc::default(),
+            reaped: Arc::default(),
             exited,
             planned: Arc::default(),
         };
         let outputs = [child.stdout.take().map(Output::Out), child.stderr.take().map(Output::Err)];
-        for output in outputs.into_iter().flatten() {
-            tokio::spawn(forward_log(id.clone(), output, self.reports.clone()));
-        }
+        let forward = |output| tokio::spawn(forward_log(id.clone(), output, self.reports.clone()));
+        let mut readers: Vec<_> = outputs.into_iter().flatten().map(forward).collect();
         tokio::spawn(write_frames(write, to_write));
-        let reader = tokio::spawn(read_frames(id.clone(), read, worker.waiting.clone(), self.reports.clone()));
+        let read = read_frames(id.clone(), read, worker.waiting.clone(), self.reports.clone());
+        readers.push(tokio::spawn(read));
         let (waiting, planned, reports) = (worker.waiting.clone(), worker.planned.clone(), self.reports.clone());
-        let exited_id = id.clone();
+        let (exited_id, reaped) = (id.clone(), worker.reaped.clone());
         tokio::spawn(async move {
             let how = match child.wait().await {
                 Ok(status) => describe(status),
                 Err(error) => format!("cannot be waited for: {error}"),
             };
-            // What it had written before it died still counts.
-            let _ = tokio::time::timeout(Duration::from_secs(2), reader).await;
+            reaped.store(true, Ordering::Relaxed);
+            // What it had written before it died still counts, its last words above all; a child of its own that holds
+            // the pipes open does not.
+            let deadline = tokio::time::Instant::now() + Duration::from_secs(2);
+            for reader in readers {
+                let _ = tokio::time::timeout_at(deadline, reader).await;
+            }
             for (_, answer) in lock(&waiting).drain() {
                 let _ = answer.send(Err((format!("it ended: {how}"), false)));
             }
@@ -152,7 +162,12 @@ impl Supervisor {
             let _ = reports.send(Report::Exited { id: exited_id, planned, how, incarnation }).await;
         });
         lock(&self.workers).insert(id.clone(), worker);
-        self.ask(&id, start, Answer::Started, Duration::from_secs(20)).await?;
+        if let Err(error) = self.ask(&id, start, Answer::Started, Duration::from_secs(20)).await {
+            // Nobody would look after a process that the next start of its name replaces.
+            let _ = self.signal(&id, Signal::SIGKILL, true);
+            self.wait_exit(&id, Duration::from_secs(5)).await;
+            return Err(error);
+        }
         Ok(pid)
     }
 
@@ -165,18 +180,23 @@ impl Supervisor {
         within: Duration,
     ) -> Result<from_worker::Body, WorkerError> {
         let (tx, rx) = oneshot::channel();
-        let to_worker = {
+        let gone = || WorkerError::Gone { id: id.clone() };
+        let (to_worker, mut exited) = {
             let workers = lock(&self.workers);
-            let worker = workers.get(id).ok_or_else(|| WorkerError::Gone { id: id.clone() })?;
+            let worker = workers.get(id).filter(|w| !*w.exited.borrow()).ok_or_else(gone)?;
             lock(&worker.waiting).insert(answer, tx);
-            worker.to_worker.clone()
+            (worker.to_worker.clone(), worker.exited.clone())
         };
         let asked = async {
-            to_worker.send(message).await.map_err(|_| WorkerError::Gone { id: id.clone() })?;
-            match rx.await {
-                Ok(Ok(body)) => Ok(body),
-                Ok(Err((why, port_in_use))) => Err(WorkerError::Failed { id: id.clone(), why, port_in_use }),
-                Err(_) => Err(WorkerError::Gone { id: id.clone() }),
+            to_worker.send(message).await.map_err(|_| gone())?;
+            tokio::select! {
+                biased;
+                answered = rx => match answered {
+                    Ok(Ok(body)) => Ok(body),
+                    Ok(Err((why, port_in_use))) => Err(WorkerError::Failed { id: id.clone(), why, port_in_use }),
+                    Err(_) => Err(gone()),
+                },
+                _ = exited.wait_for(|exited| *exited) => Err(gone()),
             }
         };
         tokio::time::timeout(within, asked)
@@ -194,7 +214,8 @@ impl Supervisor {
     /// Signals the whole process group of a living worker. `planned` announces its death first, so that it is no accident.
     pub fn signal(&self, id: &WorkerId, signal: Signal, planned: bool) -> Result<(), WorkerError> {
         let workers = lock(&self.workers);
-        let worker = workers.get(id).filter(|w| !*w.exited.borrow()).ok_or(WorkerError::Gone { id: id.clone() })?;
+        let living = |w: &&Worker| !w.reaped.load(Ordering::Relaxed);
+        let worker = workers.get(id).filter(living).ok_or(WorkerError::Gone { id: id.clone() })?;
         if planned {
             *lock(&worker.planned) = true;
         }
@@ -242,7 +263,11 @@ impl Supervisor {
             self.expect_exit(id);
             // A stopped process reads nothing.
             let _ = self.signal(id, Signal::SIGCONT, true);
-            let _ = self.tell(id, to_worker::Body::Shutdown(gauntlet_proto::worker::Shutdown {})).await;
+            if let Some(worker) = lock(&self.workers).get(id) {
+                // One whose queue is full has not read for long: it is killed below.
+                let shutdown = to_worker::Body::Shutdown(gauntlet_proto::worker::Shutdown {});
+                let _ = worker.to_worker.try_send(shutdown);
+            }
         }
         let deadline = tokio::time::Instant::now() + within;
         let mut left = Vec::new();
