@@ -97,7 +97,20 @@ impl Config {
         for relative in [&mut config.state_dir, &mut config.tls.ca, &mut config.tls.cert, &mut config.tls.key] {
             *relative = base.join(&*relative);
         }
+        if let Some(file) = &mut config.allow.stop_file {
+            *file = base.join(&*file);
+        }
         Ok(config)
+    }
+
+    /// Why this node lets nothing run, while its stop file exists.
+    pub fn stopped_by(&self) -> Option<String> {
+        let file = self.allow.stop_file.as_ref().filter(|file| file.exists())?;
+        Some(format!(
+            "agent {}: the stop file {} exists; remove it to allow runs (agent.toml)",
+            self.name,
+            file.display()
+        ))
     }
 }
 

@@ -16,27 +16,51 @@ use gauntlet_proto::bounds::PLAN_BYTES_MAX;
 use gauntlet_proto::worker::{Begin, StartLoad, StartRole, StopLoad, from_worker, to_worker};
 use tokio::sync::mpsc;
 
+use crate::clock;
 use crate::config::Config;
 use crate::journal::Journal;
-use crate::pump::Pump;
 use crate::session::Refusal;
 use crate::supervisor::{Answer, Supervisor, WorkerError, WorkerId};
 
-pub use node::Node;
+pub use node::{Lent, Node};
 
 /// Reports of workers that wait to be handled; at the bound the workers' pipes fill.
 const REPORTS_MAX: usize = 1024;
 /// Ports tried for one role instance before giving up.
 const PORT_TRIES: u32 = 20;
+/// Workers that one plan may put on one node; a plan with more is refused.
+const WORKERS_MAX: usize = 256;
+/// How long what workers have said may take to reach the pump once they are gone. A coordinator that takes batches needs
+/// a fraction of it; where none does, the lease ends the wait.
+const LAST_REPORTS_WITHIN: Duration = Duration::from_secs(30);
+/// How far from now a start may lie, either way.
+const START_WITHIN_NS: u64 = 600_000_000_000;
 /// How long a role may take from wire to ready.
 const WIRED_WITHIN: Duration = Duration::from_secs(20);
+
+/// How long the load workers may take to read one ledger back, side by side.
+const READ_BACK_WITHIN: Duration = Duration::from_secs(120);
 
 /// What outlives every run of this agent.
 #[derive(Clone)]
 pub struct Home {
     pub config: Arc<Config>,
-    pub pump: Pump,
     pub journal: Arc<std::sync::Mutex<Journal>>,
+}
+
+impl Home {
+    /// Does something with the journal, off this thread: a disk that takes seconds for an fsync must not cost the lease.
+    pub async fn with_journal<T: Send + 'static>(
+        &self,
+        act: impl FnOnce(&mut Journal) -> T + Send + 'static,
+    ) -> Result<T, String> {
+        let journal = self.journal.clone();
+        let acted = tokio::task::spawn_blocking(move || {
+            // A panic half-way through an append leaves the journal as a torn line would.
+            act(&mut journal.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+        });
+        acted.await.map_err(|e| format!("the journal: {e}"))
+    }
 }
 
 /// One prepared run.
@@ -52,29 +76,27 @@ fn refuse(why: RefusedWhy, message: String) -> Refusal {
 }
 
 impl Run {
-    /// Checks the assignment against what this node allows, starts its workers and says where its roles are.
-    pub async fn prepare(
-        home: &Home,
-        run_id: &str,
-        plan_json: &[u8],
-        agent: &str,
-    ) -> Result<(Self, Vec<Endpoint>), Refusal> {
+    /// Checks the assignment against what this node allows. Nothing is started, so that whoever holds the run can stop
+    /// what [`Run::start`] does.
+    pub fn new(home: &Home, lent: Lent, plan_json: &[u8], agent: &str) -> Result<Self, Refusal> {
         let plan = read_plan(plan_json, agent, &home.config.name)?;
         allowed(&plan, &home.config)?;
-        let data_dir = home.config.state_dir.join("runs").join(run_id);
+        let data_dir = home.config.state_dir.join("runs").join(&lent.run_id);
         std::fs::create_dir_all(&data_dir)
             .map_err(|e| refuse(RefusedWhy::Resources, format!("agent {agent}: {}: {e}", data_dir.display())))?;
         let (reports_tx, reports) = mpsc::channel(REPORTS_MAX);
-        let node = Arc::new(Node::new(home, run_id, plan, plan_json, Supervisor::new(reports_tx), data_dir));
+        let node = Arc::new(Node::new(home, lent, plan, plan_json, Supervisor::new(reports_tx), data_dir));
         let mut run = Self { node: node.clone(), faults: Vec::new(), load_stopped: false, tasks: Vec::new() };
-        run.tasks.push(tokio::spawn(watch::reports(node.clone(), reports)));
-        match run.start_workers().await {
-            Ok(endpoints) => Ok((run, endpoints)),
-            Err(error) => {
-                run.stop().await;
-                Err(refuse(RefusedWhy::Role, format!("agent {agent}: {error}")))
-            }
-        }
+        run.tasks.push(tokio::spawn(watch::reports(node, reports)));
+        Ok(run)
+    }
+
+    /// Starts the run's workers and says where its roles are. What a failure leaves running ends with [`Run::stop`].
+    pub async fn start(&self) -> Result<Vec<Endpoint>, Refusal> {
+        self.start_workers().await.map_err(|error| {
+            let message = format!("agent {}: {error}", self.node.name());
+            refuse(RefusedWhy::Role, message)
+        })
     }
 
     async fn start_workers(&self) -> Result<Vec<Endpoint>, WorkerError> {
@@ -129,10 +151,7 @@ impl Run {
                         foundation: format!("{}:{foundation_port}", node.host()),
                     });
                 }
-                Err(WorkerError::Failed { port_in_use: true, .. }) if tries < PORT_TRIES => {
-                    node.supervisor().expect_exit(&id);
-                    tries += 1;
-                }
+                Err(WorkerError::Failed { port_in_use: true, .. }) if tries < PORT_TRIES => tries += 1,
                 Err(error) => return Err(error),
             }
         }
@@ -152,13 +171,18 @@ impl Run {
     /// Sets everything to begin at this instant of CLOCK_MONOTONIC: load, roles and faults fire by this node's own clock.
     pub async fn arm(&mut self, start_ns: u64) -> Result<(), Refusal> {
         let node = self.node.clone();
+        let no = |why, message: String| refuse(why, format!("agent {}: {message}", node.name()));
+        if start_ns.abs_diff(clock::monotonic_ns()) > START_WITHIN_NS {
+            let minutes = START_WITHIN_NS / 60_000_000_000;
+            return Err(no(RefusedWhy::State, format!("the start lies more than {minutes} minutes from now")));
+        }
+        if let Some(dead) = node.planned_workers().into_iter().find(|id| node.supervisor().pid(id).is_none()) {
+            return Err(no(RefusedWhy::Role, format!("{dead} died before the start (its log tells why)")));
+        }
         node.set_start(start_ns);
         for id in node.planned_workers() {
             let begin = to_worker::Body::Begin(Begin { start_ns });
-            node.supervisor()
-                .tell(&id, begin)
-                .await
-                .map_err(|e| refuse(RefusedWhy::Role, format!("agent {}: {e}", node.name())))?;
+            node.supervisor().tell(&id, begin).await.map_err(|e| no(RefusedWhy::Role, e.to_string()))?;
         }
         for (id, ..) in node.supervisor().living() {
             if let WorkerId::Role { role, instance } = id {
@@ -185,12 +209,11 @@ impl Run {
         let stopping = node.living_load().into_iter().map(|id| async move {
             let asked =
                 node.supervisor().ask(&id, to_worker::Body::StopLoad(StopLoad { drain }), Answer::LoadStopped, within);
-            match asked.await {
-                Ok(_) => true,
-                Err(error) => {
-                    tracing::warn!("stopping the load: {error}");
-                    false
-                }
+            tokio::select! {
+                biased;
+                answered = asked => answered.inspect_err(|error| tracing::warn!("stopping the load: {error}")).is_ok(),
+                // Ordered meanwhile by a user who does not want to wait: what the load still says comes, unwaited for.
+                () = node.healing() => false,
             }
         });
         let drained = join_all(stopping).await.into_iter().all(|stopped| stopped) && drain;
@@ -213,15 +236,15 @@ impl Run {
     /// Asks this node's load workers to read acknowledged work back.
     pub async fn read_back(&self, ask: ReadBack) -> ReadBackDone {
         let mut sum = ReadBackDone { role: ask.role.clone(), ledger: ask.ledger.clone(), ..Default::default() };
-        for id in self.node.living_load() {
-            let asked = self.node.supervisor().ask(
-                &id,
-                to_worker::Body::ReadBack(ask.clone()),
-                Answer::ReadBack,
-                Duration::from_secs(120),
-            );
-            match asked.await {
-                Ok(from_worker::Body::ReadBackDone(done)) => {
+        let node = &self.node;
+        let asking = node.living_load().into_iter().map(|id| {
+            let ask = to_worker::Body::ReadBack(ask.clone());
+            async move { node.supervisor().ask(&id, ask, Answer::ReadBack, READ_BACK_WITHIN).await }
+        });
+        for answer in join_all(asking).await {
+            match answer {
+                // A late answer to an earlier question is none to this one.
+                Ok(from_worker::Body::ReadBackDone(done)) if (&done.role, &done.ledger) == (&ask.role, &ask.ledger) => {
                     sum.acknowledged += done.acknowledged;
                     sum.missing += done.missing;
                     sum.duplicated += done.duplicated;
@@ -229,9 +252,9 @@ impl Run {
                     sum.examples.extend(done.examples);
                     sum.examples.truncate(10);
                 }
-                Ok(_) => {}
+                // What it knew nobody can ask any more: at least one acknowledgement stays unread.
+                Ok(_) => sum.unreachable += 1,
                 Err(error) => {
-                    // What it knew nobody can ask any more: at least one acknowledgement stays unread.
                     tracing::warn!("reading back: {error}");
                     sum.unreachable += 1;
                 }
@@ -242,12 +265,13 @@ impl Run {
 
     /// Ends all workers and removes the run's data. What even SIGKILL did not end is returned.
     pub async fn stop(&mut self) -> Vec<WorkerId> {
-        self.node.start_healing();
+        self.node.start_stopping();
         let left = self.node.supervisor().stop_all(Duration::from_secs(3)).await;
-        for task in self.tasks.drain(..).chain([]) {
-            // The tasks end by themselves once no worker is left; a stuck one must not hold the agent.
-            let mut task = task;
-            if tokio::time::timeout(Duration::from_secs(2), &mut task).await.is_err() {
+        self.node.end();
+        for mut task in self.tasks.drain(..) {
+            // The tasks end once they have handed on what was left; a stuck one must not hold the agent.
+            if tokio::time::timeout(LAST_REPORTS_WITHIN, &mut task).await.is_err() {
+                tracing::error!("what the workers said last could not be handed on");
                 task.abort();
             }
         }
@@ -271,6 +295,11 @@ fn takes_part(fault: &PlannedFault, plan: &Plan, agent: &str) -> bool {
     crate::fault::find(&fault.kind).is_some_and(|kind| kind.takes_part(plan, fault, agent))
 }
 
+/// As the scenario language has names, but for their case.
+fn valid_role_name(name: &str) -> bool {
+    (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+}
+
 fn read_plan(json: &[u8], agent: &str, name: &str) -> Result<Plan, Refusal> {
     let bad = |message: String| refuse(RefusedWhy::Plan, format!("agent {name}: the plan {message}"));
     if json.len() > PLAN_BYTES_MAX {
@@ -282,6 +311,14 @@ fn read_plan(json: &[u8], agent: &str, name: &str) -> Result<Plan, Refusal> {
     let plan: Plan = serde_json::from_slice(json).map_err(|e| bad(format!("cannot be read: {e}")))?;
     if !plan.agents.iter().any(|a| a.name == name) {
         return Err(bad("does not name this agent".into()));
+    }
+    // Roles name folders, and each worker is a process: checked here again, whoever made the plan.
+    if let Some(role) = plan.roles.iter().find(|role| !valid_role_name(&role.name)) {
+        return Err(bad(format!("has a role named {:?}", role.name)));
+    }
+    let workers = plan.hosted_by(name).count() + plan.load_workers.iter().filter(|w| w.agent == name).count();
+    if workers > WORKERS_MAX {
+        return Err(bad(format!("puts {workers} processes on this node; at most {WORKERS_MAX}")));
     }
     let catalogue = crate::catalogue::catalogue();
     let kinds = [
@@ -302,8 +339,8 @@ fn read_plan(json: &[u8], agent: &str, name: &str) -> Result<Plan, Refusal> {
 /// The node has the last word over what is done to it.
 fn allowed(plan: &Plan, config: &Config) -> Result<(), Refusal> {
     let no = |message: String| refuse(RefusedWhy::Policy, format!("agent {}: {message} (agent.toml)", config.name));
-    if let Some(file) = config.allow.stop_file.as_ref().filter(|file| file.exists()) {
-        return Err(no(format!("the stop file {} exists", file.display())));
+    if let Some(why) = config.stopped_by() {
+        return Err(refuse(RefusedWhy::Policy, why));
     }
     for fault in plan.faults.iter().filter(|fault| takes_part(fault, plan, &config.name)) {
         if config.allow.faults.as_ref().is_some_and(|allowed| !allowed.contains(&fault.kind)) {

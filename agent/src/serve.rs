@@ -5,6 +5,7 @@ use std::future::Future;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use gauntlet_proto::PROTOCOL_VERSION;
 use gauntlet_proto::agent::DescribeReply;
@@ -17,10 +18,14 @@ use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use crate::clock;
 use crate::config::{Config, Credentials};
 use crate::journal::{Journal, undo_alone};
-use crate::pump::Pump;
 use crate::runner::Home;
 use crate::server::Service;
 use crate::session::{self, Session};
+
+/// After so long without a word a connection is asked for one, and after as long again it is closed.
+const KEEPALIVE: Duration = Duration::from_secs(10);
+/// Calls of one connection at once; a coordinator makes one on each of its two.
+const STREAMS_MAX: u32 = 16;
 
 /// Why an agent cannot serve.
 #[derive(Debug, thiserror::Error)]
@@ -63,7 +68,7 @@ pub async fn serve(
     let listen_error = |e: std::io::Error| ServeError::Listen { address, why: e.to_string() };
     let listener = tokio::net::TcpListener::bind(address).await.map_err(listen_error)?;
     let bound = listener.local_addr().map_err(listen_error)?;
-    let home = Home { config: Arc::new(config), pump: Pump::default(), journal: Arc::new(journal.into()) };
+    let home = Home { config: Arc::new(config), journal: Arc::new(journal.into()) };
     let service = Service::new(home, session);
     let tls = ServerTlsConfig::new()
         .identity(Identity::from_pem(&credentials.cert, &credentials.key))
@@ -73,7 +78,13 @@ pub async fn serve(
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     // Without it every answer waits for the other side's delayed acknowledgement: 40 ms, also for clock pings.
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let mut server = Server::builder().tls_config(tls).map_err(|e| ServeError::Tls(e.to_string()))?;
+    // A peer that vanished without a word must not keep its connection, and what hangs on it, for ever.
+    let mut server = Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE))
+        .max_concurrent_streams(STREAMS_MAX)
+        .tls_config(tls)
+        .map_err(|e| ServeError::Tls(e.to_string()))?;
     let serving = server.add_service(grpc).serve_with_incoming(incoming);
     let watching = tokio::spawn(service.clone().watch_lease());
     listening(bound);
@@ -133,7 +144,9 @@ pub(crate) fn write_token(state_dir: &Path, token: u64) -> Result<(), String> {
         let mut file = File::create(&new)?;
         writeln!(file, "{token}")?;
         file.sync_all()?;
-        std::fs::rename(&new, &path)
+        std::fs::rename(&new, &path)?;
+        // Without this a power cut may bring the older token back.
+        File::open(state_dir)?.sync_all()
     };
     write().map_err(|e| format!("{}: {e}", path.display()))
 }

@@ -4,6 +4,7 @@
 //! processes, so a machine at 100 % load never looks dead.
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,20 +16,25 @@ use gauntlet_proto::agent::{
     control_reply, control_request,
 };
 use gauntlet_proto::{PROTOCOL_VERSION, agent as wire};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::clock;
 use crate::identity;
-use crate::runner::{Home, Node, Run};
+use crate::journal::Journal;
+use crate::pump::Pump;
+use crate::runner::{Home, Lent, Node, Run};
 use crate::session::{Hello, Refusal, Session, Stage};
 
 /// Replies and batches waiting for a connection; at the bound their producers wait.
 const QUEUE_MAX: usize = 64;
 /// How often the lease is looked at.
 const LEASE_TICK: Duration = Duration::from_millis(100);
+
+/// The longest text of a hello that is kept or repeated.
+const HELLO_TEXT_MAX: usize = 200;
 
 /// The agent, shared by its connections and its lease watch.
 #[derive(Clone)]
@@ -39,10 +45,51 @@ pub struct Service {
 struct Shared {
     home: Home,
     session: Mutex<Session>,
-    /// Held for the length of a step; steps of one session run in order.
+    /// Held for the length of a step, or of a clean-up; steps of one session run in order.
     run: tokio::sync::Mutex<Option<Run>>,
-    /// The same run's node, for what must not wait for a step.
+    /// The newest session's. An older session's connections keep their own, and so reach nothing of a newer one.
+    newest: Mutex<Arc<Part>>,
+}
+
+/// What a session has beside its run: reached without waiting for a step.
+struct Part {
+    token: u64,
+    pump: Pump,
+    lease_expires_ns: Arc<AtomicU64>,
     node: Mutex<Option<Arc<Node>>>,
+    /// Set once: the session ends, and a step under way breaks off.
+    over: watch::Sender<bool>,
+    /// The last step taken, for a coordinator that came back without having heard the answer.
+    answered: Mutex<Option<(control_request::Body, control_reply::Body)>>,
+}
+
+impl Part {
+    fn new(token: u64) -> Self {
+        Self {
+            token,
+            pump: Pump::default(),
+            lease_expires_ns: Arc::default(),
+            node: Mutex::default(),
+            over: watch::Sender::new(false),
+            answered: Mutex::default(),
+        }
+    }
+
+    fn renewed(&self, left_ms: u32) {
+        self.lease_expires_ns.store(clock::monotonic_ns() + u64::from(left_ms) * 1_000_000, Ordering::Relaxed);
+    }
+
+    fn node(&self) -> Option<Arc<Node>> {
+        lock(&self.node).clone()
+    }
+
+    /// Nothing of this session goes on; what it holds is for [`Service::clean_up`] to undo.
+    fn end(&self) {
+        self.over.send_replace(true);
+        if let Some(node) = self.node() {
+            node.start_stopping();
+        }
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -52,89 +99,174 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Service {
     /// An idle agent.
     pub fn new(home: Home, session: Session) -> Self {
-        let shared = Shared { home, session: session.into(), run: None.into(), node: None.into() };
+        let newest = Mutex::new(Arc::new(Part::new(0)));
+        let shared = Shared { home, session: session.into(), run: None.into(), newest };
         Self { shared: Arc::new(shared) }
+    }
+
+    fn newest(&self) -> Arc<Part> {
+        lock(&self.shared.newest).clone()
+    }
+
+    /// The newest session's part while that session holds the agent.
+    fn holder(&self) -> Option<Arc<Part>> {
+        let token = lock(&self.shared.session).held().map(|held| held.token)?;
+        Some(self.newest()).filter(|part| part.token == token)
     }
 
     /// Ends the run whose lease is over, and every run while the node's stop file exists. Never returns.
     pub async fn watch_lease(self) {
         loop {
             tokio::time::sleep(LEASE_TICK).await;
-            let stop_file = self.shared.home.config.allow.stop_file.as_ref().is_some_and(|file| file.exists());
-            let due = {
-                let session = lock(&self.shared.session);
-                let held = session.held().map(|held| held.token);
-                session.expired(clock::monotonic_ns()).or(held.filter(|_| stop_file))
-            };
-            if let Some(token) = due {
+            let Some(part) = self.holder() else { continue };
+            let stop_file = self.shared.home.config.stopped_by().is_some();
+            if stop_file || lock(&self.shared.session).expired(clock::monotonic_ns()).is_some() {
+                let token = part.token;
                 tracing::warn!(token, stop_file, "the lease is over: stopping the load, healing, stopping the roles");
-                self.clean_up(token).await;
+                // Nobody will come for what it still had to say, and nothing may wait for that.
+                part.pump.close();
+                self.clean_up(&part).await;
             }
         }
     }
 
-    /// Ends the run of a session, undoing everything. Returns the number of faults undone and those that were not.
-    pub async fn clean_up(&self, token: u64) -> (u32, Vec<String>) {
-        if let Some(node) = &*lock(&self.shared.node) {
-            node.start_healing();
+    /// Ends the run of a session, undoing everything, and gives the agent free. Returns the number of faults undone and
+    /// what could not be undone.
+    async fn clean_up(&self, part: &Part) -> (u32, Vec<String>) {
+        part.end();
+        let home = &self.shared.home;
+        let pending = |journal: &mut Journal| journal.pending().count();
+        let before = home.with_journal(pending).await.unwrap_or_default();
+        // Held to the end, so that no step of a next session comes between.
+        let mut run = self.shared.run.lock().await;
+        let ours = lock(&self.shared.session).held().is_some_and(|held| held.token == part.token);
+        if !ours {
+            return (0, Vec::new());
         }
         let mut not_undone = Vec::new();
-        let before = lock(&self.shared.home.journal).pending().count();
-        if let Some(mut run) = self.shared.run.lock().await.take() {
+        if let Some(mut run) = run.take() {
             run.stop_load(false).await;
-            not_undone = run.heal().await;
-            run.stop().await;
+            let unhealed = run.heal().await;
+            let left = run.stop().await;
+            not_undone = left.iter().map(|id| format!("{id} does not die")).collect();
+            if !unhealed.is_empty() {
+                tracing::warn!(?unhealed, "not undone while roles ran; undone with their processes");
+            }
         }
-        *lock(&self.shared.node) = None;
-        lock(&self.shared.session).end(token);
-        let after = lock(&self.shared.home.journal).pending().count();
+        // No process of the run is left that a fault could be in: what the faults themselves could not undo is undone now.
+        match home.with_journal(crate::serve::undo_leftovers).await {
+            Ok((_, failed)) => not_undone.extend(failed),
+            Err(why) => not_undone.push(why),
+        }
+        let after = home.with_journal(pending).await.unwrap_or(before);
+        *lock(&part.node) = None;
+        lock(&self.shared.session).end(part.token);
         (before.saturating_sub(after) as u32, not_undone)
     }
 
-    /// Ends whatever runs; for the agent's own end.
+    /// Ends whatever runs and lets nothing begin again; for the agent's own end.
     pub async fn shut_down(&self) {
-        let token = lock(&self.shared.session).held().map(|held| held.token);
-        if let Some(token) = token {
-            self.clean_up(token).await;
+        lock(&self.shared.session).close();
+        if let Some(part) = self.holder() {
+            part.pump.close();
+            self.clean_up(&part).await;
         }
     }
 
-    fn hello(&self, hello: &wire::Hello) -> Result<u64, Refusal> {
+    fn hello(&self, hello: &wire::Hello) -> Result<Arc<Part>, Refusal> {
+        // They are shown to whoever finds the agent busy.
+        let text = |text: &str| text.chars().filter(|c| !c.is_control()).take(HELLO_TEXT_MAX).collect::<String>();
         let hello = Hello {
             protocol: hello.protocol,
-            catalogue_hash: hello.catalogue_hash.clone(),
-            run: hello.run.clone(),
-            owner: hello.owner.chars().take(200).collect(),
+            catalogue_hash: text(&hello.catalogue_hash),
+            run: text(&hello.run),
+            owner: text(&hello.owner),
             resume_token: hello.resume_token,
             lease_ms: hello.lease_ms,
         };
+        let config = &self.shared.home.config;
         if uuid::Uuid::parse_str(&hello.run).is_err() {
             return Err(Refusal::new(RefusedWhy::Plan, "the run's id is no UUID".to_string()));
         }
-        let token = lock(&self.shared.session).hello(&hello, clock::monotonic_ns())?;
-        if hello.resume_token == 0 {
-            self.shared.home.pump.reset();
-            super::serve::write_token(&self.shared.home.config.state_dir, token)
-                .map_err(|why| Refusal::new(RefusedWhy::Resources, why))?;
+        if let Some(why) = config.stopped_by() {
+            return Err(Refusal::new(RefusedWhy::Policy, why));
         }
-        Ok(token)
+        let mut session = lock(&self.shared.session);
+        let now_ns = clock::monotonic_ns();
+        let token = session.hello(&hello, now_ns)?;
+        let left_ms = session.held().map_or(0, |held| held.lease.left_ms(now_ns));
+        if hello.resume_token == 0 {
+            if let Err(why) = super::serve::write_token(&config.state_dir, token) {
+                session.end(token);
+                return Err(Refusal::new(RefusedWhy::Resources, why));
+            }
+            let older = std::mem::replace(&mut *lock(&self.shared.newest), Arc::new(Part::new(token)));
+            // A data connection of the session before ends here, whatever it had not acknowledged.
+            older.pump.close();
+        }
+        let part = self.newest();
+        part.renewed(left_ms);
+        Ok(part)
     }
 
-    /// One step of the session, in order.
-    async fn step(&self, token: u64, body: control_request::Body) -> Result<control_reply::Body, Refusal> {
+    /// One step of the session, in order. `None` when the session ended under it: nobody waits for its answer.
+    async fn step(
+        &self,
+        part: &Arc<Part>,
+        body: control_request::Body,
+    ) -> Option<Result<control_reply::Body, Refusal>> {
+        if let control_request::Body::Finish(_) = body {
+            let held = lock(&self.shared.session).check(part.token, clock::monotonic_ns());
+            if let Err(refusal) = held {
+                return Some(Err(refusal));
+            }
+            self.clean_up(part).await;
+            return Some(Ok(control_reply::Body::Finished(Finished { last_sequence: part.pump.last() })));
+        }
+        let mut over = part.over.subscribe();
+        let step = async {
+            let mut run = self.shared.run.lock().await;
+            lock(&self.shared.session).check(part.token, clock::monotonic_ns())?;
+            if let Some((_, reply)) = lock(&part.answered).as_ref().filter(|(asked, _)| *asked == body) {
+                return Ok(reply.clone());
+            }
+            let reply = self.take_step(part, &mut run, body.clone()).await?;
+            *lock(&part.answered) = Some((body, reply.clone()));
+            Ok(reply)
+        };
+        tokio::select! {
+            biased;
+            _ = over.wait_for(|over| *over) => None,
+            answer = step => Some(answer),
+        }
+    }
+
+    /// May be broken off at any await: what it has begun is in `run` or the node, for [`Service::clean_up`].
+    async fn take_step(
+        &self,
+        part: &Arc<Part>,
+        run: &mut Option<Run>,
+        body: control_request::Body,
+    ) -> Result<control_reply::Body, Refusal> {
         use control_request::Body;
-        let mut run = self.shared.run.lock().await;
-        let advance = |to| lock(&self.shared.session).advance(token, to, clock::monotonic_ns());
+        let advance = |to| lock(&self.shared.session).advance(part.token, to, clock::monotonic_ns());
         let nothing = || Refusal::new(RefusedWhy::State, "nothing is prepared on this agent");
         Ok(match body {
             Body::Prepare(prepare) => {
                 advance(Stage::Placed)?;
                 let run_id = lock(&self.shared.session).held().map(|held| held.run.clone()).ok_or_else(nothing)?;
-                let (prepared, endpoints) =
-                    Run::prepare(&self.shared.home, &run_id, &prepare.plan_json, &prepare.agent).await?;
-                *lock(&self.shared.node) = Some(prepared.node().clone());
-                *run = Some(prepared);
-                control_reply::Body::Placed(Placed { endpoints })
+                let (pump, lease_expires_ns) = (part.pump.clone(), part.lease_expires_ns.clone());
+                let lent = Lent { run_id, pump, lease_expires_ns };
+                let prepared = run.insert(Run::new(&self.shared.home, lent, &prepare.plan_json, &prepare.agent)?);
+                *lock(&part.node) = Some(prepared.node().clone());
+                match prepared.start().await {
+                    Ok(endpoints) => control_reply::Body::Placed(Placed { endpoints }),
+                    Err(refusal) => {
+                        prepared.stop().await;
+                        *run = None;
+                        return Err(refusal);
+                    }
+                }
             }
             Body::Wire(wire) => {
                 advance(Stage::Wired)?;
@@ -164,12 +296,7 @@ impl Service {
             Body::ReadBack(ask) => {
                 control_reply::Body::ReadBackDone(run.as_ref().ok_or_else(nothing)?.read_back(ask).await)
             }
-            Body::Finish(_) => {
-                drop(run);
-                self.clean_up(token).await;
-                control_reply::Body::Finished(Finished { last_sequence: self.shared.home.pump.last() })
-            }
-            Body::Hello(_) | Body::Renew(_) | Body::Ping(_) => {
+            Body::Hello(_) | Body::Renew(_) | Body::Ping(_) | Body::Finish(_) => {
                 return Err(Refusal::new(RefusedWhy::State, "hello comes first, once"));
             }
         })
@@ -179,20 +306,21 @@ impl Service {
         let Some(Ok(ControlRequest { body: Some(control_request::Body::Hello(hello)) })) = requests.next().await else {
             return replies.refuse(&Refusal::new(RefusedWhy::State, "a session begins with hello")).await;
         };
-        let token = match self.hello(&hello) {
-            Ok(token) => token,
+        let part = match self.hello(&hello) {
+            Ok(part) => part,
             Err(refusal) => return replies.refuse(&refusal).await,
         };
-        let welcome = Welcome { token, agent: self.shared.home.config.name.clone(), version: crate::VERSION.into() };
-        replies.send(control_reply::Body::Welcome(welcome)).await?;
+        let (token, agent) = (part.token, self.shared.home.config.name.clone());
+        replies.send(control_reply::Body::Welcome(Welcome { token, agent, version: crate::VERSION.into() })).await?;
         let (steps, mut todo) = mpsc::channel(QUEUE_MAX);
         let stepping = {
-            let (service, replies) = (self.clone(), replies.clone());
+            let (service, part, replies) = (self.clone(), part.clone(), replies.clone());
             tokio::spawn(async move {
                 while let Some(body) = todo.recv().await {
-                    let answered = match service.step(token, body).await {
-                        Ok(reply) => replies.send(reply).await,
-                        Err(refusal) => replies.refuse(&refusal).await,
+                    let answered = match service.step(&part, body).await {
+                        Some(Ok(reply)) => replies.send(reply).await,
+                        Some(Err(refusal)) => replies.refuse(&refusal).await,
+                        None => continue,
                     };
                     if answered.is_none() {
                         tracing::warn!("the coordinator went away before an answer");
@@ -201,26 +329,30 @@ impl Service {
             })
         };
         while let Some(Ok(request)) = requests.next().await {
+            let now_ns = clock::monotonic_ns();
             match request.body? {
                 control_request::Body::Renew(renew) => {
                     // An ended session answers too, with nothing left: a refusal would look like the answer to a step.
-                    let left_ms = lock(&self.shared.session).renew(token, clock::monotonic_ns()).unwrap_or(0);
+                    let left_ms = lock(&self.shared.session).renew(token, now_ns).unwrap_or(0);
+                    part.renewed(left_ms);
                     let renewed = LeaseRenewed { sequence: renew.sequence, left_ms };
                     replies.send(control_reply::Body::Renewed(renewed)).await?;
                 }
                 control_request::Body::Ping(ping) => {
-                    let agent_ns = clock::monotonic_ns();
-                    let pong = ClockPong { coordinator_ns: ping.coordinator_ns, agent_ns };
+                    let pong = ClockPong { coordinator_ns: ping.coordinator_ns, agent_ns: now_ns };
                     replies.send(control_reply::Body::Pong(pong)).await?;
                 }
                 body => {
-                    if matches!(body, control_request::Body::HealFaults(_) | control_request::Body::Finish(_))
-                        && let Some(node) = &*lock(&self.shared.node)
-                    {
-                        // Healing never waits for a step before it.
-                        node.start_healing();
+                    // Ending never waits for a step before it. Only its own session's part is in reach here.
+                    match &body {
+                        control_request::Body::HealFaults(_) => part.node().iter().for_each(|n| n.start_healing()),
+                        control_request::Body::Finish(_) => part.end(),
+                        _ => {}
                     }
-                    steps.send(body).await.ok()?;
+                    if steps.try_send(body).is_err() {
+                        let why = format!("{QUEUE_MAX} steps wait already; send one, and wait for its answer");
+                        return replies.refuse(&Refusal::new(RefusedWhy::State, why)).await;
+                    }
                 }
             }
         }
@@ -264,7 +396,8 @@ impl Agent for Service {
         authorize(&request)?;
         let mut reply = crate::serve::facts(&self.shared.home.config);
         reply.protocol = PROTOCOL_VERSION;
-        reply.leftovers = lock(&self.shared.home.journal).pending().count() as u32;
+        let pending = self.shared.home.with_journal(|journal| journal.pending().count());
+        reply.leftovers = pending.await.map_err(Status::internal)? as u32;
         if let Some(held) = lock(&self.shared.session).held() {
             reply.busy_owner = format!("run {} of {}", held.run, held.owner);
             reply.busy_expires_ms = u64::from(held.lease.left_ms(clock::monotonic_ns()));
@@ -291,10 +424,11 @@ impl Agent for Service {
             return Err(Status::invalid_argument("a data stream begins with a token"));
         };
         // A session that has ended still owes its last batches; a newer session's token ends that.
-        if first.token == 0 || first.token != lock(&self.shared.session).last_token() {
+        let part = self.newest();
+        if first.token == 0 || first.token != part.token {
             return Err(Status::failed_precondition(format!("session {} is not this agent's newest", first.token)));
         }
-        let pump = self.shared.home.pump.clone();
+        let pump = part.pump.clone();
         pump.acknowledge(first.acknowledged);
         let (tx, rx) = mpsc::channel(QUEUE_MAX);
         tokio::spawn(async move {
@@ -305,12 +439,16 @@ impl Agent for Service {
                         Ok(Some(request)) if request.token == first.token => pump.acknowledge(request.acknowledged),
                         _ => return,
                     },
-                    batches = pump.after(sent, QUEUE_MAX) => for batch in batches {
-                        sent = batch.sequence;
-                        if tx.send(Ok(batch)).await.is_err() {
-                            return;
+                    batches = pump.after(sent, QUEUE_MAX) => {
+                        // Closed: the session is over for good.
+                        let Some(batches) = batches else { return };
+                        for batch in batches {
+                            sent = batch.sequence;
+                            if tx.send(Ok(batch)).await.is_err() {
+                                return;
+                            }
                         }
-                    },
+                    }
                 }
             }
         });
@@ -320,14 +458,14 @@ impl Agent for Service {
     async fn heal(&self, request: Request<HealRequest>) -> Result<Response<HealReply>, Status> {
         authorize(&request)?;
         tracing::warn!(reason = request.get_ref().reason, "heal: stopping everything");
-        let token = lock(&self.shared.session).held().map(|held| held.token);
-        let (mut faults_undone, mut not_undone) = (0, Vec::new());
-        if let Some(token) = token {
-            (faults_undone, not_undone) = self.clean_up(token).await;
-        }
-        let (undone, failed) = crate::serve::undo_leftovers(&mut lock(&self.shared.home.journal));
-        faults_undone += undone;
-        not_undone.extend(failed);
-        Ok(Response::new(HealReply { faults_undone, not_undone, stopped_a_run: token.is_some() }))
+        let holder = self.holder();
+        let (faults_undone, not_undone) = match &holder {
+            Some(part) => {
+                part.pump.close();
+                self.clean_up(part).await
+            }
+            None => self.shared.home.with_journal(crate::serve::undo_leftovers).await.map_err(Status::internal)?,
+        };
+        Ok(Response::new(HealReply { faults_undone, not_undone, stopped_a_run: holder.is_some() }))
     }
 }

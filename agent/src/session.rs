@@ -67,12 +67,13 @@ pub struct Session {
     identity: Identity,
     last_token: u64,
     held: Option<Held>,
+    closed: bool,
 }
 
 impl Session {
     /// An idle agent that has handed out tokens up to `last_token`, in this life or an earlier one.
     pub fn new(identity: Identity, last_token: u64) -> Self {
-        Self { identity, last_token, held: None }
+        Self { identity, last_token, held: None, closed: false }
     }
 
     /// Who owns the agent now.
@@ -80,9 +81,9 @@ impl Session {
         self.held.as_ref()
     }
 
-    /// The newest token ever handed out.
-    pub fn last_token(&self) -> u64 {
-        self.last_token
+    /// No session begins any more: the agent itself ends.
+    pub fn close(&mut self) {
+        self.closed = true;
     }
 
     /// Opens a session, or takes one up again within its lease. Returns its token.
@@ -106,8 +107,12 @@ impl Session {
                 ),
             ));
         }
+        if self.closed {
+            return Err(Refusal::new(RefusedWhy::State, format!("agent {} is ending", me.name)));
+        }
         match (&mut self.held, hello.resume_token) {
-            (Some(held), token) if token == held.token && !held.lease.expired(now_ns) => {
+            // The run too: a token of before a lost state folder may be in use again.
+            (Some(held), token) if token == held.token && hello.run == held.run && !held.lease.expired(now_ns) => {
                 held.lease.renew(now_ns);
                 Ok(token)
             }
@@ -168,6 +173,11 @@ impl Session {
         let held = self.owned(token, now_ns)?;
         held.lease.renew(now_ns);
         Ok(held.lease.left_ms(now_ns))
+    }
+
+    /// Whether a message of this token may still change anything here.
+    pub fn check(&mut self, token: u64, now_ns: u64) -> Result<(), Refusal> {
+        self.owned(token, now_ns).map(drop)
     }
 
     /// Ends the session of this token, whatever its stage.
@@ -235,6 +245,21 @@ mod tests {
     }
 
     #[test]
+    fn an_agent_that_ends_begins_nothing() {
+        let mut session = session();
+        session.close();
+        assert_eq!(session.hello(&hello(), 0).unwrap_err().why, RefusedWhy::State);
+    }
+
+    #[test]
+    fn a_token_of_another_run_takes_nothing_up() {
+        let mut session = session();
+        let token = session.hello(&hello(), 0).unwrap();
+        let other = Hello { run: "r2".into(), resume_token: token, ..hello() };
+        assert_eq!(session.hello(&other, 1).unwrap_err().why, RefusedWhy::Token);
+    }
+
+    #[test]
     fn an_expired_session_holds_the_agent_until_it_is_cleaned_up() {
         let mut session = session();
         let token = session.hello(&hello(), 0).unwrap();
@@ -267,6 +292,50 @@ mod tests {
                 prop_assert!(taken[..armed].contains(&Stage::Placed) && taken[..armed].contains(&Stage::Wired));
             }
             prop_assert!(session.advance(token + 1, Stage::Healed, 0).is_err());
+        }
+
+        /// Two coordinators, each with the newest token it was given, any messages at any time.
+        #[test]
+        fn only_the_newest_token_changes_anything_and_only_within_its_lease(
+            messages in prop::collection::vec((0usize..2, 0usize..8, 0u64..3_000), 0..60)
+        ) {
+            let mut session = session();
+            let (mut tokens, mut now, mut renewed) = ([0u64; 2], 0, 0);
+            for (who, message, ms) in messages {
+                now += ms * 1_000_000;
+                let before = session.held().cloned();
+                let alive = before.as_ref().is_some_and(|held| held.token == tokens[who] && now < renewed + 5 * S);
+                let run = format!("r{who}");
+                let done = match message {
+                    0 => {
+                        if let Ok(token) = session.hello(&Hello { run, ..hello() }, now) {
+                            prop_assert!(before.is_none() && token > tokens[0].max(tokens[1]), "a token came back");
+                            tokens[who] = token;
+                            renewed = now;
+                        }
+                        None
+                    }
+                    1 => Some(session.hello(&Hello { run, resume_token: tokens[who].max(1), ..hello() }, now).is_ok()),
+                    2 => Some(session.renew(tokens[who], now).is_ok()),
+                    3 => Some(session.check(tokens[who], now).is_ok()),
+                    7 => {
+                        session.end(tokens[who]);
+                        prop_assert_eq!(session.held().is_none(), before.is_none_or(|held| held.token == tokens[who]));
+                        None
+                    }
+                    n => {
+                        let to = [Stage::Placed, Stage::Wired, Stage::Armed][n - 4];
+                        prop_assert!(alive || session.advance(tokens[who], to, now).is_err());
+                        None
+                    }
+                };
+                if let Some(done) = done {
+                    prop_assert_eq!(done, alive, "message {} of {} at {}", message, who, now);
+                }
+                if done == Some(true) && message != 3 {
+                    renewed = now;
+                }
+            }
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::runner::Node;
 pub async fn conduct(node: Arc<Node>, fault: PlannedFault) -> Option<String> {
     let kind = super::find(&fault.kind)?;
     let at_ns = node.scenario_ns(fault.at);
-    let until_ns = at_ns + fault.duration.0 * 1_000;
+    let until_ns = at_ns.saturating_add(fault.duration.0.saturating_mul(1_000));
     if !node.sleep_unless_healing(at_ns).await {
         return None;
     }
@@ -23,7 +23,7 @@ pub async fn conduct(node: Arc<Node>, fault: PlannedFault) -> Option<String> {
         edge(FaultEdge::NotApplied, why).await;
         return None;
     }
-    let number = match node.journal_apply(&fault.id, kind.undo(&node, &fault)) {
+    let number = match node.journal_apply(&fault.id, kind.undo(&node, &fault)).await {
         Ok(number) => number,
         Err(why) => {
             edge(FaultEdge::NotApplied, why).await;
@@ -48,7 +48,7 @@ pub async fn conduct(node: Arc<Node>, fault: PlannedFault) -> Option<String> {
     }
     match healed {
         Ok(detail) => {
-            if let Err(why) = node.journal_undone(number) {
+            if let Err(why) = node.journal_undone(number).await {
                 tracing::error!(fault = fault.id, "{why}");
             }
             edge(FaultEdge::Cleared, detail).await;

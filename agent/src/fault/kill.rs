@@ -38,7 +38,10 @@ enum KillSignal {
 fn validate(params: &serde_json::Value) -> Vec<Problem> {
     let deadline_without_term = params.get("deadline").is_some() && params.get("signal").is_none_or(|s| s != "TERM");
     deadline_without_term
-        .then(|| Problem { pointer: "/deadline".into(), message: "`deadline` only goes with `signal: TERM`; add it, or take `deadline` out".into() })
+        .then(|| Problem {
+            pointer: "/deadline".into(),
+            message: "`deadline` only goes with `signal: TERM`; add it, or take `deadline` out".into(),
+        })
         .into_iter()
         .collect()
 }
@@ -60,10 +63,15 @@ impl Fault for Kill {
                 serde_json::from_value(fault.params.clone().into()).map_err(|e| format!("parameters: {e}"))?;
             let deadline = params.deadline.unwrap_or(Micros::from_secs(5)).duration();
             for id in instances_here(node, fault) {
-                node.hold_down(&id);
+                node.hold_down(&id, &fault.id);
                 if matches!(params.signal, KillSignal::Term) {
                     node.supervisor().signal(&id, Signal::SIGTERM, true).map_err(|e| e.to_string())?;
-                    if node.supervisor().wait_exit(&id, deadline).await {
+                    let ended = tokio::select! {
+                        ended = node.supervisor().wait_exit(&id, deadline) => ended,
+                        // The end of the run does not wait for a deadline of the user's choice.
+                        () = node.healing() => false,
+                    };
+                    if ended {
                         continue;
                     }
                 }
@@ -78,6 +86,6 @@ impl Fault for Kill {
     }
 
     fn heal<'a>(&'a self, node: &'a Node, fault: &'a PlannedFault) -> Step<'a> {
-        Box::pin(async move { node.revive_all(&instances_here(node, fault)).await })
+        Box::pin(async move { node.revive_all(&instances_here(node, fault), &fault.id).await })
     }
 }

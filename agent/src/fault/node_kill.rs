@@ -62,11 +62,11 @@ impl Fault for NodeKill {
         everything(node).iter().map(|id| Undo::Restart { worker: id.to_string() }).collect()
     }
 
-    fn inject<'a>(&'a self, node: &'a Node, _: &'a PlannedFault, _until_ns: u64) -> Step<'a> {
+    fn inject<'a>(&'a self, node: &'a Node, fault: &'a PlannedFault, _until_ns: u64) -> Step<'a> {
         Box::pin(async move {
             let all = everything(node);
             // First all are held down, so that nothing starts again between two kills.
-            all.iter().for_each(|id| node.hold_down(id));
+            all.iter().for_each(|id| node.hold_down(id, &fault.id));
             let killed = all.iter().filter(|id| node.supervisor().signal(id, Signal::SIGKILL, true).is_ok()).count();
             if killed == 0 {
                 return Err("nothing was running on this node".into());
@@ -79,11 +79,11 @@ impl Fault for NodeKill {
         Box::pin(async move { node.confirm_dead(&everything(node)).await })
     }
 
-    fn heal<'a>(&'a self, node: &'a Node, _: &'a PlannedFault) -> Step<'a> {
+    fn heal<'a>(&'a self, node: &'a Node, fault: &'a PlannedFault) -> Step<'a> {
         Box::pin(async move {
             // A load worker's users died with it; the plan's offered load counts without them.
             let roles: Vec<_> = everything(node).into_iter().filter(|id| matches!(id, WorkerId::Role { .. })).collect();
-            node.revive_all(&roles).await
+            node.revive_all(&roles, &fault.id).await
         })
     }
 }

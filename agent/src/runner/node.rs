@@ -2,7 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use gauntlet_common::event::{Event, What};
@@ -21,15 +22,37 @@ use crate::supervisor::{Answer, Supervisor, WorkerId};
 /// How long a worker may take to cut its links or answer a probe.
 const LINKS_WITHIN: Duration = Duration::from_secs(3);
 
+/// How far the end of a run has come; it only grows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Course {
+    Running,
+    /// Faults end, none begins; roles are still wanted, since acknowledged work is read back from them.
+    Healing,
+    /// Everything ends: nothing starts again, and no step waits for an answer that may never come.
+    Stopping,
+    /// No worker is left.
+    Over,
+}
+
+/// What one run is given beside its plan.
+#[derive(Clone)]
+pub struct Lent {
+    pub run_id: String,
+    /// Takes what this run has to say.
+    pub pump: Pump,
+    /// When the session's lease ends unless renewed, ns of CLOCK_MONOTONIC.
+    pub lease_expires_ns: Arc<AtomicU64>,
+}
+
 /// One node in one run.
 pub struct Node {
     home: Home,
-    run_id: String,
+    lent: Lent,
     plan: Plan,
     plan_json: Vec<u8>,
     supervisor: Supervisor,
     data_dir: PathBuf,
-    healing: watch::Sender<bool>,
+    course: watch::Sender<Course>,
     state: Mutex<State>,
 }
 
@@ -38,7 +61,10 @@ struct State {
     start_ns: Option<u64>,
     wire: Option<Wire>,
     starts: HashMap<WorkerId, StartRole>,
-    held_down: HashSet<WorkerId>,
+    /// By worker: the faults that keep it dead.
+    held_down: HashMap<WorkerId, HashSet<String>>,
+    /// Held by whoever starts a worker again: a fault's heal and a restart may want to at once.
+    reviving: HashMap<WorkerId, Arc<tokio::sync::Mutex<()>>>,
     cuts: HashMap<WorkerId, Vec<Cut>>,
     stalled: HashMap<(String, WorkerId), u64>,
     questions: u64,
@@ -48,7 +74,7 @@ struct State {
 impl Node {
     pub(super) fn new(
         home: &Home,
-        run_id: &str,
+        lent: Lent,
         plan: Plan,
         json: &[u8],
         supervisor: Supervisor,
@@ -56,12 +82,12 @@ impl Node {
     ) -> Self {
         Self {
             home: home.clone(),
-            run_id: run_id.into(),
+            lent,
             plan,
             plan_json: json.to_vec(),
             supervisor,
             data_dir,
-            healing: watch::Sender::new(false),
+            course: watch::Sender::new(Course::Running),
             state: Mutex::default(),
         }
     }
@@ -85,7 +111,7 @@ impl Node {
         &self.supervisor
     }
     pub fn pump(&self) -> &Pump {
-        &self.home.pump
+        &self.lent.pump
     }
     pub fn data_dir(&self) -> &Path {
         &self.data_dir
@@ -98,7 +124,7 @@ impl Node {
     }
     /// Where the search for ports begins: another place for each run, so that runs side by side seldom meet.
     pub(super) fn port_offset(&self) -> u32 {
-        (gauntlet_common::seed::key(0, &[&self.run_id]) >> 40) as u32
+        (gauntlet_common::seed::key(0, &[&self.lent.run_id]) >> 40) as u32
     }
 
     /// Roles first, then load, in the plan's order.
@@ -124,7 +150,11 @@ impl Node {
     }
     /// A moment of the scenario on CLOCK_MONOTONIC.
     pub fn scenario_ns(&self, at: Micros) -> u64 {
-        self.state().start_ns.unwrap_or_default() + at.0 * 1_000
+        self.state().start_ns.unwrap_or_default().saturating_add(at.0.saturating_mul(1_000))
+    }
+    /// Whether all workers were told to begin. Before that, a death is the answer to a step and not an event of the run.
+    pub(super) fn is_armed(&self) -> bool {
+        self.state().start_ns.is_some()
     }
     /// The interval of a moment; `None` before the start.
     pub(super) fn interval_at(&self, now_ns: u64) -> Option<u32> {
@@ -140,27 +170,46 @@ impl Node {
 
     // ---- the end
 
-    /// From now on faults end and nothing starts again.
+    fn advance(&self, to: Course) {
+        self.course.send_if_modified(|course| std::mem::replace(course, to.max(*course)) < to);
+    }
+    async fn reached(&self, course: Course) {
+        let mut at = self.course.subscribe();
+        // The sender is this node's own.
+        let _ = at.wait_for(|at| *at >= course).await;
+    }
+    /// From now on faults end and none begins.
     pub fn start_healing(&self) {
-        self.healing.send_replace(true);
+        self.advance(Course::Healing);
     }
-    /// Whether the run goes on.
-    pub fn is_running(&self) -> bool {
-        !*self.healing.borrow()
+    /// From now on everything ends.
+    pub fn start_stopping(&self) {
+        self.advance(Course::Stopping);
     }
-    /// Returns when the run is being healed and no worker is left.
+    /// No worker is left, and none will be.
+    pub(super) fn end(&self) {
+        self.advance(Course::Over);
+    }
+    /// Whether nothing starts again.
+    pub fn is_stopping(&self) -> bool {
+        *self.course.borrow() >= Course::Stopping
+    }
+    /// Returns when faults are to end.
+    pub async fn healing(&self) {
+        self.reached(Course::Healing).await;
+    }
+    async fn stopping(&self) {
+        self.reached(Course::Stopping).await;
+    }
+    /// Returns when no worker is left.
     pub(super) async fn over(&self) {
-        let mut healing = self.healing.subscribe();
-        let _ = healing.wait_for(|healing| *healing).await;
-        while !self.supervisor.living().is_empty() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        self.reached(Course::Over).await;
     }
     /// Sleeps until then; false when the run is being healed first.
     pub async fn sleep_unless_healing(&self, until_ns: u64) -> bool {
-        let mut healing = self.healing.subscribe();
         tokio::select! {
-            _ = healing.wait_for(|healing| *healing) => false,
+            biased;
+            () = self.healing() => false,
             () = clock::sleep_until_ns(until_ns) => true,
         }
     }
@@ -168,14 +217,13 @@ impl Node {
     // ---- journal
 
     /// Writes a fault's undo to disk before it is applied.
-    pub fn journal_apply(&self, fault: &str, undo: Vec<Undo>) -> Result<u64, String> {
-        let mut journal = self.home.journal.lock().unwrap_or_else(PoisonError::into_inner);
-        journal.apply(&self.run_id, fault, undo).map_err(|e| e.to_string())
+    pub async fn journal_apply(&self, fault: &str, undo: Vec<Undo>) -> Result<u64, String> {
+        let (run_id, fault) = (self.lent.run_id.clone(), fault.to_string());
+        self.home.with_journal(move |journal| journal.apply(&run_id, &fault, undo)).await?.map_err(|e| e.to_string())
     }
     /// Writes down that it was undone.
-    pub fn journal_undone(&self, number: u64) -> Result<(), String> {
-        let mut journal = self.home.journal.lock().unwrap_or_else(PoisonError::into_inner);
-        journal.undone(number).map_err(|e| e.to_string())
+    pub async fn journal_undone(&self, number: u64) -> Result<(), String> {
+        self.home.with_journal(move |journal| journal.undone(number)).await?.map_err(|e| e.to_string())
     }
     /// An undo failed: no further fault on this node.
     pub fn block_faults(&self, fault: &str) {
@@ -183,18 +231,21 @@ impl Node {
     }
     /// Why no fault may begin, if so.
     pub fn faults_blocked(&self) -> Option<String> {
+        if clock::monotonic_ns() >= self.lent.lease_expires_ns.load(Ordering::Relaxed) {
+            return Some("the session's lease is over".into());
+        }
         self.state().blocked.clone()
     }
 
     // ---- killing and reviving
 
-    /// From now on this worker stays dead, and its death is no accident.
-    pub fn hold_down(&self, id: &WorkerId) {
-        self.state().held_down.insert(id.clone());
+    /// From now on this fault keeps the worker dead, and its death is no accident.
+    pub fn hold_down(&self, id: &WorkerId, fault: &str) {
+        self.state().held_down.entry(id.clone()).or_default().insert(fault.into());
         self.supervisor.expect_exit(id);
     }
     pub(super) fn is_held_down(&self, id: &WorkerId) -> bool {
-        self.state().held_down.contains(id)
+        self.state().held_down.contains_key(id)
     }
     /// Waits until all are reaped.
     pub async fn confirm_dead(&self, ids: &[WorkerId]) -> Result<String, String> {
@@ -205,33 +256,55 @@ impl Node {
         }
         Ok(format!("{} processes reaped", ids.len()))
     }
-    /// Starts role instances that were held down again; returns when all are ready.
-    pub async fn revive_all(&self, ids: &[WorkerId]) -> Result<String, String> {
+    /// This fault keeps them dead no longer: those that no other keeps are started again; returns when they are ready.
+    pub async fn revive_all(&self, ids: &[WorkerId], fault: &str) -> Result<String, String> {
         {
             let mut state = self.state();
-            state.held_down.retain(|id| !ids.contains(id));
+            for id in ids {
+                if let Some(faults) = state.held_down.get_mut(id) {
+                    faults.remove(fault);
+                }
+            }
+            state.held_down.retain(|_, faults| !faults.is_empty());
         }
         // At the run's end nothing needs to serve but what is read back: everything does.
         super::join_all(ids.iter().map(|id| self.revive(id))).await.into_iter().collect::<Result<Vec<()>, _>>()?;
-        Ok(format!("{} roles ready again", ids.len()))
+        if self.is_stopping() {
+            return Ok("everything stops: nothing starts again".into());
+        }
+        let kept = ids.iter().filter(|id| self.is_held_down(id)).count();
+        let kept = if kept > 0 { format!(", {kept} kept dead by another fault") } else { String::new() };
+        Ok(format!("{} roles ready again{kept}", ids.len()))
     }
-    /// Starts one role instance again, as it was wired and begun.
+    /// Starts one role instance again, as it was wired and begun, unless it lives, is kept dead, or everything stops.
     pub async fn revive(&self, id: &WorkerId) -> Result<(), String> {
+        let turn = self.state().reviving.entry(id.clone()).or_default().clone();
+        let _turn = turn.lock().await;
+        tokio::select! {
+            biased;
+            // What it has started by then ends with all the others.
+            () = self.stopping() => Ok(()),
+            revived = self.start_again(id) => revived,
+        }
+    }
+    async fn start_again(&self, id: &WorkerId) -> Result<(), String> {
         let WorkerId::Role { role, instance } = id else { return Err(format!("{id} is no role")) };
-        if self.supervisor.pid(id).is_some() {
+        if self.supervisor.pid(id).is_some() || self.is_held_down(id) {
             return Ok(());
         }
-        let (start, wire, start_ns, cuts) = {
-            let state = self.state();
-            (state.starts.get(id).cloned(), state.wire.clone(), state.start_ns, state.cuts.get(id).cloned())
-        };
-        let start = start.ok_or_else(|| format!("{id} was never started"))?;
+        let start = self.state().starts.get(id).cloned().ok_or_else(|| format!("{id} was never started"))?;
         self.supervisor.spawn(id.clone(), to_worker::Body::StartRole(start)).await.map_err(|e| e.to_string())?;
+        let (wire, start_ns) = {
+            let state = self.state();
+            (state.wire.clone(), state.start_ns)
+        };
         if let Some(wire) = wire {
             let wired = self.supervisor.ask(id, to_worker::Body::Wire(wire), Answer::Wired, WIRED_WITHIN);
             wired.await.map_err(|e| e.to_string())?;
         }
-        if let Some(cuts) = cuts {
+        // Read only now: a fault may have been healed meanwhile.
+        let cuts = self.state().cuts.get(id).cloned().unwrap_or_default();
+        if !cuts.is_empty() {
             self.send_cuts(id, cuts).await?;
         }
         if let Some(start_ns) = start_ns {

@@ -17,16 +17,14 @@ use crate::supervisor::{Report, WorkerId};
 /// Restarts of one instance in a run; after them it stays dead.
 const RESTARTS_MAX: u32 = 5;
 
-/// Forwards what workers send and answers for their deaths; ends when the supervisor is gone.
+/// Forwards what workers send and answers for their deaths; ends when no worker is left and everything is forwarded.
 pub async fn reports(node: Arc<Node>, mut reports: mpsc::Receiver<Report>) {
     loop {
         // The node keeps the supervisor, and that the other end: so the end is told by the run being over.
         let report = tokio::select! {
+            biased;
             report = reports.recv() => report,
-            () = node.over() => match reports.try_recv() {
-                Ok(report) => Some(report),
-                Err(_) => return,
-            },
+            () = node.over() => return,
         };
         match report {
             Some(Report::Message { body, .. }) => forward(&node, body).await,
@@ -55,6 +53,10 @@ async fn forward(node: &Node, body: from_worker::Body) {
 
 async fn exited(node: &Arc<Node>, id: WorkerId, planned: bool, how: String, incarnation: u32) {
     let planned = planned || node.is_held_down(&id);
+    if !node.is_armed() {
+        // The step under way answers for it: prepare or wire fails, or arm finds it dead.
+        return;
+    }
     match &id {
         WorkerId::Load { worker } => {
             node.tell(What::LoadWorkerExited { worker: *worker, planned, how }).await;
@@ -62,19 +64,27 @@ async fn exited(node: &Arc<Node>, id: WorkerId, planned: bool, how: String, inca
         WorkerId::Role { role, instance } => {
             node.tell(What::RoleExited { role: role.clone(), instance: *instance, planned, how }).await;
             let restart = node.plan().role(role).is_some_and(|role| role.restart == Restart::OnFailure);
-            if planned || !restart || incarnation >= RESTARTS_MAX || !node.is_running() {
-                return;
+            if !planned && restart {
+                tokio::spawn(start_again(node.clone(), id, incarnation));
             }
-            let node = node.clone();
-            tokio::spawn(async move {
-                tokio::time::sleep(Duration::from_millis(250 << incarnation)).await;
-                if node.is_running()
-                    && !node.is_held_down(&id)
-                    && let Err(why) = node.revive(&id).await
-                {
-                    tracing::warn!("restarting {id}: {why}");
-                }
-            });
+        }
+    }
+}
+
+/// Tries to start a role again that nobody meant to die, later each time; ends when it lives, is kept dead by a fault, has
+/// had its restarts, or everything stops.
+async fn start_again(node: Arc<Node>, id: WorkerId, incarnation: u32) {
+    for attempt in incarnation..RESTARTS_MAX {
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(250 << attempt)) => {}
+            () = node.over() => return,
+        }
+        if node.is_stopping() || node.is_held_down(&id) {
+            return;
+        }
+        match node.revive(&id).await {
+            Ok(()) => return,
+            Err(why) => tracing::warn!("restarting {id}: {why}"),
         }
     }
 }
@@ -82,7 +92,10 @@ async fn exited(node: &Arc<Node>, id: WorkerId, planned: bool, how: String, inca
 /// Says how late this node's start was against the agreed instant.
 pub async fn start(node: Arc<Node>) {
     let start_ns = node.scenario_ns(gauntlet_common::units::Micros(0));
-    clock::sleep_until_ns(start_ns).await;
+    tokio::select! {
+        () = clock::sleep_until_ns(start_ns) => {}
+        () = node.over() => return,
+    }
     let skew_us = (clock::monotonic_ns() as i64 - start_ns as i64) / 1_000;
     node.tell(What::AgentStarted { agent: node.name().into(), skew_us }).await;
 }
