@@ -206,8 +206,8 @@ impl Session {
             let (tx, rx) = oneshot::channel();
             let lost = || SessionError::Lost { agent: self.host.name.clone(), why: self.lost_why() };
             self.orders.send(Order::Ping(tx)).await.map_err(|_| lost())?;
-            let Ok(pong) = timeout(Duration::from_secs(2), rx).await else { continue };
-            let (sent, agent, received) = pong.map_err(|_| lost())?;
+            // Unanswered within the time, or its connection broke: another one may be answered.
+            let Ok(Ok((sent, agent, received))) = timeout(Duration::from_secs(2), rx).await else { continue };
             let sample = ClockOffset {
                 offset_ns: agent as i64 - (sent / 2 + received / 2) as i64,
                 uncertainty_ns: (received - sent) / 2,
@@ -287,6 +287,24 @@ impl Control {
     }
 }
 
+/// Whether a reply is what this step asks for.
+fn answers(reply: &control_reply::Body, asked: &control_request::Body) -> bool {
+    use control_reply::Body as Reply;
+    use control_request::Body as Ask;
+    match (asked, reply) {
+        (Ask::ReadBack(ask), Reply::ReadBackDone(done)) => (&ask.role, &ask.ledger) == (&done.role, &done.ledger),
+        _ => matches!(
+            (asked, reply),
+            (Ask::Prepare(_), Reply::Placed(_))
+                | (Ask::Wire(_), Reply::Ready(_))
+                | (Ask::Arm(_), Reply::Armed(_))
+                | (Ask::StopLoad(_), Reply::LoadStopped(_))
+                | (Ask::HealFaults(_), Reply::FaultsHealed(_))
+                | (Ask::Finish(_), Reply::Finished(_))
+        ),
+    }
+}
+
 #[derive(Clone)]
 struct Keeper {
     host: Host,
@@ -325,7 +343,7 @@ impl Keeper {
         }
     }
 
-    /// Speaks over one connection; `None` when the session is no longer wanted, else why the connection broke.
+    /// Speaks over one connection; `None` when the session is no longer wanted or has finished, else why the connection broke.
     async fn converse(
         &self,
         control: &mut Control,
@@ -368,9 +386,17 @@ impl Keeper {
                                 None => return Some(refused.message),
                             }
                         }
-                        body => if let Some((_, answer)) = waiting.take() {
-                            let _ = answer.send(Ok(body));
-                        },
+                        body => {
+                            let finished = matches!(body, control_reply::Body::Finished(_));
+                            // Late words on an order that was overtaken are no answer to the one that overtook it.
+                            if let Some((_, answer)) = waiting.take_if(|(asked, _)| answers(&body, asked)) {
+                                let _ = answer.send(Ok(body));
+                            }
+                            if finished {
+                                // The agent is free again: to renew now would find the session over, and call it lost.
+                                return None;
+                            }
+                        }
                     }
                     continue;
                 }
@@ -470,5 +496,25 @@ impl Keeper {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gauntlet_proto::agent::{Finish, Finished, HealFaults, LoadStopped, ReadBack, ReadBackDone, StopLoad};
+
+    #[test]
+    fn an_order_that_overtook_another_is_not_answered_by_what_the_other_asked() {
+        let stopped = control_reply::Body::LoadStopped(LoadStopped {});
+        assert!(answers(&stopped, &control_request::Body::StopLoad(StopLoad { drain: true })));
+        assert!(!answers(&stopped, &control_request::Body::HealFaults(HealFaults {})));
+        let finished = control_reply::Body::Finished(Finished { last_sequence: 7 });
+        assert!(answers(&finished, &control_request::Body::Finish(Finish {})));
+        let ask =
+            |ledger: &str| control_request::Body::ReadBack(ReadBack { role: "app".into(), ledger: ledger.into() });
+        let done = ReadBackDone { role: "app".into(), ledger: "events".into(), ..Default::default() };
+        assert!(answers(&control_reply::Body::ReadBackDone(done.clone()), &ask("events")));
+        assert!(!answers(&control_reply::Body::ReadBackDone(done), &ask("jobs")));
     }
 }

@@ -74,12 +74,13 @@ pub(super) async fn conduct(
                     Input::Answered
                 }
                 Ok(_) => continue,
-                Err(error) => Input::Broken(format!("asking the agents broke off: {error}")),
+                Err(error) => {
+                    // No answer will come, and a run that waited for one would never end.
+                    shell.act(conductor.on(Input::Broken(format!("asking the agents broke off: {error}"))));
+                    Input::Answered
+                }
             },
-            Some(arrival) = armed.arrivals.recv() => match shell.take(arrival) {
-                Some(trouble) => Input::Broken(trouble),
-                None => continue,
-            },
+            // Before the batches: however many arrive, the phases, the checks and the end come in time.
             _ = ticker.tick() => {
                 let now_us = shell.now_us();
                 if now_us >= next_look {
@@ -93,6 +94,10 @@ pub(super) async fn conduct(
                 }
                 Input::Tick(now_us)
             }
+            Some(arrival) = armed.arrivals.recv() => match shell.take(arrival) {
+                Some(trouble) => Input::Broken(trouble),
+                None => continue,
+            },
         };
         if shell.act(conductor.on(input)) {
             break;
