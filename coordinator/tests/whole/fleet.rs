@@ -139,3 +139,25 @@ fn what_stands_in_a_runs_way_is_told_agent_by_agent() {
     assert_eq!(lab.output(&["heal", "--agents", &hosts]).0, 6);
     fleet.down();
 }
+
+#[test]
+fn agents_free_themselves_of_a_coordinator_that_was_killed() {
+    let lab = Lab::new();
+    let fleet = Fleet::up(&lab);
+    let hosts = fleet.hosts();
+    let long = ["--set", "faults.break-app.for=10m", "--set", "phases.steady=20m", "--set", "needs.agents=3"];
+    let mut going = lab.start(&beside("scenarios/store.yaml"), &[&["--agents", &hosts][..], &long].concat());
+    going.says("(confirmed)");
+    going.signal(Signal::SIGKILL);
+    assert_eq!(going.ends().code, 137);
+    let mut table = String::new();
+    let free = eventually(PATIENCE, || {
+        let (code, stdout, _) = lab.output(&["agents", "--agents", &hosts]);
+        table = stdout;
+        code == 0
+    });
+    assert!(free && table.matches("  ready").count() == SIZE, "{table}");
+    // Setting down the run's work includes its processes, which a moment later have ended too.
+    assert!(eventually(PATIENCE, || lab.processes().len() == SIZE), "{:#?}", lab.processes());
+    fleet.down();
+}

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::support::{Going, Lab, beside, eventually};
+use crate::support::{Going, Lab, Server, beside, eventually, web};
 
 /// A run in the middle of a fault that would last for long.
 fn in_a_fault(lab: &Lab) -> Going {
@@ -83,4 +84,41 @@ fn nothing_outlives_a_coordinator_that_was_killed() {
     assert_eq!(report["verdict"]["result"], "invalid");
     assert!(report["verdict"]["reasons"].to_string().contains("the record ends before the run did"));
     assert!(report["workloads"]["users"]["ok"].as_u64().unwrap() > 0, "what had arrived is there");
+}
+
+/// The processes of a lab whose command line holds this argument.
+fn with_argument(lab: &Lab, argument: &str) -> Vec<i32> {
+    lab.processes().into_iter().filter(|(_, line)| line.contains(argument)).map(|(pid, _)| pid).collect()
+}
+
+#[test]
+fn an_agent_that_nobody_planned_to_lose_makes_the_run_invalid() {
+    let lab = Lab::new();
+    let going = in_a_fault(&lab);
+    let agents = with_argument(&lab, "__agent");
+    assert_eq!(agents.len(), 4);
+    kill(Pid::from_raw(agents[0]), Signal::SIGKILL).unwrap();
+    let done = going.ends();
+    let report = done.report();
+    assert_eq!(report["verdict"]["result"], "invalid", "{done}");
+    assert!(report["verdict"]["reasons"].to_string().contains("was lost"), "{}", report["verdict"]);
+    assert_eq!(report["agents"].as_array().unwrap().iter().filter(|agent| agent["lost"] == true).count(), 1);
+    lab.nothing_remains();
+}
+
+#[test]
+fn load_that_died_with_its_worker_is_never_green() {
+    let (lab, server) = (Lab::new(), Server::start());
+    let text = web(&server.url, "rate: 50/s", "error_rate(web) < 1%").replace("steady, for: 2s", "steady, for: 6s");
+    let mut going = lab.start(&lab.write("web.yaml", &text), &[]);
+    going.says("phase steady");
+    let workers = with_argument(&lab, gauntlet_agent::worker::ARGUMENT);
+    assert!(!workers.is_empty());
+    workers.into_iter().for_each(|pid| kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap());
+    let done = going.ends();
+    let report = done.ended_with(5);
+    assert_eq!(report["verdict"]["result"], "invalid");
+    let gaps = report["ledger"]["gaps"].as_array().unwrap();
+    assert!(!gaps.is_empty(), "what the worker had not sent is named: {}", report["ledger"]);
+    lab.nothing_remains();
 }
