@@ -6,6 +6,7 @@ use gauntlet_common::verdict::Outcome;
 
 use super::model::{Check, CheckResult, Effect, Fault, Phase, Report};
 use super::paint::Tone;
+use crate::scenarios::SHIPPED;
 
 /// The verdict in capitals.
 pub const fn verdict_word(outcome: Outcome) -> &'static str {
@@ -152,9 +153,11 @@ pub fn totals(report: &Report) -> Totals {
     totals
 }
 
-/// The command that repeats the run.
+/// The command that repeats the run. A file's path is not on record: `FILE` stands for it, as its name alone would not be found.
 pub fn reproduce(report: &Report) -> String {
-    format!("coordinator run {} --profile {} --seed {}", quoted(&report.scenario), quoted(&report.profile), report.seed)
+    let shipped = SHIPPED.iter().any(|shipped| shipped.name == report.scenario);
+    let scenario = if shipped { quoted(&report.scenario) } else { "FILE".into() };
+    format!("coordinator run {scenario} --profile {} --seed {}", quoted(&report.profile), report.seed)
 }
 
 /// As a shell takes it for one word.
@@ -209,6 +212,8 @@ mod tests {
     #[test]
     fn the_command_repeats_the_run_also_with_odd_names() {
         assert_eq!(reproduce(&fixture::passed()), "coordinator run p1 --profile full --seed 42");
+        let of_a_file = Report { scenario: "mine".into(), ..fixture::passed() };
+        assert_eq!(reproduce(&of_a_file), "coordinator run FILE --profile full --seed 42");
         assert_eq!(quoted("a b"), "'a b'");
         assert_eq!(quoted("it's"), r"'it'\''s'");
         assert_eq!(quoted("$(rm)"), "'$(rm)'");

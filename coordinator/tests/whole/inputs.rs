@@ -8,7 +8,7 @@ use crate::support::Lab;
 /// Each inventory has one kind of mistake, and its whole message stands beside it. To see a changed one, set BLESS=1 and read the diff.
 #[test]
 fn every_bad_inventory_of_the_zoo_gets_its_message() {
-    let lab = Lab::new();
+    let lab = Lab::light();
     let zoo = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/inventories");
     let mut names: Vec<String> =
         fs::read_dir(&zoo).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -66,7 +66,7 @@ const MISTAKES: &[(&[&str], i32, &[&str])] = &[
 
 #[test]
 fn every_misuse_has_its_exit_code_and_a_message_that_helps() {
-    let lab = Lab::new();
+    let lab = Lab::light();
     fs::create_dir(lab.path("folder")).unwrap();
     lab.write("empty.yaml", "");
     lab.write("one.txt", "127.0.0.1:7700 name=n1\n");

@@ -57,7 +57,7 @@ impl Drop for Nginx {
 
 /// Merged from the ledger: warm-up counts too, as the server does not know of it.
 fn counts_agree(load: &str) {
-    let lab = Lab::new();
+    let lab = Lab::light();
     let Some(mut nginx) = Nginx::start(&lab) else { return };
     let report = lab.run(&lab.write("web.yaml", &web(&nginx.url, load, "error_rate(web) < 1%")), &[]).ended_with(0);
     nginx.stop();

@@ -36,7 +36,7 @@ fn the_same_seed_gives_the_same_plan_byte_for_byte_dry_or_real() {
 
 #[test]
 fn removing_a_fault_of_p1_changes_no_other_line_of_the_plan() {
-    let lab = Lab::new();
+    let lab = Lab::light();
     let p1 = std::fs::read_to_string(repository("scenarios/production/p1.yaml")).unwrap();
     let names = |line: &str| line.contains("kill-app");
     // Its own line, its checks, and what the profiles say of it.

@@ -86,7 +86,7 @@ fn every_fault_is_told_from_request_to_undo(report: &Value) {
 
 #[test]
 fn json_is_all_that_standard_output_holds_when_asked_for() {
-    let (lab, server) = (Lab::new(), Server::start());
+    let (lab, server) = (Lab::light(), Server::start());
     let file = lab.write("web.yaml", &web(&server.url, "rate: 20/s", "error_rate(web) < 1%"));
     let done = lab.run(&file, &["--format", "json"]);
     assert_eq!(done.code, 0, "{done}");
@@ -98,7 +98,7 @@ fn json_is_all_that_standard_output_holds_when_asked_for() {
 
 #[test]
 fn earlier_runs_are_listed_shown_and_pruned() {
-    let (lab, server) = (Lab::new(), Server::start());
+    let (lab, server) = (Lab::light(), Server::start());
     let file = lab.write("web.yaml", &web(&server.url, "users: 1", "error_rate(web) < 1%"));
     let (code, _, stderr) = lab.output(&["runs", "show", "latest"]);
     assert_eq!(code, 3);

@@ -28,7 +28,7 @@ fn every_shipped_scenario_reads_in_every_profile_with_every_check() {
 
 #[test]
 fn every_shipped_scenario_validates_against_the_published_schema() {
-    let lab = Lab::new();
+    let lab = Lab::light();
     let (code, text, _) = lab.output(&["schema"]);
     assert_eq!(code, 0);
     let schema: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -53,7 +53,7 @@ fn every_shipped_scenario_validates_against_the_published_schema() {
 
 #[test]
 fn every_shipped_scenario_is_checked_shown_and_planned_without_an_agent() {
-    let lab = Lab::new();
+    let lab = Lab::light();
     let (_, names, _) = lab.output(&["list", "--names"]);
     assert!(names.lines().any(|name| name == "p1"), "{names}");
     for name in names.lines() {

@@ -108,7 +108,7 @@ fn an_agent_that_nobody_planned_to_lose_makes_the_run_invalid() {
 
 #[test]
 fn load_that_died_with_its_worker_is_never_green() {
-    let (lab, server) = (Lab::new(), Server::start());
+    let (lab, server) = (Lab::light(), Server::start());
     let text = web(&server.url, "rate: 50/s", "error_rate(web) < 1%").replace("steady, for: 2s", "steady, for: 6s");
     let mut going = lab.start(&lab.write("web.yaml", &text), &[]);
     going.says("phase steady");

@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-/// One run at a time: they would take each other's cores.
+/// One run with roles at a time: they would take each other's cores, and a dead role's port.
 static TURN: Mutex<()> = Mutex::new(());
 /// Environment reaches every descendant, so it marks them, whoever their parent is by now.
 const MARK: &str = "GAUNTLET_TEST_MARK";
@@ -22,15 +22,23 @@ pub const PATIENCE: Duration = Duration::from_secs(90);
 pub struct Lab {
     pub dir: tempfile::TempDir,
     mark: String,
-    _turn: MutexGuard<'static, ()>,
+    #[allow(dead_code, reason = "held until the lab is dropped")]
+    turn: Option<MutexGuard<'static, ()>>,
 }
 
 impl Lab {
+    /// For runs with roles; waits for its turn.
     pub fn new() -> Self {
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lab = Self::light();
+        lab.turn = Some(TURN.lock().unwrap_or_else(PoisonError::into_inner));
+        lab
+    }
+
+    /// For commands without a run, and for runs that only send a little load.
+    pub fn light() -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("tmp")).unwrap();
-        Self { mark: uuid::Uuid::now_v7().to_string(), dir, _turn: turn }
+        Self { mark: uuid::Uuid::now_v7().to_string(), dir, turn: None }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {

@@ -10,7 +10,7 @@ fn reasons(report: &Value) -> String {
 
 #[test]
 fn a_failed_check_fails_the_run_unless_it_only_warns() {
-    let (lab, server) = (Lab::new(), Server::start());
+    let (lab, server) = (Lab::light(), Server::start());
     let file = lab.write("fails.yaml", &web(&server.url, "rate: 50/s", "p50(web) < 1us, error_rate(web) < 1%"));
     let report = lab.run(&file, &[]).ended_with(10);
     assert_eq!((&report["verdict"]["result"], &report["verdict"]["exit_code"]), (&"fail".into(), &10.into()));
@@ -23,7 +23,7 @@ fn a_failed_check_fails_the_run_unless_it_only_warns() {
 
 #[test]
 fn a_check_without_enough_samples_is_never_green() {
-    let (lab, server) = (Lab::new(), Server::start());
+    let (lab, server) = (Lab::light(), Server::start());
     let file = lab.write("few.yaml", &web(&server.url, "rate: 10/s", "p999(web) < 10s"));
     let report = lab.run(&file, &[]).ended_with(5);
     assert_eq!((&report["verdict"]["result"], &report["checks"][0]["result"]), (&"invalid".into(), &"no_data".into()));
@@ -32,7 +32,7 @@ fn a_check_without_enough_samples_is_never_green() {
 
 #[test]
 fn a_dead_target_fails_its_checks_and_is_no_fault_of_the_measurement() {
-    let lab = Lab::new();
+    let lab = Lab::light();
     let url = format!("http://127.0.0.1:{}/", free_port("127.0.0.1"));
     let report = lab.run(&lab.write("dead.yaml", &web(&url, "rate: 50/s", "error_rate(web) < 1%")), &[]).ended_with(10);
     let web = &report["workloads"]["web"];
@@ -43,7 +43,7 @@ fn a_dead_target_fails_its_checks_and_is_no_fault_of_the_measurement() {
 
 #[test]
 fn a_check_that_aborts_ends_the_run_before_its_time() {
-    let lab = Lab::new();
+    let lab = Lab::light();
     let url = format!("http://127.0.0.1:{}/", free_port("127.0.0.1"));
     let text = web(&url, "rate: 50/s", "{ check: error_rate(web) < 50%, on_fail: abort }")
         .replace("name: steady, for: 2s", "name: steady, for: 5m");
