@@ -168,14 +168,20 @@ impl Run {
         Ok(())
     }
 
+    /// Whether a start lies near enough to now to be meant.
+    pub fn check_start(&self, start_ns: u64) -> Result<(), Refusal> {
+        if start_ns.abs_diff(clock::monotonic_ns()) <= START_WITHIN_NS {
+            return Ok(());
+        }
+        let minutes = START_WITHIN_NS / 60_000_000_000;
+        let message = format!("agent {}: the start lies more than {minutes} minutes from now", self.node.name());
+        Err(refuse(RefusedWhy::State, message))
+    }
+
     /// Sets everything to begin at this instant of CLOCK_MONOTONIC: load, roles and faults fire by this node's own clock.
     pub async fn arm(&mut self, start_ns: u64) -> Result<(), Refusal> {
         let node = self.node.clone();
         let no = |why, message: String| refuse(why, format!("agent {}: {message}", node.name()));
-        if start_ns.abs_diff(clock::monotonic_ns()) > START_WITHIN_NS {
-            let minutes = START_WITHIN_NS / 60_000_000_000;
-            return Err(no(RefusedWhy::State, format!("the start lies more than {minutes} minutes from now")));
-        }
         if let Some(dead) = node.planned_workers().into_iter().find(|id| node.supervisor().pid(id).is_none()) {
             return Err(no(RefusedWhy::Role, format!("{dead} died before the start (its log tells why)")));
         }

@@ -215,11 +215,11 @@ impl Service {
         part: &Arc<Part>,
         body: control_request::Body,
     ) -> Option<Result<control_reply::Body, Refusal>> {
+        let held = lock(&self.shared.session).check(part.token, clock::monotonic_ns());
+        if let Err(refusal) = held {
+            return Some(Err(refusal));
+        }
         if let control_request::Body::Finish(_) = body {
-            let held = lock(&self.shared.session).check(part.token, clock::monotonic_ns());
-            if let Err(refusal) = held {
-                return Some(Err(refusal));
-            }
             self.clean_up(part).await;
             return Some(Ok(control_reply::Body::Finished(Finished { last_sequence: part.pump.last() })));
         }
@@ -274,8 +274,10 @@ impl Service {
                 control_reply::Body::Ready(Ready {})
             }
             Body::Arm(arm) => {
+                let run = run.as_mut().ok_or_else(nothing)?;
+                run.check_start(arm.start_ns)?;
                 advance(Stage::Armed)?;
-                run.as_mut().ok_or_else(nothing)?.arm(arm.start_ns).await?;
+                run.arm(arm.start_ns).await?;
                 control_reply::Body::Armed(Armed {})
             }
             Body::StopLoad(stop) => {
