@@ -39,6 +39,7 @@ struct State {
     last: u64,
     logs_dropped: u64,
     closed: bool,
+    ending: bool,
 }
 
 impl State {
@@ -64,6 +65,13 @@ impl Pump {
         self.inner.changed.notify_waiters();
     }
 
+    /// The session is being ended by somebody else than its coordinator: what there is room for still goes out, so that
+    /// the coordinator hears of the heal, and nobody waits for room any more.
+    pub fn end(&self) {
+        self.state().ending = true;
+        self.inner.freed.notify_waiters();
+    }
+
     /// Adds a batch; waits at the bound.
     pub async fn push(&self, body: batch::Body) {
         let is_event = matches!(body, batch::Body::EventJson(_));
@@ -80,6 +88,9 @@ impl Pump {
                     state.bytes += batch.encoded_len();
                     state.kept.push_back(batch);
                     break;
+                }
+                if state.ending {
+                    return;
                 }
             }
             freed.await;

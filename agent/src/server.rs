@@ -463,7 +463,7 @@ impl Agent for Service {
         let holder = self.holder();
         let (faults_undone, not_undone) = match &holder {
             Some(part) => {
-                part.pump.close();
+                part.pump.end();
                 self.clean_up(part).await
             }
             None => self.shared.home.with_journal(crate::serve::undo_leftovers).await.map_err(Status::internal)?,

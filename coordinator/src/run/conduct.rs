@@ -22,6 +22,8 @@ use crate::signals::Signals;
 const TICK: Duration = Duration::from_millis(100);
 /// The longest wait for agents to end: their own time-outs are shorter.
 const ANSWER_WITHIN: Duration = Duration::from_secs(180);
+/// How long lost agents may be silent until nothing more is expected of them.
+const LAST_WORD_WITHIN: Duration = Duration::from_secs(1);
 /// The longest wait for the last batches.
 const LAST_BATCHES_WITHIN: Duration = Duration::from_secs(20);
 
@@ -235,8 +237,14 @@ impl Shell<'_> {
         }
     }
 
-    /// Waits for every batch that the agents said they had made.
+    /// Waits for every batch that the agents said they had made, and for what a lost agent may still have to tell: one
+    /// that was healed by somebody else has undone its faults, and its word for that is on its way.
     async fn last_batches(&mut self, arrivals: &mut mpsc::Receiver<Arrival>) {
+        if self.sessions.iter().any(|session| session.lost().borrow().is_some()) {
+            while let Ok(Some(arrival)) = tokio::time::timeout(LAST_WORD_WITHIN, arrivals.recv()).await {
+                self.take(arrival);
+            }
+        }
         let deadline = tokio::time::Instant::now() + LAST_BATCHES_WITHIN;
         while !self.collector.complete() {
             match tokio::time::timeout_at(deadline, arrivals.recv()).await {
