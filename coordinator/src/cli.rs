@@ -177,6 +177,18 @@ impl Failure {
     }
 }
 
+/// To standard output as it is. A reader that has gone away, such as `head`, has what it wanted.
+fn print_bytes(bytes: &[u8]) -> Result<u8, Failure> {
+    use std::io::{ErrorKind, Write};
+    let mut out = std::io::stdout();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::new(1, format!("standard output: {error}")))
+        }
+        _ => Ok(0),
+    }
+}
+
 /// Does what was typed.
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
@@ -195,8 +207,9 @@ pub fn main() -> ExitCode {
         },
         Command::Pki { command } => agents::pki(&command),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "coordinator", &mut std::io::stdout());
-            Ok(0)
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "coordinator", &mut script);
+            print_bytes(&script)
         }
         Command::Man => agents::man(Cli::command()),
     };

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use gauntlet_agent::config::Credentials;
 
-use super::{Failure, FleetArgs, PkiCommand};
+use super::{Failure, FleetArgs, PkiCommand, print_bytes};
 use crate::inventory::{self, Host};
 use crate::{dispatch, pki, preflight};
 
@@ -84,6 +84,7 @@ pub(super) fn pki(command: &PkiCommand) -> Result<u8, Failure> {
 }
 
 pub(super) fn man(command: clap::Command) -> Result<u8, Failure> {
-    clap_mangen::Man::new(command).render(&mut std::io::stdout()).map_err(|e| Failure::new(1, e))?;
-    Ok(0)
+    let mut page = Vec::new();
+    clap_mangen::Man::new(command).render(&mut page).map_err(|e| Failure::new(1, e))?;
+    print_bytes(&page)
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use gauntlet_agent::clock;
 
 use super::agents::{fleet, runtime};
-use super::{Failure, Format, RunArgs, offline};
+use super::{Failure, Format, RunArgs, offline, print_bytes};
 use crate::report::model::Report;
 use crate::report::runs::RunRow;
 use crate::report::text::{Place as Shown, print_summary};
@@ -87,10 +87,9 @@ fn judged(dir: &Path) -> Result<Report, Failure> {
 }
 
 fn print_as(report: &Report, format: &str) -> Result<(), Failure> {
-    use std::io::Write;
     let format = report::named(format).map_err(|e| Failure::new(2, e))?;
     let bytes = format.render(report).map_err(|e| Failure::new(1, e))?;
-    std::io::stdout().write_all(&bytes).map_err(|e| Failure::new(1, e))
+    print_bytes(&bytes).map(drop)
 }
 
 pub(super) fn report(run: &str, format: Option<&str>) -> Result<u8, Failure> {

@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
 
-use crate::support::Lab;
+use crate::support::{Lab, Server, told, web};
 
 /// Each inventory has one kind of mistake, and its whole message stands beside it. To see a changed one, set BLESS=1 and read the diff.
 #[test]
@@ -18,7 +19,7 @@ fn every_bad_inventory_of_the_zoo_gets_its_message() {
     let mut wrong = Vec::new();
     for name in names {
         let output = lab.coordinator(&["agents", "--agents", &name]).current_dir(&zoo).output().unwrap();
-        let (code, _, told) = crate::support::told(output);
+        let (code, _, told) = told(output);
         assert_eq!(code, 3, "{name}: {told}");
         let beside = zoo.join(&name).with_extension("txt");
         if std::env::var_os("BLESS").is_some() {
@@ -70,17 +71,37 @@ fn every_misuse_has_its_exit_code_and_a_message_that_helps() {
     fs::create_dir(lab.path("folder")).unwrap();
     lab.write("empty.yaml", "");
     lab.write("one.txt", "127.0.0.1:7700 name=n1\n");
-    lab.write("check.yaml", &crate::support::web("http://127.0.0.1:1/", "users: 1", "p99(wbe) < 1s"));
+    lab.write("check.yaml", &web("http://127.0.0.1:1/", "users: 1", "p99(wbe) < 1s"));
     fs::write(lab.path("latin1.yaml"), b"title: caf\xe9").unwrap();
     let mut wrong = Vec::new();
     for (args, expected, needles) in MISTAKES {
         let output = lab.coordinator(args).current_dir(lab.dir.path()).output().unwrap();
-        let (code, stdout, stderr) = crate::support::told(output);
+        let (code, stdout, stderr) = told(output);
         let missing: Vec<_> = needles.iter().filter(|needle| !stderr.contains(**needle)).collect();
         if code != *expected || !missing.is_empty() || stderr.contains('\u{1b}') || !stdout.is_empty() {
             wrong.push(format!("{args:?}: exit {code}, not {expected}; missing {missing:?} in\n{stderr}{stdout}"));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    lab.nothing_remains();
+}
+
+#[test]
+fn a_reader_that_goes_away_stops_nothing() {
+    let (lab, server) = (Lab::light(), Server::start());
+    let file = lab.write("web.yaml", &web(&server.url, "rate: 20/s", "error_rate(web) < 1%"));
+    let out = lab.path("run");
+    let run = ["run", file.to_str().unwrap(), "--out", out.to_str().unwrap()];
+    let json = [&run[..3], &["other", "--format", "json"]].concat();
+    let report = ["report", out.to_str().unwrap(), "--format", "json"];
+    for args in [&run[..], &json, &report, &["schema"], &["list"], &["man"], &["completions", "bash"]] {
+        let mut command = lab.coordinator(args);
+        let mut child =
+            command.current_dir(lab.dir.path()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let (code, _, stderr) = told(child.wait_with_output().unwrap());
+        assert_eq!((code, stderr.contains("roken pipe")), (0, false), "{args:?}: {stderr}");
+    }
+    assert!(out.join("report.json").exists());
     lab.nothing_remains();
 }
