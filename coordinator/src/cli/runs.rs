@@ -139,6 +139,8 @@ pub(super) fn prune(keep: usize) -> Result<u8, Failure> {
     for id in &removed {
         anstream::println!("removed {id}");
     }
-    anstream::println!("{} runs removed, the newest {keep} kept", removed.len());
+    let kept = rundir::list(&root).map_err(|e| Failure::new(3, e))?.len();
+    let fresh = if kept > keep { "; those of the last two minutes may be going on, and stay" } else { "" };
+    anstream::println!("{} runs removed, {kept} kept{fresh}", removed.len());
     Ok(0)
 }

@@ -123,7 +123,8 @@ fn earlier_runs_are_listed_shown_and_pruned() {
     assert!(code == 0 && shown.contains(&ids[1]), "{shown}");
     let (code, markdown, _) = lab.output(&["report", &ids[0], "--format", "markdown"]);
     assert!(code == 0 && markdown.contains("web"), "{markdown}");
-    // What was written a moment ago might be going on, and is left alone.
+    let (code, told, _) = lab.output(&["runs", "prune", "--keep", "1"]);
+    assert!(code == 0 && told.contains("0 runs removed, 2 kept; those of the last two minutes"), "{told}");
     let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
     std::fs::File::options()
         .append(true)
