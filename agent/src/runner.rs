@@ -243,7 +243,8 @@ impl Run {
     pub async fn read_back(&self, ask: ReadBack) -> ReadBackDone {
         let mut sum = ReadBackDone { role: ask.role.clone(), ledger: ask.ledger.clone(), ..Default::default() };
         let node = &self.node;
-        let asking = node.living_load().into_iter().map(|id| {
+        // Those that a fault has killed are asked too: what they alone knew stays unread, and that must be told.
+        let asking = node.spooling(&ask.role, &ask.ledger).into_iter().map(|id| {
             let ask = to_worker::Body::ReadBack(ask.clone());
             async move { node.supervisor().ask(&id, ask, Answer::ReadBack, READ_BACK_WITHIN).await }
         });

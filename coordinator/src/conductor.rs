@@ -235,6 +235,18 @@ mod tests {
                 let (heal, finish) = (at(&Action::Heal), at(&Action::Finish));
                 prop_assert!(heal.is_some() && finish.is_some() && heal < finish && finish < Some(done));
                 prop_assert_eq!(all.iter().filter(|a| **a == Action::Finish).count(), 1);
+                // Each order at most once, and none after one that comes later on the way out.
+                let order = |action: &Action| match action {
+                    Action::Record(_) => None,
+                    Action::StopLoad { .. } => Some(0),
+                    Action::Heal => Some(1),
+                    Action::ReadBack => Some(2),
+                    Action::Finish => Some(3),
+                    Action::Done => Some(4),
+                };
+                let orders: Vec<u8> = all.iter().filter_map(order).collect();
+                prop_assert!(orders.windows(2).all(|pair| pair[0] < pair[1]), "{:?}", orders);
+                prop_assert!(orders[0] == 0, "load is stopped before anything is healed: {:?}", orders);
             } else {
                 prop_assert!(c.running(), "it neither runs nor ends");
             }

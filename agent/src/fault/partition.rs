@@ -199,7 +199,9 @@ async fn probe(node: &Node, fault: &PlannedFault, expected: bool) -> Result<Stri
     let [first, second] = sides(node, fault);
     let mut probed = 0;
     for (mine, theirs) in [(&first, &second), (&second, &first)] {
-        for (id, _) in mine.iter().filter(|(id, agent)| agent == node.name() && node.supervisor().pid(id).is_some()) {
+        // Who is dead or stopped by another fault cannot try.
+        let can_try = |id: &WorkerId| node.supervisor().pid(id).is_some() && !node.is_stopped(id);
+        for (id, _) in mine.iter().filter(|(id, agent)| agent == node.name() && can_try(id)) {
             let Some((_, address)) = theirs
                 .iter()
                 .filter(|(_, agent)| agent != node.name())

@@ -17,7 +17,7 @@ use super::{Home, WIRED_WITHIN};
 use crate::clock;
 use crate::journal::Undo;
 use crate::pump::Pump;
-use crate::supervisor::{Answer, Supervisor, WorkerId};
+use crate::supervisor::{Answer, Supervisor, WorkerError, WorkerId};
 
 /// How long a worker may take to cut its links or answer a probe.
 const LINKS_WITHIN: Duration = Duration::from_secs(3);
@@ -136,6 +136,15 @@ impl Node {
         let load = self.plan.load_workers.iter().enumerate();
         let load = load.filter(|(_, w)| w.agent == self.name()).map(|(i, _)| WorkerId::Load { worker: i as u32 });
         roles.chain(load).collect()
+    }
+
+    /// This node's load workers, living or not, that note down acknowledged work of a ledger.
+    pub(super) fn spooling(&self, role: &str, ledger: &str) -> Vec<WorkerId> {
+        let name = format!("{role}.{ledger}");
+        let spools =
+            |worker: u32| self.plan.workloads.iter().any(|w| w.ledgers.contains(&name) && w.workers.contains(&worker));
+        let load = self.planned_workers().into_iter();
+        load.filter(|id| matches!(id, WorkerId::Load { worker } if spools(*worker))).collect()
     }
 
     pub(super) fn living_load(&self) -> Vec<WorkerId> {
@@ -375,8 +384,14 @@ impl Node {
             Ok(_) => Err(format!("{id} answered something else")),
             // It died between the question and the answer, and its cuts with it.
             Err(_) if self.supervisor.pid(id).is_none() => Ok(()),
+            // Another fault has stopped it: the message waits in its socket, and is the first thing it reads when it goes on.
+            Err(WorkerError::Silent { .. }) if self.is_stopped(id) => Ok(()),
             Err(error) => Err(error.to_string()),
         }
+    }
+    /// Whether a worker lives and is stopped, by another fault for example.
+    pub fn is_stopped(&self, id: &WorkerId) -> bool {
+        self.supervisor.pid(id).and_then(crate::sample::is_stopped) == Some(true)
     }
     /// Real operations that a fault held up on this node, as last told.
     pub fn stalled(&self, fault: &str) -> u64 {

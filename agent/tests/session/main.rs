@@ -29,7 +29,8 @@ async fn a_whole_session_delivers_every_batch_and_leaves_nothing() {
     let Reply::FaultsHealed(healed) = control.ask(Ask::HealFaults(HealFaults {})).await else { panic!("not healed") };
     assert_eq!(healed.not_undone, Vec::<String>::new());
     let ask = ReadBack { role: "app".into(), ledger: "events".into() };
-    assert!(matches!(control.ask(Ask::ReadBack(ask)).await, Reply::ReadBackDone(_)));
+    let Reply::ReadBackDone(read) = control.ask(Ask::ReadBack(ask)).await else { panic!("not read back") };
+    assert!(read.acknowledged > 20 && (read.missing, read.unreachable) == (0, 0), "{read:?}");
     let Reply::Finished(finished) = control.ask(Ask::Finish(Finish {})).await else { panic!("not finished") };
     data.up_to(finished.last_sequence).await;
     let arrived = data.arrived.lock().unwrap();
