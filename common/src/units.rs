@@ -172,6 +172,16 @@ impl fmt::Display for Rate {
     }
 }
 
+/// A count with its noun, for sentences: `1 process`, `3 processes`.
+pub fn counted(count: usize, noun: &str) -> String {
+    let ending = match count {
+        1 => "",
+        _ if noun.ends_with('s') => "es",
+        _ => "s",
+    };
+    format!("{count} {noun}{ending}")
+}
+
 /// A number of bytes: `64B`, `4KB` (1000), `4KiB` (1024), `500MB`, `2GB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Bytes(pub u64);
@@ -286,6 +296,13 @@ mod tests {
         assert_eq!("4KiB".parse(), Ok(Bytes(4096)));
         assert_eq!(Ratio(0.001).to_string(), "0.1%");
         assert_eq!(Rate(0.5).to_string(), "30/m");
+    }
+
+    #[test]
+    fn a_count_reads_as_a_sentence_does() {
+        assert_eq!(counted(1, "process"), "1 process");
+        assert_eq!(counted(2, "process"), "2 processes");
+        assert_eq!(counted(0, "role"), "0 roles");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use gauntlet_common::fault::Select;
 use gauntlet_common::plan::{PlannedFault, Selected};
 use gauntlet_common::scenario::{Kind, Problem};
+use gauntlet_common::units::counted;
 use nix::sys::signal::Signal;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -71,7 +72,7 @@ impl Fault for NodeKill {
             if killed == 0 {
                 return Err("nothing was running on this node".into());
             }
-            Ok(format!("{killed} processes killed"))
+            Ok(format!("{} killed", counted(killed, "process")))
         })
     }
 

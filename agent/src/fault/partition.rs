@@ -6,6 +6,7 @@ use std::time::Duration;
 use gauntlet_common::fault::Select;
 use gauntlet_common::plan::{PlannedFault, Selected};
 use gauntlet_common::scenario::{Kind, Problem};
+use gauntlet_common::units::counted;
 use gauntlet_proto::worker::Cut;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -222,5 +223,9 @@ async fn probe(node: &Node, fault: &PlannedFault, expected: bool) -> Result<Stri
             }
         }
     }
-    Ok(format!("{probed} probes {}", if expected { "got through" } else { "were cut off, bystanders were not" }))
+    Ok(format!(
+        "{} {}",
+        counted(probed, "probe"),
+        if expected { "got through" } else { "were cut off, bystanders were not" }
+    ))
 }

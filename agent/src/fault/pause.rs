@@ -4,6 +4,7 @@
 use gauntlet_common::fault::Select;
 use gauntlet_common::plan::PlannedFault;
 use gauntlet_common::scenario::Kind;
+use gauntlet_common::units::counted;
 use nix::sys::signal::Signal;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -35,7 +36,7 @@ impl Pause {
                 result => result.map_err(|e| e.to_string())?,
             }
         }
-        Ok(format!("{signal} to {} processes", ids.len()))
+        Ok(format!("{signal} to {}", counted(ids.len(), "process")))
     }
 
     async fn shown(node: &Node, fault: &PlannedFault, stopped: bool) -> Result<String, String> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use gauntlet_common::event::{Event, What};
 use gauntlet_common::plan::Plan;
-use gauntlet_common::units::Micros;
+use gauntlet_common::units::{Micros, counted};
 use gauntlet_proto::agent::{Endpoint, Wire};
 use gauntlet_proto::worker::{Begin, Cut, CutEffect, CutLinks, ProbeLink, StartRole, from_worker, to_worker};
 use tokio::sync::watch;
@@ -263,7 +263,7 @@ impl Node {
                 return Err(format!("{id} still lives"));
             }
         }
-        Ok(format!("{} processes reaped", ids.len()))
+        Ok(format!("{} reaped", counted(ids.len(), "process")))
     }
     /// This fault keeps them dead no longer: those that no other keeps are started again; returns when they are ready.
     pub async fn revive_all(&self, ids: &[WorkerId], fault: &str) -> Result<String, String> {
@@ -283,7 +283,7 @@ impl Node {
         }
         let kept = ids.iter().filter(|id| self.is_held_down(id)).count();
         let kept = if kept > 0 { format!(", {kept} kept dead by another fault") } else { String::new() };
-        Ok(format!("{} roles ready again{kept}", ids.len()))
+        Ok(format!("{} ready again{kept}", counted(ids.len(), "role")))
     }
     /// Starts one role instance again, as it was wired and begun, unless it lives, is kept dead, or everything stops.
     pub async fn revive(&self, id: &WorkerId) -> Result<(), String> {
