@@ -10,8 +10,12 @@ use crate::support::{Going, Lab, Server, beside, eventually, web};
 
 /// A run in the middle of a fault that would last for long.
 fn in_a_fault(lab: &Lab) -> Going {
+    in_a_fault_with(lab, &[])
+}
+
+fn in_a_fault_with(lab: &Lab, more: &[&str]) -> Going {
     let args = ["--seed", "1", "--set", "faults.break-app.for=10m", "--set", "phases.steady=20m"];
-    let mut going = lab.start(&beside("scenarios/store.yaml"), &args);
+    let mut going = lab.start(&beside("scenarios/store.yaml"), &[&args[..], more].concat());
     going.says("(confirmed)");
     going
 }
@@ -47,8 +51,11 @@ fn a_termination_is_told_by_its_own_code() {
 #[test]
 fn a_second_interrupt_only_heals() {
     let lab = Lab::new();
-    let going = in_a_fault(&lab);
+    // Requests so long that a drain takes its time.
+    let slow = ["--set", "roles.app.actions.look=1500ms", "--set", "roles.gateway.deadline_per_attempt=20s"];
+    let mut going = in_a_fault_with(&lab, &slow);
     going.signal(Signal::SIGINT);
+    going.says("stopping early");
     going.signal(Signal::SIGTERM);
     let done = going.ends();
     let report = done.ended_with(130);
