@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use gauntlet_common::plan::{Isolation, Plan};
-use gauntlet_common::scenario::{Arrivals, CheckSpec, From, Load, Scenario, Severity, Target, Tier, Workload};
+use gauntlet_common::scenario::{Arrivals, CheckSpec, From, Load, Scenario, Severity, Target, Workload};
 use gauntlet_common::units::{Micros, Rate};
 
 /// What there is, by tier: a scenario's name, its title and its profiles.
@@ -17,7 +17,7 @@ pub fn list(scenarios: &[(Scenario, Vec<String>)]) -> String {
         if tier != Some(scenario.tier) {
             tier = Some(scenario.tier);
             let gap = if out.is_empty() { "" } else { "\n" };
-            line(&mut out, format_args!("{gap}{}", tier_name(scenario.tier)));
+            line(&mut out, format_args!("{gap}{}", scenario.tier.name()));
         }
         let (name, title, agents) = (&scenario.name, &scenario.title, scenario.needs.agents);
         let s = plural(agents as usize);
@@ -33,7 +33,7 @@ pub fn show(scenario: &Scenario, profiles: &[String]) -> String {
     if !scenario.description.is_empty() {
         line(&mut out, format_args!("\n{}", wrapped(&scenario.description)));
     }
-    line(&mut out, format_args!("\ntier      {}", tier_name(scenario.tier)));
+    line(&mut out, format_args!("\ntier      {}", scenario.tier.name()));
     line(&mut out, format_args!("profile   {} (of {})", scenario.profile, profiles.join(", ")));
     line(&mut out, format_args!("needs     {} agent{}", scenario.needs.agents, plural(scenario.needs.agents as usize)));
     timeline(&mut out, scenario.phases.iter().map(|phase| (phase.name.as_str(), phase.duration, phase.warmup)));
@@ -177,20 +177,6 @@ fn checks(out: &mut String, checks: &[CheckSpec]) {
         }
         let notes = if notes.is_empty() { String::new() } else { format!("  ({})", notes.join("; ")) };
         line(out, format_args!("  {}{notes}", check.expr));
-    }
-}
-
-/// The word of the file for a tier.
-pub fn tier_name(tier: Tier) -> &'static str {
-    match tier {
-        Tier::Foundation => "foundation",
-        Tier::Integration => "integration",
-        Tier::Production => "production",
-        Tier::Extreme => "extreme",
-        Tier::Stress => "stress",
-        Tier::Battle => "battle",
-        Tier::Example => "example",
-        Tier::Custom => "custom",
     }
 }
 

@@ -53,6 +53,22 @@ pub enum Tier {
     Custom,
 }
 
+impl Tier {
+    /// The word of the file.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Foundation => "foundation",
+            Self::Integration => "integration",
+            Self::Production => "production",
+            Self::Extreme => "extreme",
+            Self::Stress => "stress",
+            Self::Battle => "battle",
+            Self::Example => "example",
+            Self::Custom => "custom",
+        }
+    }
+}
+
 /// What the cluster must have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -1,7 +1,7 @@
 //! What more than one report says, said once: words for results, the order of checks, totals, the command that repeats a run.
 
 use gauntlet_common::plan::Isolation;
-use gauntlet_common::scenario::{Severity, Tier};
+use gauntlet_common::scenario::Severity;
 use gauntlet_common::verdict::Outcome;
 
 use super::model::{Check, CheckResult, Effect, Fault, Phase, Report};
@@ -167,19 +167,6 @@ pub fn quoted(word: &str) -> String {
         word.to_owned()
     } else {
         format!("'{}'", word.replace('\'', r"'\''"))
-    }
-}
-
-pub const fn tier_word(tier: Tier) -> &'static str {
-    match tier {
-        Tier::Foundation => "foundation",
-        Tier::Integration => "integration",
-        Tier::Production => "production",
-        Tier::Extreme => "extreme",
-        Tier::Stress => "stress",
-        Tier::Battle => "battle",
-        Tier::Example => "example",
-        Tier::Custom => "custom",
     }
 }
 

@@ -54,7 +54,7 @@ fn head(out: &mut String, report: &Report) -> std::fmt::Result {
         &[
             &code(&report.run_id),
             &escape(&report.profile),
-            facts::tier_word(report.tier),
+            report.tier.name(),
             &report.seed.to_string(),
             &escape(&report.started_at),
             &format::span(report.duration_s),

@@ -75,7 +75,7 @@ pub fn verdict(report: &Report) -> Page {
         ("started", report.started_at.clone()),
         ("duration", format::span(report.duration_s)),
         ("profile", report.profile.clone()),
-        ("tier", facts::tier_word(report.tier).into()),
+        ("tier", report.tier.name().into()),
         ("seed", report.seed.to_string()),
         ("agents", report.agents.len().to_string()),
         ("isolation", facts::isolation_word(report.isolation).into()),
