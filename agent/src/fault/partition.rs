@@ -226,6 +226,6 @@ async fn probe(node: &Node, fault: &PlannedFault, expected: bool) -> Result<Stri
     Ok(format!(
         "{} {}",
         counted(probed, "probe"),
-        if expected { "got through" } else { "were cut off, bystanders were not" }
+        if expected { "got through" } else { "cut off, bystanders not" }
     ))
 }
