@@ -10,6 +10,7 @@ pub mod foundation;
 pub mod identity;
 pub mod journal;
 pub mod lease;
+pub mod limits;
 pub mod link;
 pub mod load;
 pub mod pump;
@@ -47,6 +48,7 @@ pub fn run_until(
     listening: impl FnOnce(std::net::SocketAddr),
     end: impl Future<Output = ()>,
 ) -> Result<(), serve::ServeError> {
+    limits::raise_open_files();
     let internal = |e: std::io::Error| serve::ServeError::Serving(e.to_string());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(internal)?;
     runtime.block_on(async {

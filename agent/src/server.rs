@@ -347,6 +347,9 @@ impl Service {
                 body => {
                     // Ending never waits for a step before it. Only its own session's part is in reach here.
                     match &body {
+                        control_request::Body::StopLoad(stop) if stop.aborted => {
+                            part.node().iter().for_each(|n| n.start_aborting());
+                        }
                         control_request::Body::HealFaults(_) => part.node().iter().for_each(|n| n.start_healing()),
                         control_request::Body::Finish(_) => part.end(),
                         _ => {}

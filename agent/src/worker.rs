@@ -75,6 +75,7 @@ impl Channel {
 
 /// The whole life of a worker process; called by both binaries when their first argument is [`ARGUMENT`].
 pub fn main() -> std::process::ExitCode {
+    crate::limits::raise_open_files();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -33,6 +33,8 @@ pub enum Action {
     /// Order all agents; [`Input::Answered`] follows.
     StopLoad {
         drain: bool,
+        /// Before its time: no fault is to begin any more.
+        aborted: bool,
     },
     Heal,
     ReadBack,
@@ -114,7 +116,7 @@ impl Conductor {
         }
         if now_us >= self.end.0 as i64 {
             self.state = State::Draining;
-            actions.push(Action::StopLoad { drain: true });
+            actions.push(Action::StopLoad { drain: true, aborted: false });
         }
         actions
     }
@@ -126,11 +128,17 @@ impl Conductor {
         }
         // The second only heals: no drain, no reading back.
         self.reads_back = false;
-        if self.state < State::Healing {
-            self.state = State::Healing;
-            return vec![Action::Heal];
+        match self.state {
+            State::Running | State::Draining => {
+                self.state = State::Healing;
+                vec![Action::Heal]
+            }
+            State::ReadingBack => {
+                self.state = State::Finishing;
+                vec![Action::Finish]
+            }
+            State::Healing | State::Finishing | State::Done => Vec::new(),
         }
-        Vec::new()
     }
 
     fn abort(&mut self, why: Abort, detail: String) -> Vec<Action> {
@@ -140,7 +148,7 @@ impl Conductor {
         let mut actions = vec![Action::Record(What::Aborted { why, detail })];
         if self.running() {
             self.state = State::Draining;
-            actions.push(Action::StopLoad { drain: true });
+            actions.push(Action::StopLoad { drain: true, aborted: true });
         }
         actions
     }
@@ -181,7 +189,7 @@ mod tests {
     fn a_run_goes_through_all_gates_in_order() {
         let mut c = conductor(true);
         assert!(orders(&c.on(Input::Tick(3_900_000))).is_empty());
-        assert_eq!(orders(&c.on(Input::Tick(4_000_000))), [Action::StopLoad { drain: true }]);
+        assert_eq!(orders(&c.on(Input::Tick(4_000_000))), [Action::StopLoad { drain: true, aborted: false }]);
         assert_eq!(c.on(Input::Answered), [Action::Heal]);
         assert_eq!(c.on(Input::Answered), [Action::ReadBack]);
         assert_eq!(c.on(Input::Answered), [Action::Finish]);
@@ -199,16 +207,25 @@ mod tests {
     fn the_first_interrupt_drains_and_the_second_only_heals() {
         let mut c = conductor(true);
         c.on(Input::Tick(1));
-        assert_eq!(orders(&c.on(Input::Signal(2))), [Action::StopLoad { drain: true }]);
+        assert_eq!(orders(&c.on(Input::Signal(2))), [Action::StopLoad { drain: true, aborted: true }]);
         assert_eq!(orders(&c.on(Input::Signal(2))), [Action::Heal]);
         assert_eq!(c.on(Input::Answered), [Action::Finish]);
+    }
+
+    #[test]
+    fn the_second_interrupt_ends_the_reading_back_too() {
+        let mut c = conductor(true);
+        c.on(Input::Signal(2));
+        c.on(Input::Answered);
+        assert_eq!(c.on(Input::Answered), [Action::ReadBack]);
+        assert_eq!(c.on(Input::Signal(2)), [Action::Finish]);
     }
 
     #[test]
     fn a_lost_agent_ends_the_run_unless_the_scenario_degrades() {
         let mut c = conductor(false);
         let lost = Input::AgentLost { agent: "n1".into(), why: "silent".into() };
-        assert_eq!(orders(&c.on(lost.clone())), [Action::StopLoad { drain: true }]);
+        assert_eq!(orders(&c.on(lost.clone())), [Action::StopLoad { drain: true, aborted: true }]);
         let mut c = conductor(false);
         c.on_agent_loss = OnAgentLoss::Degrade;
         assert!(orders(&c.on(lost)).is_empty() && c.running());

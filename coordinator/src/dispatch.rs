@@ -507,7 +507,7 @@ mod tests {
     #[test]
     fn an_order_that_overtook_another_is_not_answered_by_what_the_other_asked() {
         let stopped = control_reply::Body::LoadStopped(LoadStopped {});
-        assert!(answers(&stopped, &control_request::Body::StopLoad(StopLoad { drain: true })));
+        assert!(answers(&stopped, &control_request::Body::StopLoad(StopLoad { drain: true, aborted: false })));
         assert!(!answers(&stopped, &control_request::Body::HealFaults(HealFaults {})));
         let finished = control_reply::Body::Finished(Finished { last_sequence: 7 });
         assert!(answers(&finished, &control_request::Body::Finish(Finish {})));

@@ -1,7 +1,5 @@
 //! The preflight: is every agent of an inventory there, of this build, free, and its clock measurable.
 
-use std::time::Duration;
-
 use gauntlet_agent::clock;
 use gauntlet_agent::config::Credentials;
 use gauntlet_proto::PROTOCOL_VERSION;
@@ -16,9 +14,8 @@ use crate::inventory::Host;
 pub struct Finding {
     pub host: Host,
     pub facts: Option<DescribeReply>,
-    /// Its clock less ours, us, by one round trip, which is the uncertainty.
+    /// Its wall clock less ours, us, by the time its answer arrived: a warning, not a measurement.
     pub clock_offset_us: i64,
-    pub round_trip: Duration,
     /// Why no run can begin there; empty: ready.
     pub problems: Vec<String>,
 }
@@ -39,8 +36,7 @@ async fn look_at(host: Host, credentials: &Credentials) -> Finding {
     let answered = describe(&host, credentials).await;
     // A second question over a warm path would need its own connection; the wall clocks agree well enough for a warning.
     let now_us = clock::unix_us() as i64;
-    let mut finding =
-        Finding { host, facts: None, clock_offset_us: 0, round_trip: Duration::ZERO, problems: Vec::new() };
+    let mut finding = Finding { host, facts: None, clock_offset_us: 0, problems: Vec::new() };
     match answered {
         Ok(facts) => {
             finding.clock_offset_us = facts.unix_ns as i64 / 1_000 - now_us;

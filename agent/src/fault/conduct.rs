@@ -13,7 +13,7 @@ pub async fn conduct(node: Arc<Node>, fault: PlannedFault) -> Option<String> {
     let kind = super::find(&fault.kind)?;
     let at_ns = node.scenario_ns(fault.at);
     let until_ns = at_ns.saturating_add(fault.duration.0.saturating_mul(1_000));
-    if !node.sleep_unless_healing(at_ns).await {
+    if !node.sleep_unless_healing(at_ns).await || node.is_aborting() {
         return None;
     }
     let edge = |edge: FaultEdge, detail: String| node.tell(What::Fault { id: fault.id.clone(), edge, detail });

@@ -223,9 +223,5 @@ async fn probe(node: &Node, fault: &PlannedFault, expected: bool) -> Result<Stri
             }
         }
     }
-    Ok(format!(
-        "{} {}",
-        counted(probed, "probe"),
-        if expected { "got through" } else { "cut off, bystanders not" }
-    ))
+    Ok(format!("{} {}", counted(probed, "probe"), if expected { "got through" } else { "cut off, bystanders not" }))
 }

@@ -30,6 +30,10 @@ impl Pause {
     async fn set(node: &Node, fault: &PlannedFault, signal: Signal, stopped: bool) -> Result<String, String> {
         let ids = instances_here(node, fault);
         for id in &ids {
+            // Of overlapping pauses the last to end lets go.
+            if !node.hold_paused(id, &fault.id, stopped) {
+                continue;
+            }
             match node.supervisor().signal(id, signal, false) {
                 // What died meanwhile is not stopped any more.
                 Err(_) if !stopped => continue,
@@ -41,6 +45,9 @@ impl Pause {
 
     async fn shown(node: &Node, fault: &PlannedFault, stopped: bool) -> Result<String, String> {
         for id in instances_here(node, fault) {
+            if !stopped && node.is_paused(&id) {
+                continue;
+            }
             let Some(pid) = node.supervisor().pid(&id) else { continue };
             let mut tries = 0;
             while is_stopped(pid).is_some_and(|now| now != stopped) {

@@ -63,6 +63,8 @@ struct State {
     starts: HashMap<WorkerId, StartRole>,
     /// By worker: the faults that keep it dead.
     held_down: HashMap<WorkerId, HashSet<String>>,
+    paused: HashMap<WorkerId, HashSet<String>>,
+    aborting: bool,
     /// Held by whoever starts a worker again: a fault's heal and a restart may want to at once.
     reviving: HashMap<WorkerId, Arc<tokio::sync::Mutex<()>>>,
     cuts: HashMap<WorkerId, Vec<Cut>>,
@@ -255,6 +257,29 @@ impl Node {
     }
     pub(super) fn is_held_down(&self, id: &WorkerId) -> bool {
         self.state().held_down.contains_key(id)
+    }
+    /// A pause takes hold of a worker, or lets go of it. Whether it is to be signalled: a pause that lets go while another
+    /// holds on changes nothing.
+    pub fn hold_paused(&self, id: &WorkerId, fault: &str, holds: bool) -> bool {
+        let mut state = self.state();
+        let holders = state.paused.entry(id.clone()).or_default();
+        if holds {
+            return holders.insert(fault.into());
+        }
+        holders.remove(fault);
+        holders.is_empty()
+    }
+    /// Whether some pause still holds it.
+    pub fn is_paused(&self, id: &WorkerId) -> bool {
+        self.state().paused.get(id).is_some_and(|holders| !holders.is_empty())
+    }
+    /// The run is being aborted: what has begun goes on to its end or to the heal, and no fault begins any more.
+    pub fn start_aborting(&self) {
+        self.state().aborting = true;
+    }
+    /// Whether a fault that is due may no longer begin.
+    pub fn is_aborting(&self) -> bool {
+        self.state().aborting
     }
     /// Waits until all are reaped.
     pub async fn confirm_dead(&self, ids: &[WorkerId]) -> Result<String, String> {

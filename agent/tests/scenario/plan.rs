@@ -81,6 +81,8 @@ fn load_runs_where_nothing_of_the_serving_path_does() {
 fn load_runs_everywhere_where_every_node_serves() {
     let mut scenario = scenario(P1);
     scenario.needs.agents = 2;
+    // On two nodes both sides of the partition may meet.
+    scenario.faults.clear();
     let plan = bind(&scenario, &catalogue(), &agents(2), 1, Isolation::Shared).unwrap();
     assert_eq!(plan.load_workers.len(), 2);
 }
@@ -113,4 +115,21 @@ fn too_few_agents_is_an_error_that_says_how_many_are_needed() {
     let plan = bind(&placed, &catalogue(), &agents, 1, Isolation::Shared).unwrap();
     assert_eq!(plan.roles[1].instances.iter().collect::<BTreeSet<_>>().len(), 2);
     assert!(plan.roles[1].instances.iter().all(|agent| agent == "n1" || agent == "n4"));
+}
+
+#[test]
+fn every_check_that_reads_a_ledger_back_makes_the_plan_read_it_back() {
+    for check in ["lost_acks(app.events) == 0", "duplicated_acks(app.events) == 0", "lost_acks( app.events ) < 1"] {
+        let text = P1.replace("lost_acks(app.events) == 0", check);
+        assert_eq!(plan(&scenario(&text), 1).workloads[0].ledgers, ["app.events"], "{check}");
+    }
+}
+
+#[test]
+fn a_partition_inside_one_node_is_refused_before_it_wastes_a_run() {
+    let text = "schema: gauntlet/v1\nname: x\nphases: [{ name: a, for: 60s }]\nroles:\n  gw: { kind: api_gateway, upstream: app }\n  app: { kind: app_server, actions: { login: 50ms } }\nworkloads: { web: { driver: http, target: gw, flow: [get: { path: / }], load: { a: { users: 1 } } } }\nfaults: [{ id: cut, at: a+5s, for: 5s, do: { partition: { between: [gw, app] } } }]\n";
+    let bound = |count| bind(&scenario(text), &catalogue(), &agents(count), 1, Isolation::Shared);
+    let error = bound(1).unwrap_err().to_string();
+    assert!(error.contains("`cut`") && error.contains("needs: { agents: 2 }"), "{error}");
+    assert!(bound(2).is_ok());
 }

@@ -8,7 +8,7 @@ use gauntlet_agent::sample::{is_stopped, started_ticks};
 use gauntlet_common::event::FaultEdge;
 use gauntlet_proto::agent::control_reply::Body as Reply;
 use gauntlet_proto::agent::control_request::Body as Ask;
-use gauntlet_proto::agent::{DescribeRequest, Finish, HealRequest, RefusedWhy};
+use gauntlet_proto::agent::{DescribeRequest, Finish, HealRequest, RefusedWhy, StopLoad};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -165,8 +165,8 @@ async fn heal_stops_a_run_of_anybody_and_says_so() {
     let reply = soon("healed", async { asked.unwrap().into_inner() }).await;
     assert_eq!((reply.faults_undone, reply.not_undone, reply.stopped_a_run), (1, vec![], true));
     assert_eq!(agent.workers(), Vec::<u32>::new());
-    let reply = control.reply().await;
-    assert!(matches!(&reply, Some(Reply::Refused(r)) if r.why() == RefusedWhy::Token), "{reply:?}");
+    let reply = control.ask(Ask::StopLoad(StopLoad { drain: true, aborted: false })).await;
+    assert!(matches!(&reply, Reply::Refused(r) if r.why() == RefusedWhy::Token), "{reply:?}");
 }
 
 #[tokio::test]

@@ -69,7 +69,10 @@ async fn roles_that_the_last_heal_brings_back_are_heard_to_their_end() {
     let (mut control, data) = armed(&agent, &[all]).await;
     data.edge("all", FaultEdge::Confirmed).await;
     assert_eq!(agent.workers(), Vec::<u32>::new());
-    assert!(matches!(control.ask(Ask::StopLoad(StopLoad { drain: true })).await, Reply::LoadStopped(_)));
+    assert!(matches!(
+        control.ask(Ask::StopLoad(StopLoad { drain: true, aborted: false })).await,
+        Reply::LoadStopped(_)
+    ));
     let Reply::FaultsHealed(healed) = control.ask(Ask::HealFaults(HealFaults {})).await else { panic!("not healed") };
     assert_eq!(healed.not_undone, Vec::<String>::new());
     let ask = ReadBack { role: "app".into(), ledger: "events".into() };

@@ -25,7 +25,10 @@ async fn a_whole_session_delivers_every_batch_and_leaves_nothing() {
     let data = Data::open(&agent, control.token).await;
     control.arm(&agent, &plan(""), AHEAD).await;
     until("some load", || data.arrived.lock().unwrap().recorded.values().sum::<u64>() > 20).await;
-    assert!(matches!(control.ask(Ask::StopLoad(StopLoad { drain: true })).await, Reply::LoadStopped(_)));
+    assert!(matches!(
+        control.ask(Ask::StopLoad(StopLoad { drain: true, aborted: false })).await,
+        Reply::LoadStopped(_)
+    ));
     let Reply::FaultsHealed(healed) = control.ask(Ask::HealFaults(HealFaults {})).await else { panic!("not healed") };
     assert_eq!(healed.not_undone, Vec::<String>::new());
     let ask = ReadBack { role: "app".into(), ledger: "events".into() };
@@ -95,7 +98,9 @@ async fn both_connections_come_back_within_the_lease_and_nothing_is_lost_or_told
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     let mut control = Control::open(&agent, &again).await.unwrap();
     let data = Data::resume(&agent, token, arrived).await;
-    let Reply::LoadStopped(_) = control.ask(Ask::StopLoad(StopLoad { drain: true })).await else { panic!("no stop") };
+    let Reply::LoadStopped(_) = control.ask(Ask::StopLoad(StopLoad { drain: true, aborted: false })).await else {
+        panic!("no stop")
+    };
     let Reply::Finished(finished) = control.ask(Ask::Finish(Finish {})).await else { panic!("not finished") };
     data.up_to(finished.last_sequence).await;
     let arrived = data.arrived.lock().unwrap();
@@ -122,7 +127,11 @@ async fn an_old_coordinator_reaches_nothing_of_the_session_after_it() {
     let data = Data::open(&agent, new.token).await;
     new.arm(&agent, &plan(""), AHEAD).await;
     let before = agent.workers();
-    for ask in [Ask::HealFaults(HealFaults {}), Ask::StopLoad(StopLoad { drain: false }), Ask::Finish(Finish {})] {
+    for ask in [
+        Ask::HealFaults(HealFaults {}),
+        Ask::StopLoad(StopLoad { drain: false, aborted: false }),
+        Ask::Finish(Finish {}),
+    ] {
         if let Reply::Refused(refused) = old.ask(ask).await {
             assert_eq!(refused.why(), RefusedWhy::Token);
         } else {

@@ -170,7 +170,7 @@ async fn no_message_ends_the_agent() {
             let body = match draw(i, j) % 4 {
                 0 => Ask::Arm(Arm { start_ns: draw(i, j + 1) }),
                 1 => Ask::Prepare(Prepare { plan_json: noise(j + 2).into(), agent: AGENT.into() }),
-                2 => Ask::StopLoad(StopLoad { drain: true }),
+                2 => Ask::StopLoad(StopLoad { drain: true, aborted: false }),
                 _ => Ask::ReadBack(ReadBack { role: "x".repeat(1_000), ledger: String::new() }),
             };
             gauntlet_proto::agent::ControlRequest { body: Some(body) }.encode_to_vec()

@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use indexmap::IndexMap;
 use serde_json::Value;
 
-use super::{Isolation, Plan, PlannedAgent, PlannedFault, PlannedLoadWorker, PlannedRole, PlannedWorkload};
+use super::{Isolation, Plan, PlannedAgent, PlannedFault, PlannedLoadWorker, PlannedRole, PlannedWorkload, Selected};
+use crate::check;
 use crate::fault::{Placed, Select, SelectError};
 use crate::phase::Phase;
 use crate::scenario::{Catalogue, FaultSpec, From, RoleSpec, Scenario, Step, Target, Workload};
@@ -47,6 +48,10 @@ pub enum BindError {
         "fault `{fault}` demands the backend `{backend}`, which no agent offers; write backend: auto or backend: link"
     )]
     Backend { fault: String, backend: String },
+    #[error(
+        "fault `{fault}` picks only what is on agent {agent}, where no link between nodes is; give the scenario more agents: needs: {{ agents: 2 }}"
+    )]
+    OneNode { fault: String, agent: String },
     #[error("there is no {what} `{name}` in this build; `coordinator schema` lists what there is")]
     UnknownKind { what: &'static str, name: String },
 }
@@ -190,7 +195,7 @@ fn place_load(
             workers.extend((0..count).map(|_| (i, PlannedLoadWorker { agent: agent.name.clone() })));
         }
     }
-    let ledgers = ledgers(scenario);
+    let ledgers = ledgers(scenario, catalogue);
     let workloads = scenario.workloads.iter().zip(&chosen).map(|((name, workload), (path, on))| {
         let numbers = workers.iter().enumerate().filter(|(_, (agent, _))| on.contains(agent)).map(|(n, _)| n as u32);
         let own = ledgers.iter().filter(|ledger| path.iter().any(|role| ledger.split('.').next() == Some(role)));
@@ -262,14 +267,15 @@ pub fn steps(flow: &[Step]) -> Vec<String> {
     names
 }
 
-/// `ROLE.LEDGER` of every `lost_acks(ROLE.LEDGER)` in the checks, each once.
-pub fn ledgers(scenario: &Scenario) -> Vec<String> {
+/// `ROLE.LEDGER` of every ledger that the checks read back, each once.
+pub fn ledgers(scenario: &Scenario, catalogue: &Catalogue) -> Vec<String> {
+    let names = check::Names::of_scenario(scenario, catalogue);
     let mut found: Vec<String> = Vec::new();
-    for check in &scenario.checks {
-        for part in check.expr.split("lost_acks(").skip(1) {
-            let name = part.split([')', ' ']).next().unwrap_or("").trim();
-            if !name.is_empty() && !found.iter().any(|known| known == name) {
-                found.push(name.into());
+    for check in scenario.checks.iter().filter_map(|spec| check::parse(&spec.expr, &names).ok()) {
+        for (role, ledger) in check.ledgers() {
+            let name = format!("{role}.{ledger}");
+            if !found.contains(&name) {
+                found.push(name);
             }
         }
     }
@@ -299,6 +305,11 @@ fn bind_fault(
         let picked = text.parse::<Select>().and_then(|select| select.resolve(placed, key));
         let wrong = |source| BindError::Select { fault: fault.id.clone(), pointer: pointer.clone(), source };
         selected.insert(pointer.clone(), picked.map_err(wrong)?);
+    }
+    let mut agents: Vec<Option<&str>> = selected.values().flatten().map(Selected::agent).collect();
+    agents.dedup();
+    if let ("link", true, [Some(agent)]) = (kind.backend, selected.len() > 1, agents.as_slice()) {
+        return Err(BindError::OneNode { fault: fault.id.clone(), agent: (*agent).into() });
     }
     Ok(PlannedFault {
         id: fault.id.clone(),

@@ -32,6 +32,7 @@ type Answers = Vec<Answer>;
 
 struct Answer {
     agent: usize,
+    asked: control_request::Body,
     reply: Result<control_reply::Body, SessionError>,
     /// Measured again before the session ends.
     clock: Option<ClockOffset>,
@@ -142,9 +143,9 @@ impl Shell<'_> {
         for action in actions {
             match action {
                 Action::Record(what) => self.record(what),
-                Action::StopLoad { drain } => {
+                Action::StopLoad { drain, aborted } => {
                     self.screen.stage("draining: no new requests, those in flight get their outcome");
-                    self.order(vec![control_request::Body::StopLoad(StopLoad { drain })]);
+                    self.order(vec![control_request::Body::StopLoad(StopLoad { drain, aborted })]);
                 }
                 Action::Heal => {
                     self.screen.stage("healing: every fault is being undone");
@@ -193,7 +194,8 @@ impl Shell<'_> {
                             control_request::Body::Finish(_) => session.measure_clock(ready::PINGS).await.ok(),
                             _ => None,
                         };
-                        answers.push(Answer { agent, reply: session.step(body, ANSWER_WITHIN).await, clock });
+                        let reply = session.step(body.clone(), ANSWER_WITHIN).await;
+                        answers.push(Answer { agent, asked: body, reply, clock });
                     }
                     answers
                 });
@@ -203,8 +205,8 @@ impl Shell<'_> {
     }
 
     fn take_answers(&mut self, answers: Answers) {
-        let mut read_back: Vec<ReadBackDone> = Vec::new();
-        for Answer { agent, reply, clock } in answers {
+        let (mut read_back, mut unread): (Vec<ReadBackDone>, Vec<ReadBackDone>) = Default::default();
+        for Answer { agent, asked, reply, clock } in answers {
             if let Some(clock) = clock {
                 self.record(What::ClockMeasured {
                     agent: self.sessions[agent].host.name.clone(),
@@ -213,17 +215,22 @@ impl Shell<'_> {
                 });
             }
             match reply {
-                Ok(control_reply::Body::ReadBackDone(done)) => {
-                    match read_back.iter_mut().find(|sum| sum.role == done.role && sum.ledger == done.ledger) {
-                        Some(sum) => add(sum, done),
-                        None => read_back.push(done),
-                    }
-                }
+                Ok(control_reply::Body::ReadBackDone(done)) => gather(&mut read_back, done),
                 Ok(control_reply::Body::Finished(finished)) => self.collector.expect(agent, finished.last_sequence),
                 Ok(_) => {}
-                Err(error) => tracing::warn!("{error}"),
+                Err(error) => {
+                    tracing::warn!("{error}");
+                    // What its workers know was acknowledged, nobody can ask any more: at least one id stays unread.
+                    if let control_request::Body::ReadBack(ask) = asked
+                        && self.plan.load_workers.iter().any(|worker| worker.agent == self.sessions[agent].host.name)
+                    {
+                        let ReadBack { role, ledger } = ask;
+                        unread.push(ReadBackDone { role, ledger, unreachable: 1, ..Default::default() });
+                    }
+                }
             }
         }
+        unread.into_iter().for_each(|done| gather(&mut read_back, done));
         for done in read_back {
             self.record(What::ReadBack {
                 role: done.role,
@@ -262,7 +269,11 @@ impl Shell<'_> {
     }
 }
 
-fn add(sum: &mut ReadBackDone, done: ReadBackDone) {
+/// Adds one agent's reading back to the sum of its ledger.
+fn gather(sums: &mut Vec<ReadBackDone>, done: ReadBackDone) {
+    let Some(sum) = sums.iter_mut().find(|sum| sum.role == done.role && sum.ledger == done.ledger) else {
+        return sums.push(done);
+    };
     sum.acknowledged += done.acknowledged;
     sum.missing += done.missing;
     sum.duplicated += done.duplicated;
