@@ -9,9 +9,9 @@ use gauntlet_common::event::{Event, What};
 use gauntlet_common::verdict::Outcome;
 use serde::Deserialize;
 
-use super::{EVENTS, LATEST, PLAN, RunDirError, failed, point_latest};
+use super::{EVENTS, LATEST, METRICS, PLAN, RunDirError, SERIES, failed, point_latest};
 
-/// A run whose events changed less long ago may be going on, and is not pruned.
+/// A run whose files changed less long ago may be going on, and is not pruned.
 const GOING_ON: Duration = Duration::from_secs(120);
 
 /// A line of `runs list`.
@@ -33,7 +33,7 @@ pub struct RunInfo {
 pub enum Prune {
     /// The newest so many.
     Keep(usize),
-    /// Those whose events changed at most so long ago.
+    /// Those whose files changed at most so long ago.
     OlderThan(Duration),
 }
 
@@ -134,16 +134,20 @@ fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Option<T> {
     serde_json::from_reader(BufReader::new(fs::File::open(path).ok()?)).ok()
 }
 
+/// When a run last wrote anything, since 1970. Hours may pass between two events, but never many seconds between two
+/// lines of what processes used: the newest file counts.
+fn changed(run: &Path) -> Option<Duration> {
+    let modified = |path: PathBuf| fs::metadata(path).and_then(|m| m.modified()).ok()?.duration_since(UNIX_EPOCH).ok();
+    let newest = [EVENTS, SERIES, METRICS].into_iter().filter_map(|name| modified(run.join(name))).max();
+    newest.or_else(|| modified(run.into()))
+}
+
 /// Removes runs, and returns their ids, the oldest first. `now_unix_us` is the wall clock. Runs that may be going on
 /// stay, and so does everything that is not a run.
 pub fn prune(root: &Path, what: Prune, now_unix_us: u64) -> Result<Vec<String>, RunDirError> {
     let all = ids(root)?;
     let now = Duration::from_micros(now_unix_us);
-    let age = |id: &str| {
-        let changed = fs::metadata(root.join(id).join(EVENTS)).or_else(|_| fs::metadata(root.join(id)));
-        let changed = changed.and_then(|m| m.modified()).ok()?.duration_since(UNIX_EPOCH).ok()?;
-        Some(now.saturating_sub(changed))
-    };
+    let age = |id: &str| Some(now.saturating_sub(changed(&root.join(id))?));
     let surplus = match what {
         Prune::Keep(keep) => all.len().saturating_sub(keep),
         Prune::OlderThan(_) => all.len(),

@@ -219,3 +219,19 @@ fn pruning_removes_old_runs_and_touches_nothing_else() {
     assert!(root.join("notes").is_dir() && root.join(id(0)).is_dir() && root.join("0190.txt").is_file());
     assert!(fs::symlink_metadata(root.join("latest")).is_err(), "latest points at nothing that was removed");
 }
+
+#[test]
+fn a_run_that_still_writes_figures_is_not_pruned_however_old_its_events_are() {
+    for still_written in [SERIES, METRICS] {
+        let home = tempfile::tempdir().unwrap();
+        let root = home.path();
+        drop(write(&Run::good(), &Place::Root(root.into()), &id(1)));
+        let old = std::time::SystemTime::now() - Duration::from_secs(3600);
+        for name in [EVENTS, SERIES, METRICS].into_iter().filter(|name| *name != still_written) {
+            File::options().append(true).open(root.join(id(1)).join(name)).unwrap().set_modified(old).unwrap();
+        }
+        let now = gauntlet_agent::clock::unix_us();
+        assert_eq!(prune(root, Prune::Keep(0), now).unwrap(), Vec::<String>::new(), "{still_written}");
+        assert_eq!(prune(root, Prune::Keep(0), now + 3_600_000_000).unwrap(), [id(1)]);
+    }
+}
