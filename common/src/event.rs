@@ -115,7 +115,11 @@ pub enum What {
         why: Abort,
         detail: String,
     },
-    /// Last line of a whole run.
+    /// Something could not be recorded or written whole: the run cannot pass, live or read from its directory.
+    Trouble {
+        what: String,
+    },
+    /// Ends a whole run; only troubles may follow.
     RunEnded {
         duration_us: u64,
     },

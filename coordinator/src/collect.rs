@@ -1,6 +1,6 @@
 //! What arrives, in order, once: into the record and onto disk before it is acknowledged.
 
-use gauntlet_common::event::Event;
+use gauntlet_common::event::{Event, What};
 use gauntlet_common::ledger::Entry;
 use gauntlet_common::plan::Plan;
 use gauntlet_common::snapshot::LoadSnapshot;
@@ -52,10 +52,19 @@ impl Collector {
 
     /// Takes an event of the coordinator's own.
     pub fn event(&mut self, event: Event) {
-        // What the disk refuses is kept by the directory as its trouble, which ends the run.
-        let _ = self.dir.event(&event);
-        if let Err(error) = self.record.event(event) {
-            self.record.note_trouble(error.to_string());
+        match self.record.event(event.clone()) {
+            // What the disk refuses is kept by the directory as its trouble, which ends the run.
+            Ok(()) => drop(self.dir.event(&event)),
+            Err(error) => self.trouble(error.to_string()),
+        }
+    }
+
+    /// Trouble goes onto disk as an event, so that a report from the directory is no better than that of the run; each
+    /// once. Without a clock here, it is given the time of the last event.
+    fn trouble(&mut self, what: String) {
+        if !self.record.knows_trouble(&what) {
+            let at_us = self.record.events().last().map_or(0, |event| event.at_us);
+            self.event(Event { at_us, agent: None, what: What::Trouble { what } });
         }
     }
 
@@ -68,23 +77,24 @@ impl Collector {
         }
         if sequence > expected {
             let name = &self.agents[agent];
-            self.record.note_trouble(format!("batches {expected}..{} of agent {name} are missing", sequence - 1));
+            self.trouble(format!("batches {expected}..{} of agent {name} are missing", sequence - 1));
         }
         self.taken[agent] = sequence;
         let event = match body.map(|body| self.take_body(agent, body)) {
             Some(Ok(event)) => event,
             Some(Err(why)) => {
-                self.record.note_trouble(format!("batch {sequence} of agent {}: {why}", self.agents[agent]));
+                self.trouble(format!("batch {sequence} of agent {}: {why}", self.agents[agent]));
                 None
             }
             None => {
-                self.record.note_trouble(format!("batch {sequence} of agent {} is empty", self.agents[agent]));
+                self.trouble(format!("batch {sequence} of agent {} is empty", self.agents[agent]));
                 None
             }
         };
         (event, self.new_trouble())
     }
 
+    /// Only what the record took goes onto disk: read back, it is taken again.
     fn take_body(&mut self, agent: usize, body: batch::Body) -> Result<Option<Event>, String> {
         match body {
             batch::Body::Load(wire) => {
@@ -95,13 +105,13 @@ impl Collector {
             }
             batch::Body::Role(wire) => {
                 let metrics = convert::metrics::role_metrics(wire).map_err(|e| e.to_string())?;
-                let _ = self.dir.role_metrics(&metrics);
                 self.record.role_metrics(&metrics).map_err(|e| e.to_string())?;
+                let _ = self.dir.role_metrics(&metrics);
             }
             batch::Body::Process(wire) => {
                 let sample = convert::metrics::process_sample(&self.agents[agent], wire).map_err(|e| e.to_string())?;
-                let _ = self.dir.process(&sample);
                 self.record.process(&sample).map_err(|e| e.to_string())?;
+                let _ = self.dir.process(&sample);
             }
             batch::Body::Log(log) => {
                 let _ = self.dir.log(&self.agents[agent], &log.process, &log.text);
@@ -118,7 +128,8 @@ impl Collector {
     fn new_trouble(&mut self) -> Option<String> {
         let trouble = self.dir.trouble().filter(|_| !self.trouble_told)?.to_string();
         self.trouble_told = true;
-        self.record.note_trouble(trouble.clone());
+        // The disk may refuse this too; then it is in memory alone.
+        self.trouble(trouble.clone());
         Some(trouble)
     }
 
@@ -134,14 +145,77 @@ impl Collector {
 
     /// Writes the ledger and gives the record to the judge. What agents said they made and never sent is trouble.
     pub fn close(mut self) -> Record {
-        for ((agent, taken), expected) in self.agents.iter().zip(&self.taken).zip(&self.expected) {
-            if let Some(last) = expected.filter(|last| last > taken) {
-                self.record.note_trouble(format!("batches {}..{last} of agent {agent} never arrived", taken + 1));
-            }
+        let agents = self.agents.iter().zip(&self.taken).zip(&self.expected);
+        let missing = agents.filter_map(|((agent, taken), expected)| {
+            let last = expected.filter(|last| last > taken)?;
+            Some(format!("batches {}..{last} of agent {agent} never arrived", taken + 1))
+        });
+        for what in missing.collect::<Vec<_>>() {
+            self.trouble(what);
         }
+        // Of the events since the last batch.
+        self.new_trouble();
         if let Err(error) = self.dir.finish(&self.record.ledger()) {
-            self.record.note_trouble(error.to_string());
+            self.trouble(error.to_string());
         }
         self.record
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gauntlet_common::verdict::Outcome;
+
+    use super::*;
+    use crate::judge::fixture::Run;
+    use crate::judge::judge;
+    use crate::rundir::load;
+
+    fn event(sequence: u64, event: &Event) -> Batch {
+        let json = serde_json::to_vec(event).unwrap();
+        Batch { sequence, body: Some(batch::Body::EventJson(json.into())) }
+    }
+
+    #[test]
+    fn trouble_of_a_run_is_in_its_directory_too() {
+        let home = tempfile::tempdir().unwrap();
+        let run = Run::good();
+        let path = home.path().join("run");
+        let mut collector = Collector::new(&run.plan, &Place::Out(path.clone()), "r").unwrap();
+        let (last, others) = run.events.split_last().unwrap();
+        for (i, one) in others.iter().enumerate() {
+            // The second batch never comes.
+            let sequence = if i == 0 { 1 } else { i as u64 + 2 };
+            collector.take(0, event(sequence, one));
+        }
+        // An empty batch, one that cannot be read, and three that were made and never sent.
+        collector.take(1, Batch { sequence: 1, body: None });
+        collector.take(1, Batch { sequence: 2, body: Some(batch::Body::EventJson("{".into())) });
+        collector.expect(1, 5);
+        collector.event(last.clone());
+        let record = collector.close();
+        let loaded = load(&path).unwrap();
+        assert_eq!(record.troubles().len(), 4, "{:?}", record.troubles());
+        assert_eq!(loaded.record.troubles(), record.troubles());
+        let report = judge(&loaded.plan, &loaded.record);
+        assert_eq!(report, judge(&run.plan, &record));
+        assert_eq!(report.verdict.result, Outcome::Invalid);
+        assert!(report.verdict.reasons.iter().any(|r| r.contains("batches 2..2 of agent n1 are missing")));
+    }
+
+    #[test]
+    fn what_the_record_refuses_is_told_the_same_from_the_directory() {
+        let home = tempfile::tempdir().unwrap();
+        let run = Run::good();
+        let path = home.path().join("run");
+        let mut collector = Collector::new(&run.plan, &Place::Out(path.clone()), "r").unwrap();
+        let late = gauntlet_common::snapshot::ProcessSample { interval: u32::MAX, ..run.samples[0].clone() };
+        collector.take(
+            0,
+            Batch { sequence: 1, body: Some(batch::Body::Process(convert::metrics::process_sample_to_wire(&late))) },
+        );
+        let record = collector.close();
+        assert_eq!(record.troubles().len(), 1);
+        assert_eq!(load(&path).unwrap().record.troubles(), record.troubles());
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! Memory is bounded: at most [`SERIES_MAX`] series (workload × step × outcome; a plan with more is refused), each with
 //! one histogram a second in HDR V2 bytes (a few hundred bytes to a few KB), at most [`INTERVALS_MAX`] seconds,
-//! [`EVENTS_MAX`] events and [`METRICS_MAX`] metrics. What is past a bound is refused with an error, which the
-//! coordinator notes with [`Record::note_trouble`], so that the run cannot pass.
+//! [`EVENTS_MAX`] events and [`METRICS_MAX`] metrics. What is past a bound is refused with an error, of which the
+//! collector makes a trouble event, so that the run cannot pass. Troubles are taken past the bound of events, and
+//! bounded by themselves.
 //!
 //! Deliberately not here: files (that is [`crate::rundir`]) and judgement.
 
@@ -128,9 +129,14 @@ impl Record {
         })
     }
 
-    /// Takes an event.
+    /// Takes an event. A trouble is noted; one that was noted before, or is past the bound of troubles, changes nothing.
     pub fn event(&mut self, event: Event) -> Result<(), RecordError> {
-        if self.events.len() >= EVENTS_MAX {
+        if let What::Trouble { what } = &event.what {
+            if self.knows_trouble(what) {
+                return Ok(());
+            }
+            self.note_trouble(what.clone());
+        } else if self.events.len() >= EVENTS_MAX {
             return Err(RecordError::TooManyEvents);
         }
         if let What::LoadWorkerExited { worker, planned, .. } = &event.what {
@@ -238,12 +244,18 @@ impl Record {
         Ok(())
     }
 
-    /// Notes that something could not be recorded or written: the run cannot pass.
+    /// Notes that something could not be recorded or written: the run cannot pass. For what a reader of the directory
+    /// finds; what happens in a run is an event.
     pub fn note_trouble(&mut self, trouble: impl Into<String>) {
         let trouble = trouble.into();
-        if self.troubles.len() < TROUBLES_MAX && !self.troubles.contains(&trouble) {
+        if !self.knows_trouble(&trouble) {
             self.troubles.push(trouble);
         }
+    }
+
+    /// Whether noting this would change nothing.
+    pub(crate) fn knows_trouble(&self, trouble: &str) -> bool {
+        self.troubles.len() >= TROUBLES_MAX || self.troubles.iter().any(|known| known == trouble)
     }
 
     /// What was noted.

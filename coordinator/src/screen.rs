@@ -13,12 +13,14 @@ use crate::record::Record;
 pub struct Screen {
     progress: Progress,
     stage: Option<&'static str>,
+    /// Troubles of the record that were shown; the collector finds them, so they do not come as events.
+    troubles: usize,
 }
 
 impl Screen {
     /// `stdout_is_taken`: the final report goes there, so progress goes to standard error.
     pub fn new(stdout_is_taken: bool) -> Self {
-        Self { progress: Progress::new(stdout_is_taken), stage: None }
+        Self { progress: Progress::new(stdout_is_taken), stage: None, troubles: 0 }
     }
 
     /// Shows an event as it happens.
@@ -33,6 +35,11 @@ impl Screen {
 
     /// Shows where the run stands.
     pub fn tick(&mut self, plan: &Plan, record: &Record, now_us: i64, agents_up: usize) {
+        let troubles = record.events().iter().filter(|event| matches!(event.what, What::Trouble { .. }));
+        for trouble in troubles.skip(self.troubles) {
+            self.troubles += 1;
+            self.progress.event(trouble);
+        }
         let mut live = live(plan, record, now_us, agents_up);
         live.notes.extend(self.stage.map(String::from));
         self.progress.update(&live);

@@ -67,6 +67,7 @@ fn words(event: &Event) -> Option<(Tone, String, Option<String>)> {
             (if lost { Tone::Bad } else { Tone::Good }, format!("{role}.{ledger} read back: {counts}"))
         }
         What::Aborted { why, detail } => (Tone::Warn, with(&format!("stopping early, {}", reason(*why)), detail)),
+        What::Trouble { what } => (Tone::Bad, format!("the record is not whole: {what}")),
         What::RunEnded { duration_us } => {
             (Tone::Plain, format!("ended after {}", format::span(*duration_us as f64 / 1e6)))
         }
@@ -147,6 +148,13 @@ mod tests {
         let exit = |planned| What::RoleExited { role: "app".into(), instance: 0, planned, how: "signal 9".into() };
         assert_eq!(say(0, exit(true)).as_deref(), Some("    0.0s  app[0] is down, as planned: signal 9"));
         assert_eq!(say(0, exit(false)).as_deref(), Some("    0.0s  app[0] died: signal 9"));
+    }
+
+    #[test]
+    fn trouble_with_the_record_is_told() {
+        let trouble = What::Trouble { what: "batches 3..4 of agent n2 are missing".into() };
+        let text = say(2_000_000, trouble).unwrap();
+        assert_eq!(text, "    2.0s  the record is not whole: batches 3..4 of agent n2 are missing");
     }
 
     #[test]
