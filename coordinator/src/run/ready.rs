@@ -1,5 +1,6 @@
 //! From agents to an armed run: preflight, sessions, placement, wiring, clocks, one instant for all.
 
+use std::path::Path;
 use std::time::Duration;
 
 use gauntlet_agent::clock;
@@ -11,6 +12,7 @@ use gauntlet_common::verdict::Cause;
 use gauntlet_proto::agent::{AgentAddress, Arm, Endpoint, Finish, Prepare, Wire, control_reply, control_request};
 use indexmap::IndexMap;
 use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
 
 use super::NotRun;
 use crate::collect::Collector;
@@ -27,6 +29,10 @@ const STEP_WITHIN: Duration = Duration::from_secs(60);
 pub(super) const PINGS: u32 = 16;
 /// From arming to the start: at least a second, so that every agent is armed before.
 const AHEAD: Duration = Duration::from_millis(1500);
+
+/// After a failed start: how long the agents' last batches may take, and the silence that ends them.
+const LAST_WORDS_WITHIN: Duration = Duration::from_secs(1);
+const QUIET: Duration = Duration::from_millis(200);
 
 /// Sessions that have started on one clock.
 pub(super) struct Armed {
@@ -110,7 +116,7 @@ pub(super) async fn arm(
     collector: &mut Collector,
     signals: &mut Signals,
 ) -> Result<Armed, NotRun> {
-    let (arrivals_tx, arrivals) = mpsc::channel(ARRIVALS_MAX);
+    let (arrivals_tx, mut arrivals) = mpsc::channel(ARRIVALS_MAX);
     let mut sessions = Vec::new();
     let opening = async {
         for (i, host) in hosts.iter().enumerate() {
@@ -136,7 +142,8 @@ pub(super) async fn arm(
         }
         Err(error) => {
             release(&sessions).await;
-            Err(error)
+            last_words(&sessions, &mut arrivals, collector).await;
+            Err(with_logs(error, collector.dir()))
         }
     }
 }
@@ -214,6 +221,34 @@ async fn release(sessions: &[Session]) {
     futures_util::future::join_all(steps).await;
 }
 
+/// Takes what agents and roles wrote before they failed: their logs say why.
+async fn last_words(sessions: &[Session], arrivals: &mut mpsc::Receiver<Arrival>, collector: &mut Collector) {
+    let deadline = Instant::now() + LAST_WORDS_WITHIN;
+    while Instant::now() < deadline {
+        let Ok(Some((agent, batch))) = timeout_at(deadline.min(Instant::now() + QUIET), arrivals.recv()).await else {
+            return;
+        };
+        let sequence = batch.sequence;
+        if let (_, Some(trouble)) = collector.take(agent, batch) {
+            tracing::error!("{trouble}");
+        }
+        // A session that did not open has no number, and nobody to thank.
+        if let Some(session) = sessions.get(agent) {
+            session.acknowledge(sequence);
+        }
+    }
+}
+
+/// Says where the logs are, if there are any.
+fn with_logs(error: NotRun, dir: &Path) -> NotRun {
+    let logs = dir.join("agents");
+    let any = std::fs::read_dir(&logs).is_ok_and(|mut files| files.next().is_some());
+    if !any || matches!(error.cause, Cause::Signal(_)) {
+        return error;
+    }
+    NotRun { message: format!("{}\n  logs of agents and roles: {}", error.message, logs.display()), ..error }
+}
+
 fn tell_joined(sessions: &[Session], clocks: &[ClockOffset], caller: &Caller, collector: &mut Collector) {
     let started = What::RunStarted {
         run: caller.run.clone(),
@@ -230,5 +265,31 @@ fn tell_joined(sessions: &[Session], clocks: &[ClockOffset], caller: &Caller, co
             clock_uncertainty_us: clock.uncertainty_ns.div_ceil(1_000),
         };
         collector.event(Event { at_us: 0, agent: None, what: joined });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gauntlet_proto::agent::{Batch, LogChunk, batch};
+
+    use super::*;
+    use crate::judge::fixture::Run;
+    use crate::rundir::Place;
+
+    #[tokio::test]
+    async fn logs_of_a_failed_start_are_written_and_the_error_says_where() {
+        let home = tempfile::tempdir().unwrap();
+        let place = Place::Out(home.path().join("run"));
+        let mut collector = Collector::new(&Run::good().plan, &place, "r").unwrap();
+        let plain = with_logs(NotRun::not_ready("app[0] died before the start"), collector.dir());
+        assert_eq!(plain.message, "app[0] died before the start", "no logs, no word of them");
+        let (tx, mut arrivals) = mpsc::channel(1);
+        let log = LogChunk { process: "app[0]".into(), text: "no such disk\n".into() };
+        tx.send((0, Batch { sequence: 1, body: Some(batch::Body::Log(log)) })).await.unwrap();
+        last_words(&[], &mut arrivals, &mut collector).await;
+        let error = with_logs(plain, collector.dir());
+        let logs = home.path().join("run/agents");
+        assert!(error.message.contains(logs.to_str().unwrap()), "{error}");
+        assert_eq!(std::fs::read_to_string(logs.join("n1.app[0].log")).unwrap(), "no such disk\n");
     }
 }
