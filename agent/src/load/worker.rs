@@ -92,7 +92,10 @@ impl Worker {
 
     /// The hot loop: what happened → record; next intended start → step → driver; wait. `None`: the agent is gone.
     async fn load(&mut self, start_ns: u64, channel: &mut Channel) -> Option<()> {
-        self.until_start(start_ns, channel).await?;
+        if !self.until_start(start_ns, channel).await? {
+            self.stopped().await;
+            return Some(());
+        }
         self.engine.begin(start_ns);
         let mut next_cut = SNAPSHOT_EVERY;
         loop {
@@ -132,18 +135,15 @@ impl Worker {
         Some(())
     }
 
-    /// Waits for the agreed instant. A stop before it leaves nothing to do after it.
-    async fn until_start(&mut self, start_ns: u64, channel: &mut Channel) -> Option<()> {
+    /// Waits for the agreed instant. `false`: a stop came before it, and the load must not begin.
+    async fn until_start(&mut self, start_ns: u64, channel: &mut Channel) -> Option<bool> {
         loop {
             let now = monotonic_ns();
             if now >= start_ns {
-                return Some(());
+                return Some(true);
             }
             match self.wait.until(start_ns, now, &mut channel.from_agent).await {
-                Woken::Agent(Some(to_worker::Body::StopLoad(_))) => {
-                    self.engine.stop_now();
-                    return Some(());
-                }
+                Woken::Agent(Some(to_worker::Body::StopLoad(_))) => return Some(false),
                 Woken::Agent(None | Some(to_worker::Body::Shutdown(_))) => return None,
                 Woken::Look | Woken::Agent(Some(_)) => {
                     while let Some(event) = self.engine.events.pop() {

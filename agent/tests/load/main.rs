@@ -227,6 +227,24 @@ fn a_stop_without_drain_records_nothing_more_and_one_with_drain_waits_for_the_an
 }
 
 #[test]
+fn a_stop_before_the_agreed_start_leaves_no_load_and_acknowledged_work_can_be_asked_for_after_it() {
+    let server = server(|_, _| ok(""));
+    let dir = tempfile::tempdir().unwrap();
+    let w = workload(&server.address, json!([get("a")]), json!({ "iterations": 10 }));
+    let also = |_| Also {
+        data_dir: dir.path().to_string_lossy().into_owned(),
+        stop_before_start: true,
+        read_back: Some(("app".into(), "events".into())),
+        ..Also::default()
+    };
+    let told = run(&plan(500, 1, w, &["app.events"]), also).remove(0);
+    assert_eq!((told.total(), told.recorded_total), (0, 0));
+    assert!(server.seen.lock().unwrap().is_empty());
+    assert!(told.snapshots.last().unwrap().last);
+    assert_eq!(told.read_back.unwrap().acknowledged, 0);
+}
+
+#[test]
 fn users_of_a_role_spread_over_its_instances_with_trace_context_and_the_nodes_address() {
     let servers = [server(|_, _| ok("")), server(|_, _| ok(""))];
     let mut w = workload("", json!([get("a")]), json!({ "iterations": 6, "users": 6 }));

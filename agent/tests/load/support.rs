@@ -195,6 +195,8 @@ pub struct Also {
     pub host: String,
     /// After so long: stop, draining or not.
     pub stop: Option<(Duration, bool)>,
+    /// The stop follows the agreed start at once, before that comes.
+    pub stop_before_start: bool,
     pub read_back: Option<(String, String)>,
 }
 
@@ -232,7 +234,12 @@ async fn drive(socket: UnixStream, mut also: Also) -> Told {
                 say.send(to_worker::Body::Wire(Wire { endpoints, agents: vec![] })).unwrap();
             }
             from_worker::Body::Wired(_) => {
-                say.send(to_worker::Body::Begin(Begin { start_ns: monotonic_ns() + 20_000_000 })).unwrap();
+                // Before an early stop the start is so far off that it cannot come first.
+                let until_start = if also.stop_before_start { 2_000_000_000 } else { 20_000_000 };
+                say.send(to_worker::Body::Begin(Begin { start_ns: monotonic_ns() + until_start })).unwrap();
+                if also.stop_before_start {
+                    say.send(to_worker::Body::StopLoad(StopLoad { drain: true })).unwrap();
+                }
                 if let Some((after, drain)) = also.stop {
                     let say = say.clone();
                     tokio::task::spawn_local(async move {
