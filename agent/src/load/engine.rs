@@ -6,6 +6,8 @@
 
 mod build;
 mod runner;
+#[cfg(test)]
+mod tests;
 
 pub use build::services;
 
@@ -195,7 +197,8 @@ impl Engine {
             }
         };
         let runner = &mut this.runners[r];
-        (runner.user, runner.iteration) = (arrival.user, arrival.iteration);
+        // A reused runner's last iteration has nothing to do with this one, and must not excuse its lateness.
+        (runner.user, runner.iteration, runner.ready) = (arrival.user, arrival.iteration, 0);
         runner.variables.iter_mut().for_each(Vec::clear);
         self.start_iteration(run, r, arrival.at);
     }

@@ -26,7 +26,7 @@ pub struct Runner {
     pub request: usize,
     /// That request's intended start.
     pub intended: u64,
-    /// When the one before it ended: nothing of this runner can begin earlier.
+    /// When the one before it ended: nothing of this runner can begin earlier. An open model's iteration begins with 0.
     pub ready: u64,
     /// The iteration's intended start.
     pub began: u64,

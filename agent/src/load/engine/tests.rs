@@ -1,0 +1,88 @@
+//! The engine driven by hand, with a driver that answers when the test says.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use gauntlet_proto::worker::StartLoad;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::load::LoadError;
+
+/// The submissions that nobody answered yet: (token, when submitted).
+type Asked = Rc<RefCell<VecDeque<(u64, u64)>>>;
+
+struct Held(Asked);
+
+impl Driver for Held {
+    fn wire(&mut self, _: &[String], _: &[u32]) -> Result<(), LoadError> {
+        Ok(())
+    }
+    fn connect(&mut self, _: u32) {}
+    fn submit(&mut self, submission: Submission<'_>) {
+        self.0.borrow_mut().push_back((submission.token, submission.now_ns));
+    }
+    fn expire(&mut self, _: u32, _: u64) -> Option<u64> {
+        None
+    }
+    fn close(&mut self, _: u32) {}
+}
+
+/// An engine of one workload under `load` for 100 ms, and what its driver was asked.
+fn engine(load: Value) -> (Engine, Asked) {
+    let flow = json!([{ "get": { "path": "/", "name": "a" } }]);
+    let spec = json!({ "driver": "http", "target": "http://127.0.0.1:1", "timeout": "5s", "flow": flow, "load": { "p": load } });
+    let plan = json!({
+        "schema": "gauntlet.plan/v1", "scenario": "s", "title": "s", "tier": "example", "profile": "full", "seed": 1,
+        "isolation": "shared", "phases": [{ "name": "p", "start": "0s", "end": "100ms", "warmup": false }],
+        "agents": [], "roles": [], "faults": [], "checks": [], "on_agent_loss": "fail",
+        "guards": { "not_issued": "1%", "start_spread": "50ms", "clock_uncertainty": "50ms" },
+        "workloads": [{ "name": "w", "spec": spec, "steps": ["a"], "workers": [0], "key": 7, "ledgers": [] }],
+        "load_workers": [{ "agent": "a" }]
+    });
+    let plan_json = serde_json::to_vec(&plan).unwrap().into();
+    let start = StartLoad { plan_json, agent: "a".into(), ..StartLoad::default() };
+    let mut engine = Engine::prepare(&start).unwrap();
+    let asked = Asked::default();
+    engine.runs[0].driver = Box::new(Held(asked.clone()));
+    (engine, asked)
+}
+
+/// Answers the oldest request now.
+fn answer(engine: &mut Engine, asked: &Asked) {
+    let (token, sent_ns) = asked.borrow_mut().pop_front().unwrap();
+    let ended_ns = monotonic_ns();
+    let (captures, outcome) = (Vec::new(), Ok(()));
+    let done =
+        Completion { workload: 0, token, sent_ns, ended_ns, outcome, connect_us: None, captures, acknowledged: None };
+    engine.happened(Event::Completed(done));
+}
+
+fn fire_next(engine: &mut Engine) {
+    let due = engine.due(u64::MAX).unwrap();
+    engine.fire(due);
+}
+
+#[test]
+fn an_open_arrival_is_as_late_as_it_is_whatever_its_reused_runner_did_before() {
+    let (mut engine, asked) = engine(json!({ "rate": "100/s", "connections": 1 }));
+    let ms = 1_000_000;
+    engine.begin(monotonic_ns() - 500 * ms);
+    for _ in 0..2 {
+        fire_next(&mut engine);
+        answer(&mut engine, &asked);
+    }
+    fire_next(&mut engine);
+    // The worker is held up for two seconds, then takes in the answer, which leaves a runner and a connection free.
+    engine.start_ns -= 2_000 * ms;
+    answer(&mut engine, &asked);
+    for _ in 3..10 {
+        fire_next(&mut engine);
+    }
+    assert!(asked.borrow().is_empty());
+    assert_eq!(engine.runs[0].runners.len(), 1, "every iteration had the same runner");
+    let last = engine.cut(true);
+    let counts = &last.intervals[0].workloads[0];
+    assert_eq!((counts.planned, counts.not_issued, counts.lateness.count()), (10, 7, 3));
+    assert!(counts.lateness.quantile(0.0) > 400_000, "{}", counts.lateness.quantile(0.0));
+}
