@@ -87,31 +87,38 @@ impl Spools {
         self.flush();
         let path = self.path(&format!("{role}.{ledger}"));
         let mut done = ReadBackDone { role: role.into(), ledger: ledger.into(), ..ReadBackDone::default() };
-        let mut spool = match File::open(&path) {
-            Ok(file) => std::io::BufReader::new(file),
-            Err(_) => return done,
-        };
+        let Some(kept) = self.all.iter().find(|s| s.name == format!("{role}.{ledger}")) else { return done };
         let channels: Vec<Option<Channel>> = addresses.iter().map(|a| channel(a)).collect();
-        loop {
-            let ids = batch(&mut spool, &path);
-            if ids.is_empty() {
-                break;
+        match File::open(&path) {
+            Ok(file) => {
+                let mut spool = std::io::BufReader::new(file);
+                loop {
+                    let ids = batch(&mut spool, &path);
+                    if ids.is_empty() {
+                        break;
+                    }
+                    done.acknowledged += ids.len() as u64;
+                    verify(&channels, ids, &mut done).await;
+                }
             }
-            done.acknowledged += ids.len() as u64;
-            verify(&channels, ids, &mut done).await;
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "the spool of acknowledged ids was not opened");
+            }
         }
-        // What the spool refused was acknowledged and cannot be asked for.
-        let refused = self.all.iter().find(|s| s.name == format!("{role}.{ledger}")).map_or(0, |s| s.refused);
-        done.acknowledged += refused;
-        done.unreachable += refused;
+        // Refused, never written or not to be read: it was acknowledged all the same, and cannot be asked for.
+        let lost = (kept.bytes / 16 + kept.refused).saturating_sub(done.acknowledged);
+        done.acknowledged += lost;
+        done.unreachable += lost;
         done
     }
 }
 
+/// The next ids; none at the end, and none after a read error, whose bytes may end within an id.
 fn batch(spool: &mut impl Read, path: &Path) -> Vec<String> {
     let mut bytes = Vec::with_capacity(BATCH * 16);
     if let Err(error) = spool.take((BATCH * 16) as u64).read_to_end(&mut bytes) {
         tracing::warn!(path = %path.display(), %error, "the spool of acknowledged ids was not read");
+        return Vec::new();
     }
     let ids = bytes.chunks_exact(16).filter_map(|id| uuid::Uuid::from_slice(id).ok());
     ids.map(|id| id.to_string()).collect()
@@ -158,4 +165,44 @@ async fn ask(channel: Option<Channel>, ids: &[String]) -> Option<(HashSet<String
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Keeps three ids that reach the spool, then two after `spoil`; what reading back says of (acknowledged, unreachable).
+    fn read_back(spoil: impl FnOnce(&mut Spools, &Path)) -> (u64, u64) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut spools = Spools::new(&dir.path().to_string_lossy());
+        let at = spools.open("app.events").unwrap();
+        (0..3).for_each(|n| spools.keep(at, &[n; 16]));
+        spools.flush();
+        spoil(&mut spools, &dir.path().join("app.events.acks"));
+        (3..5).for_each(|n| spools.keep(at, &[n; 16]));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let done = runtime.block_on(spools.read_back("app", "events", &[]));
+        assert_eq!(done.missing, 0);
+        (done.acknowledged, done.unreachable)
+    }
+
+    #[test]
+    fn acknowledged_ids_that_the_disk_did_not_take_are_unreachable() {
+        let full = |spools: &mut Spools, _: &Path| {
+            let device = File::options().write(true).open("/dev/full").unwrap();
+            spools.all[0].file = BufWriter::new(device);
+        };
+        assert_eq!(read_back(full), (5, 5));
+    }
+
+    #[test]
+    fn acknowledged_ids_that_cannot_be_read_again_are_unreachable() {
+        // A directory opens as a file does, and fails to be read.
+        let unreadable = |_: &mut Spools, path: &Path| {
+            std::fs::remove_file(path).unwrap();
+            std::fs::create_dir(path).unwrap();
+        };
+        assert_eq!(read_back(unreadable), (5, 5));
+        assert_eq!(read_back(|_, path| std::fs::remove_file(path).unwrap()), (5, 5));
+    }
 }
