@@ -113,6 +113,9 @@ pub struct WorkloadDelta {
     pub skipped: u64,
     /// Planned, but not started in time by this worker although connections were free.
     pub not_issued: u64,
+    /// Of an exact number of iterations, those that never began because the time ran out; also in `planned`.
+    #[serde(default)]
+    pub unstarted: u64,
     /// Actual send less intended start, when a connection was free, us.
     pub lateness: Histogram,
     /// Time to connect, us.

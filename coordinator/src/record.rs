@@ -85,6 +85,7 @@ struct Second {
     planned: u64,
     skipped: u64,
     not_issued: u64,
+    unstarted: u64,
     lateness: Packed,
     connect: Packed,
     bins: [(u64, u64); 10],
@@ -281,6 +282,7 @@ impl Second {
         self.planned += new.planned;
         self.skipped += new.skipped;
         self.not_issued += new.not_issued;
+        self.unstarted += new.unstarted;
         self.lateness.add(&new.lateness);
         self.connect.add(&new.connect);
         for (sum, n) in self.bins.iter_mut().zip(new.bins) {

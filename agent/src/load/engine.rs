@@ -52,6 +52,8 @@ pub struct Engine {
     prewarmed: Vec<(u32, u64)>,
     /// Connections still to open before the load.
     prewarming: usize,
+    /// Whether the iterations that never began are counted; a load may be told to stop after it ended by itself.
+    unstarted_counted: bool,
 }
 
 /// One workload.
@@ -509,13 +511,21 @@ impl Engine {
         self.recorder.recycle(histograms);
     }
 
-    /// Exact iterations that the time did not suffice for were planned all the same.
+    /// Exact iterations that the time did not suffice for were planned all the same. Once.
     fn count_unstarted(&mut self) {
+        if std::mem::replace(&mut self.unstarted_counted, true) {
+            return;
+        }
         for run in &self.runs {
             let Source::Iterations(iterations) = &run.source else { continue };
             let mine = run.runners.iter().map(|r| iterations.of_user(r.user)).sum::<u64>();
             let begun = run.runners.iter().map(|r| r.begun).sum::<u64>();
-            self.recorder.counts(run.workload, self.stop.saturating_sub(1)).planned += mine.saturating_sub(begun);
+            let unstarted = mine.saturating_sub(begun);
+            if unstarted > 0 {
+                let counts = self.recorder.counts(run.workload, self.stop.saturating_sub(1));
+                counts.planned += unstarted;
+                counts.unstarted += unstarted;
+            }
         }
     }
 }

@@ -38,6 +38,7 @@ pub(super) fn judge(view: &View<'_>, reasons: &mut Reasons) -> Vec<Guard> {
     agents(view, &mut guards);
     clocks(view, &mut guards);
     issued(view, &mut guards);
+    iterations(view, &mut guards);
     processes(view, &mut guards);
     let troubles: Vec<String> = view.record.troubles().to_vec();
     guards.invalid("record written whole", format!("{} troubles", troubles.len()), "none", troubles);
@@ -219,6 +220,24 @@ fn issued(view: &View<'_>, guards: &mut Guards<'_>) {
         &format!("at most {limit}"),
         wrong,
     );
+}
+
+/// An exact number of iterations is a promise; only an abort excuses those that never began.
+fn iterations(view: &View<'_>, guards: &mut Guards<'_>) {
+    let aborted = view.record.events().iter().any(|event| matches!(event.what, What::Aborted { .. }));
+    let (mut missed, mut wrong) = (0, Vec::new());
+    for workload in &view.plan.workloads {
+        let (planned, unstarted) = view.record.unstarted(&workload.name);
+        missed += unstarted;
+        if unstarted > 0 && !aborted {
+            let made = planned.saturating_sub(unstarted);
+            wrong.push(format!(
+                "iterations made: {made} of {planned} of `{}`; the time did not suffice for the other {unstarted}",
+                workload.name
+            ));
+        }
+    }
+    guards.invalid("iterations made", format!("{missed} not made"), "all of an exact number", wrong);
 }
 
 fn processes(view: &View<'_>, guards: &mut Guards<'_>) {

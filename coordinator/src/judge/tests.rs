@@ -120,6 +120,16 @@ fn load_that_was_not_issued_makes_the_run_invalid() {
 }
 
 #[test]
+fn exact_iterations_that_were_not_made_make_the_run_invalid() {
+    let mut run = Run::good();
+    let counts = &mut run.snapshots[11].intervals[0].workloads[0];
+    (counts.planned, counts.unstarted) = (counts.planned + 3, 3);
+    let report = run.report();
+    expect(&report, Outcome::Invalid, 5, "of `users`; the time did not suffice for the other 3");
+    guard_fails(&report, "iterations made");
+}
+
+#[test]
 fn clocks_and_starts_must_be_known_and_close() {
     let mut run = Run::good();
     for event in &mut run.events {

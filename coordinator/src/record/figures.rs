@@ -78,6 +78,12 @@ impl Record {
         self.seconds(workload, over).fold((0, 0), sum)
     }
 
+    /// Over the whole run: iterations planned, and of an exact number those that never began.
+    pub fn unstarted(&self, workload: &str) -> (u64, u64) {
+        let seconds = self.workload(workload).into_iter().flat_map(|at| self.seconds[at].values());
+        seconds.fold((0, 0), |all, s| (all.0 + s.planned, all.1 + s.unstarted))
+    }
+
     /// How late sends were, us.
     pub fn lateness(&self, workload: &str, over: &Intervals) -> Histogram {
         let mut sum = Histogram::new();

@@ -92,6 +92,7 @@ fn workload_to_wire(from: &snapshot::WorkloadDelta) -> WorkloadDelta {
         planned: from.planned,
         skipped: from.skipped,
         not_issued: from.not_issued,
+        unstarted: from.unstarted,
         lateness: encode(&from.lateness),
         connect: encode(&from.connect),
         bins: bins.map(|((ok, error), tenth)| Bin { tenth, ok: *ok, error: *error }).collect(),
@@ -113,6 +114,7 @@ fn workload_from_wire(interval: u32, wire: WorkloadDelta) -> Result<snapshot::Wo
         planned: wire.planned,
         skipped: wire.skipped,
         not_issued: wire.not_issued,
+        unstarted: wire.unstarted,
         lateness: decode(interval, workload, &wire.lateness)?,
         connect: decode(interval, workload, &wire.connect)?,
         bins,
@@ -137,7 +139,7 @@ mod tests {
         [3, 70_000, 5_000_000].iter().for_each(|us| h.record(*us));
         let series =
             snapshot::SeriesDelta { workload: 1, step: 2, ok: true, response_time: h.clone(), service_time: h };
-        let mut workload = snapshot::WorkloadDelta { workload: 1, planned: 4, skipped: 1, ..Default::default() };
+        let mut workload = snapshot::WorkloadDelta { workload: 1, planned: 4, skipped: 1, unstarted: 2, ..Default::default() };
         workload.errors[7] = 9;
         workload.bins[9] = (3, 1);
         let interval = snapshot::IntervalDelta { interval: 17, series: vec![series], workloads: vec![workload] };

@@ -34,6 +34,7 @@ impl Engine {
             stop: plan.end().0 * 1_000,
             prewarmed: Vec::new(),
             prewarming: 0,
+            unstarted_counted: false,
         };
         for (index, workload) in plan.workloads.iter().enumerate() {
             if let Some(share) = workload.workers.iter().position(|w| *w == start.worker) {

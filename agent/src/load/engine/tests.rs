@@ -86,3 +86,21 @@ fn an_open_arrival_is_as_late_as_it_is_whatever_its_reused_runner_did_before() {
     assert_eq!((counts.planned, counts.not_issued, counts.lateness.count()), (10, 7, 3));
     assert!(counts.lateness.quantile(0.0) > 400_000, "{}", counts.lateness.quantile(0.0));
 }
+
+#[test]
+fn exact_iterations_that_never_began_are_told_once_however_often_the_load_is_told_to_stop() {
+    let (mut engine, asked) = engine(json!({ "iterations": 10, "users": 1 }));
+    engine.begin(monotonic_ns());
+    fire_next(&mut engine);
+    // Its one user is at the first iteration until the time is over.
+    assert_eq!(asked.borrow().len(), 1);
+    engine.stop_now();
+    engine.end_all(true);
+    let mut counted = (0, 0);
+    for _ in 0..2 {
+        for counts in engine.cut(true).intervals.iter().flat_map(|i| &i.workloads) {
+            counted = (counted.0 + counts.planned, counted.1 + counts.unstarted);
+        }
+    }
+    assert_eq!(counted, (10, 9));
+}
