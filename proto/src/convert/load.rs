@@ -139,7 +139,8 @@ mod tests {
         [3, 70_000, 5_000_000].iter().for_each(|us| h.record(*us));
         let series =
             snapshot::SeriesDelta { workload: 1, step: 2, ok: true, response_time: h.clone(), service_time: h };
-        let mut workload = snapshot::WorkloadDelta { workload: 1, planned: 4, skipped: 1, unstarted: 2, ..Default::default() };
+        let mut workload =
+            snapshot::WorkloadDelta { workload: 1, planned: 4, skipped: 1, unstarted: 2, ..Default::default() };
         workload.errors[7] = 9;
         workload.bins[9] = (3, 1);
         let interval = snapshot::IntervalDelta { interval: 17, series: vec![series], workloads: vec![workload] };
