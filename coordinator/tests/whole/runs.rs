@@ -126,12 +126,14 @@ fn earlier_runs_are_listed_shown_and_pruned() {
     let (code, told, _) = lab.output(&["runs", "prune", "--keep", "1"]);
     assert!(code == 0 && told.contains("0 runs removed, 2 kept; those of the last two minutes"), "{told}");
     let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
-    std::fs::File::options()
-        .append(true)
-        .open(root.join(&ids[0]).join("events.jsonl"))
-        .unwrap()
-        .set_modified(long_ago)
-        .unwrap();
+    for file in ["events.jsonl", "series.hlog", "metrics.jsonl"] {
+        std::fs::File::options()
+            .append(true)
+            .open(root.join(&ids[0]).join(file))
+            .unwrap()
+            .set_modified(long_ago)
+            .unwrap();
+    }
     let (code, told, _) = lab.output(&["runs", "prune", "--keep", "1"]);
     assert!(code == 0 && told.contains(&format!("removed {}", ids[0])), "{told}");
     assert!(!root.join(&ids[0]).exists() && root.join(&ids[1]).exists());
