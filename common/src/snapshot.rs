@@ -159,7 +159,37 @@ pub struct ProcessSample {
     pub interval: u32,
     /// Cores.
     pub cpu: f64,
+    /// Seconds a second that its threads were runnable and waited for a core; none where the kernel does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_delay: Option<f64>,
     pub rss_bytes: u64,
     pub fds: u32,
     pub restarts: u32,
+}
+
+/// What a node had and used in one second, by all that runs there, ours or not.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct NodeSample {
+    pub agent: String,
+    /// Seconds since the scenario's zero.
+    pub interval: u32,
+    /// Cores that the agent may use.
+    pub cores: u32,
+    /// Cores in use, all processes of the node.
+    pub busy: f64,
+    /// Cores that the hypervisor gave to others while they were wanted here.
+    pub steal: f64,
+    /// Share of the second in which some task waited for a core, memory or a disk (PSI `some`); none where the kernel does
+    /// not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub psi_cpu: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub psi_memory: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub psi_io: Option<f64>,
+    /// Memory that programs could still get (MemAvailable).
+    pub available_bytes: u64,
+    /// Over all interfaces of the agent's network namespace, loopback included.
+    pub rx_bytes: u64,
+    pub tx_bytes: u64,
 }

@@ -113,6 +113,11 @@ impl Collector {
                 self.record.process(&sample).map_err(|e| e.to_string())?;
                 let _ = self.dir.process(&sample);
             }
+            batch::Body::Node(wire) => {
+                let sample = convert::metrics::node_sample(&self.agents[agent], wire).map_err(|e| e.to_string())?;
+                self.record.node(&sample).map_err(|e| e.to_string())?;
+                let _ = self.dir.node(&sample);
+            }
             batch::Body::Log(log) => {
                 let _ = self.dir.log(&self.agents[agent], &log.process, &log.text);
             }

@@ -17,7 +17,7 @@ use gauntlet_common::event::{Event, What};
 use gauntlet_common::histogram::Histogram;
 use gauntlet_common::ledger::{Entry, Ledger, Summary};
 use gauntlet_common::plan::Plan;
-use gauntlet_common::snapshot::{IntervalDelta, LoadSnapshot, ProcessSample, RoleMetrics, WorkloadDelta};
+use gauntlet_common::snapshot::{IntervalDelta, LoadSnapshot, NodeSample, ProcessSample, RoleMetrics, WorkloadDelta};
 
 pub use figures::Bin;
 use packed::Packed;
@@ -59,6 +59,8 @@ pub struct Record {
     metrics: BTreeMap<(String, u32), BTreeMap<u32, Metrics>>,
     metric_names: BTreeSet<(String, u32, String)>,
     processes: BTreeMap<(String, String), BTreeMap<u32, Usage>>,
+    /// By agent and second.
+    nodes: BTreeMap<String, BTreeMap<u32, NodeSample>>,
     ledger: Ledger,
     troubles: Vec<String>,
 }
@@ -103,6 +105,8 @@ struct Metrics {
 pub struct Usage {
     /// Cores.
     pub cpu: f64,
+    /// Seconds a second runnable and waiting for a core, over all its threads.
+    pub run_delay: Option<f64>,
     pub rss_bytes: u64,
     pub fds: u32,
     pub restarts: u32,
@@ -125,6 +129,7 @@ impl Record {
             metrics: BTreeMap::new(),
             metric_names: BTreeSet::new(),
             processes: BTreeMap::new(),
+            nodes: BTreeMap::new(),
             ledger: Ledger::default(),
             troubles: Vec::new(),
         })
@@ -239,9 +244,26 @@ impl Record {
             let (process, interval) = (new.process.clone(), new.interval);
             return Err(RecordError::Metrics { process, interval, why: "past the record's bounds".into() });
         }
-        let usage = Usage { cpu: new.cpu, rss_bytes: new.rss_bytes, fds: new.fds, restarts: new.restarts };
+        let usage = Usage {
+            cpu: new.cpu,
+            run_delay: new.run_delay,
+            rss_bytes: new.rss_bytes,
+            fds: new.fds,
+            restarts: new.restarts,
+        };
         let of_process = self.processes.entry((new.agent.clone(), new.process.clone())).or_default();
         of_process.insert(new.interval, usage);
+        Ok(())
+    }
+
+    /// Takes what a node used.
+    pub fn node(&mut self, new: &NodeSample) -> Result<(), RecordError> {
+        let full = self.nodes.len() >= METRICS_MAX && !self.nodes.contains_key(&new.agent);
+        if new.interval >= INTERVALS_MAX || full {
+            let (process, interval) = (new.agent.clone(), new.interval);
+            return Err(RecordError::Metrics { process, interval, why: "past the record's bounds".into() });
+        }
+        self.nodes.entry(new.agent.clone()).or_default().insert(new.interval, new.clone());
         Ok(())
     }
 

@@ -6,7 +6,7 @@
 //! | `plan.json` | the plan; first of all, and synced |
 //! | `events.jsonl` | one [`Event`] a line |
 //! | `series.hlog` | the load workers' snapshots as they were merged: lines of JSON after a comment that explains them |
-//! | `metrics.jsonl` | one line for each role instance and process and second |
+//! | `metrics.jsonl` | one line for each role instance, process and node and second |
 //! | `ledger.json` | the account of snapshots; at the end |
 //! | `agents/NAME.log`, `agents/NAME.PROCESS.log` | what agents and processes wrote, at most [`LOG_BYTES_MAX`] each |
 //!
@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use gauntlet_common::event::Event;
 use gauntlet_common::ledger::Summary;
 use gauntlet_common::plan::Plan;
-use gauntlet_common::snapshot::{LoadSnapshot, ProcessSample, RoleMetrics};
+use gauntlet_common::snapshot::{LoadSnapshot, NodeSample, ProcessSample, RoleMetrics};
 use serde::{Deserialize, Serialize};
 
 pub use load::{Loaded, load};
@@ -105,6 +105,7 @@ pub fn root() -> Result<PathBuf, RunDirError> {
 enum MetricLine {
     Role(RoleMetrics),
     Process(ProcessSample),
+    Node(NodeSample),
 }
 
 /// A run directory that is being written. Every method writes at once: what was given to it survives a crash of this process.
@@ -211,6 +212,12 @@ impl RunDir {
     /// Appends what a process used.
     pub fn process(&mut self, sample: &ProcessSample) -> Result<(), RunDirError> {
         let result = self.metrics.write(&MetricLine::Process(sample.clone()));
+        self.note(result)
+    }
+
+    /// Appends what a node used.
+    pub fn node(&mut self, sample: &NodeSample) -> Result<(), RunDirError> {
+        let result = self.metrics.write(&MetricLine::Node(sample.clone()));
         self.note(result)
     }
 

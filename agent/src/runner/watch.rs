@@ -5,17 +5,23 @@ use std::time::Duration;
 
 use gauntlet_common::event::What;
 use gauntlet_common::scenario::Restart;
+use gauntlet_common::snapshot::NodeSample;
+use gauntlet_common::units::Micros;
 use gauntlet_proto::agent::{ProcessSample, batch};
+use gauntlet_proto::convert::metrics;
 use gauntlet_proto::worker::from_worker;
 use tokio::sync::mpsc;
 
 use super::Node;
 use crate::clock;
-use crate::sample::Sampler;
+use crate::sample::{NodeSampler, Sample, Sampler};
 use crate::supervisor::{Report, WorkerId};
 
 /// Restarts of one instance in a run; after them it stays dead.
 const RESTARTS_MAX: u32 = 5;
+
+/// Most seconds that one look answers for; older ones stay without figures.
+const SECONDS_A_LOOK_MAX: u32 = 10;
 
 /// Forwards what workers send and answers for their deaths; ends when no worker is left and everything is forwarded.
 pub async fn reports(node: Arc<Node>, mut reports: mpsc::Receiver<Report>) {
@@ -100,34 +106,45 @@ pub async fn start(node: Arc<Node>) {
     node.tell(What::AgentStarted { agent: node.name().into(), skew_us }).await;
 }
 
-/// Looks at every process of the run once a second, the agent included.
+/// Looks at the node and every process of the run, the agent included, at each whole second of the scenario: what was
+/// used since the look before belongs to the second that has just ended.
 pub async fn samples(node: Arc<Node>) {
-    let mut sampler = Sampler::default();
-    let mut ticker = tokio::time::interval(Duration::from_secs(1));
-    ticker.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    let (mut processes, mut machine) = (Sampler::default(), NodeSampler::default());
+    let mut last: Option<u32> = None;
     loop {
+        let due = last.map_or(0, |last| last + 1);
         tokio::select! {
-            _ = ticker.tick() => {}
+            () = clock::sleep_until_ns(node.scenario_ns(Micros::from_secs(u64::from(due)))) => {}
             () = node.over() => return,
         }
         let now_ns = clock::monotonic_ns();
-        let Some(interval) = node.interval_at(now_ns) else { continue };
-        let mut processes: Vec<(String, u32, u32)> =
-            node.supervisor().living().into_iter().map(|(id, pid, restarts)| (id.to_string(), pid, restarts)).collect();
-        processes.push(("agent".into(), std::process::id(), 0));
-        let pids: Vec<u32> = processes.iter().map(|(_, pid, _)| *pid).collect();
-        sampler.retain(&pids);
-        for (process, pid, restarts) in processes {
-            let Some(sample) = sampler.sample(pid, now_ns) else { continue };
-            let sample = ProcessSample {
-                process,
-                interval,
-                cpu: sample.cpu,
-                rss_bytes: sample.rss_bytes,
-                fds: sample.fds,
-                restarts,
-            };
-            node.pump().push(batch::Body::Process(sample)).await;
+        let reached = node.interval_at(now_ns).unwrap_or(0).max(due);
+        // A node so starved that looks were missed has one figure for all the seconds between them.
+        let spans = last.map_or(0..0, |last| last.max(reached.saturating_sub(SECONDS_A_LOOK_MAX))..reached);
+        last = Some(reached);
+        for sample in look_at_processes(&node, &mut processes, now_ns) {
+            for interval in spans.clone() {
+                node.pump().push(batch::Body::Process(ProcessSample { interval, ..sample.clone() })).await;
+            }
+        }
+        let Some(mut sample) = machine.sample(now_ns) else { continue };
+        let seconds = spans.len().max(1) as u64;
+        (sample.rx_bytes, sample.tx_bytes) = (sample.rx_bytes / seconds, sample.tx_bytes / seconds);
+        for interval in spans {
+            let sample = metrics::node_sample_to_wire(&NodeSample { interval, ..sample.clone() });
+            node.pump().push(batch::Body::Node(sample)).await;
         }
     }
+}
+
+fn look_at_processes(node: &Node, sampler: &mut Sampler, now_ns: u64) -> Vec<ProcessSample> {
+    let living = node.supervisor().living().into_iter();
+    let mut processes: Vec<_> = living.map(|(id, pid, restarts)| (id.to_string(), pid, restarts)).collect();
+    processes.push(("agent".into(), std::process::id(), 0));
+    sampler.retain(&processes.iter().map(|(_, pid, _)| *pid).collect::<Vec<_>>());
+    let look = |(process, pid, restarts)| {
+        let Sample { cpu, run_delay, rss_bytes, fds } = sampler.sample(pid, now_ns)?;
+        Some(ProcessSample { process, interval: 0, cpu, run_delay, rss_bytes, fds, restarts })
+    };
+    processes.into_iter().filter_map(look).collect()
 }

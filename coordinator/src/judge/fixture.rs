@@ -4,7 +4,7 @@ use gauntlet_common::event::{Event, FaultEdge, What};
 use gauntlet_common::histogram::Histogram;
 use gauntlet_common::plan::Plan;
 use gauntlet_common::snapshot::{
-    ErrorClass, IntervalDelta, LoadSnapshot, ProcessSample, RoleMetrics, SeriesDelta, WorkloadDelta,
+    ErrorClass, IntervalDelta, LoadSnapshot, NodeSample, ProcessSample, RoleMetrics, SeriesDelta, WorkloadDelta,
 };
 use serde_json::json;
 
@@ -21,6 +21,7 @@ pub(crate) struct Run {
     pub snapshots: Vec<LoadSnapshot>,
     pub metrics: Vec<RoleMetrics>,
     pub samples: Vec<ProcessSample>,
+    pub nodes: Vec<NodeSample>,
 }
 
 impl Run {
@@ -38,6 +39,7 @@ impl Run {
             process: process.into(),
             interval,
             cpu: 0.2 + f64::from(interval) / 701.0,
+            run_delay: Some(0.01),
             rss_bytes: 50_000_000 + u64::from(interval),
             fds: 20,
             restarts: 0,
@@ -46,12 +48,27 @@ impl Run {
             [("n1", "gateway[0]"), ("n1", "load[0]"), ("n2", "app[0]"), ("n3", "app[1]"), ("n3", "load[1]")]
                 .map(|(agent, process)| sample(agent, process, i))
         });
+        let node = |agent: &str, interval| NodeSample {
+            agent: agent.into(),
+            interval,
+            cores: 4,
+            busy: 1.0 + f64::from(interval) / 100.0,
+            steal: 0.0,
+            psi_cpu: Some(0.05),
+            psi_memory: None,
+            psi_io: Some(0.0),
+            available_bytes: 4_000_000_000,
+            rx_bytes: 1_000_000,
+            tx_bytes: 2_000_000,
+        };
+        let nodes = (0..SECONDS).flat_map(|i| ["n1", "n2", "n3"].map(|agent| node(agent, i)));
         Self {
             plan: plan(),
             events: events(),
             snapshots: load(|_| (10, 0), 5_000),
             metrics: metrics.collect(),
             samples: samples.collect(),
+            nodes: nodes.collect(),
         }
     }
 
@@ -63,6 +80,7 @@ impl Run {
         }
         self.metrics.iter().for_each(|metrics| record.role_metrics(metrics).unwrap());
         self.samples.iter().for_each(|sample| record.process(sample).unwrap());
+        self.nodes.iter().for_each(|sample| record.node(sample).unwrap());
         record
     }
 

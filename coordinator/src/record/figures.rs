@@ -2,6 +2,7 @@
 
 use gauntlet_common::check::{Counts, Gauge, Intervals};
 use gauntlet_common::histogram::Histogram;
+use gauntlet_common::snapshot::NodeSample;
 
 use super::{Metrics, Record, Second, Usage};
 
@@ -183,6 +184,13 @@ impl Record {
     /// Every process with what it used, as (agent, process, by second).
     pub fn processes(&self) -> impl Iterator<Item = (&str, &str, &std::collections::BTreeMap<u32, Usage>)> {
         self.processes.iter().map(|((agent, process), seconds)| (agent.as_str(), process.as_str(), seconds))
+    }
+}
+
+impl Record {
+    /// Every node with what it had and used by second, as (agent, by second).
+    pub fn nodes(&self) -> impl Iterator<Item = (&str, &std::collections::BTreeMap<u32, NodeSample>)> {
+        self.nodes.iter().map(|(agent, seconds)| (agent.as_str(), seconds))
     }
 }
 

@@ -40,6 +40,7 @@ pub fn load(directory: &Path) -> Result<Loaded, RunDirError> {
     read.lines(METRICS, |line| match line {
         MetricLine::Role(metrics) => record.role_metrics(&metrics).map_err(|e| e.to_string()),
         MetricLine::Process(sample) => record.process(&sample).map_err(|e| e.to_string()),
+        MetricLine::Node(sample) => record.node(&sample).map_err(|e| e.to_string()),
     })?;
     troubles.into_iter().for_each(|trouble| record.note_trouble(trouble));
     Ok(Loaded { plan, record, notes })

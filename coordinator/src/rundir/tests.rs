@@ -18,6 +18,7 @@ fn write(run: &Run, place: &Place, id: &str) -> RunDir {
     run.snapshots.iter().for_each(|snapshot| dir.snapshot(snapshot).unwrap());
     run.metrics.iter().for_each(|metrics| dir.role_metrics(metrics).unwrap());
     run.samples.iter().for_each(|sample| dir.process(sample).unwrap());
+    run.nodes.iter().for_each(|sample| dir.node(sample).unwrap());
     dir.log("n1", "app[0]", b"ready\n").unwrap();
     dir.finish(&run.record().ledger()).unwrap();
     assert_eq!(dir.trouble(), None);
@@ -65,7 +66,7 @@ fn a_torn_last_line_is_left_out_and_the_rest_is_read() {
     let loaded = load(dir.path()).unwrap();
     assert_eq!(
         loaded.notes,
-        ["series.hlog: line 90 is torn and left out", "metrics.jsonl: line 258 is torn and left out"]
+        ["series.hlog: line 90 is torn and left out", "metrics.jsonl: line 387 is torn and left out"]
     );
     let report = judge(&loaded.plan, &loaded.record);
     assert_eq!((report.verdict.result, report.verdict.exit_code), (Outcome::Invalid, 5));

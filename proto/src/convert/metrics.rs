@@ -2,7 +2,7 @@
 //! can be wrong here.
 
 use gauntlet_common::histogram::{DecodeError, Histogram};
-use gauntlet_common::snapshot::{ProcessSample, RoleMetrics};
+use gauntlet_common::snapshot::{NodeSample, ProcessSample, RoleMetrics};
 
 use crate::agent as wire;
 
@@ -54,14 +54,14 @@ pub fn role_metrics_to_wire(from: &RoleMetrics) -> wire::RoleMetrics {
 
 /// Wire to domain; the wire does not repeat which agent's connection it came over.
 pub fn process_sample(agent: &str, from: wire::ProcessSample) -> Result<ProcessSample, MetricsError> {
-    if !from.cpu.is_finite() {
-        return Err(MetricsError::NotFinite { process: from.process, metric: "cpu".into() });
-    }
+    let figures = [("cpu", Some(from.cpu)), ("run_delay", from.run_delay)];
+    finite(&from.process, &figures)?;
     Ok(ProcessSample {
         agent: agent.into(),
         process: from.process,
         interval: from.interval,
         cpu: from.cpu,
+        run_delay: from.run_delay,
         rss_bytes: from.rss_bytes,
         fds: from.fds,
         restarts: from.restarts,
@@ -74,9 +74,58 @@ pub fn process_sample_to_wire(from: &ProcessSample) -> wire::ProcessSample {
         process: from.process.clone(),
         interval: from.interval,
         cpu: from.cpu,
+        run_delay: from.run_delay,
         rss_bytes: from.rss_bytes,
         fds: from.fds,
         restarts: from.restarts,
+    }
+}
+
+/// Wire to domain; the wire does not repeat which agent's connection it came over.
+pub fn node_sample(agent: &str, from: wire::NodeSample) -> Result<NodeSample, MetricsError> {
+    let figures = [
+        ("busy", Some(from.busy)),
+        ("steal", Some(from.steal)),
+        ("psi_cpu", from.psi_cpu),
+        ("psi_memory", from.psi_memory),
+        ("psi_io", from.psi_io),
+    ];
+    finite(agent, &figures)?;
+    Ok(NodeSample {
+        agent: agent.into(),
+        interval: from.interval,
+        cores: from.cores,
+        busy: from.busy,
+        steal: from.steal,
+        psi_cpu: from.psi_cpu,
+        psi_memory: from.psi_memory,
+        psi_io: from.psi_io,
+        available_bytes: from.available_bytes,
+        rx_bytes: from.rx_bytes,
+        tx_bytes: from.tx_bytes,
+    })
+}
+
+/// Domain to wire.
+pub fn node_sample_to_wire(from: &NodeSample) -> wire::NodeSample {
+    wire::NodeSample {
+        interval: from.interval,
+        cores: from.cores,
+        busy: from.busy,
+        steal: from.steal,
+        psi_cpu: from.psi_cpu,
+        psi_memory: from.psi_memory,
+        psi_io: from.psi_io,
+        available_bytes: from.available_bytes,
+        rx_bytes: from.rx_bytes,
+        tx_bytes: from.tx_bytes,
+    }
+}
+
+fn finite(process: &str, figures: &[(&str, Option<f64>)]) -> Result<(), MetricsError> {
+    match figures.iter().find(|(_, value)| value.is_some_and(|value| !value.is_finite())) {
+        Some((metric, _)) => Err(MetricsError::NotFinite { process: process.into(), metric: (*metric).into() }),
+        None => Ok(()),
     }
 }
 
@@ -102,11 +151,26 @@ mod tests {
             process: "app[1]".into(),
             interval: 7,
             cpu: 0.5,
+            run_delay: Some(0.25),
             rss_bytes: 9,
             fds: 3,
             restarts: 1,
         };
         assert_eq!(process_sample("n1", process_sample_to_wire(&sample)).unwrap(), sample);
+        let node = NodeSample {
+            agent: "n1".into(),
+            interval: 7,
+            cores: 2,
+            busy: 1.5,
+            steal: 0.25,
+            psi_cpu: Some(0.5),
+            psi_memory: None,
+            psi_io: Some(0.0),
+            available_bytes: 9,
+            rx_bytes: 10,
+            tx_bytes: 11,
+        };
+        assert_eq!(node_sample("n1", node_sample_to_wire(&node)).unwrap(), node);
     }
 
     #[test]
@@ -117,5 +181,10 @@ mod tests {
         wire.histograms.clear();
         wire.counters.insert("requests".into(), f64::NAN);
         assert!(role_metrics(wire).unwrap_err().to_string().contains("requests"));
+        let sample =
+            wire::ProcessSample { process: "app[1]".into(), run_delay: Some(f64::INFINITY), ..Default::default() };
+        assert!(process_sample("n1", sample).unwrap_err().to_string().contains("run_delay"));
+        let node = wire::NodeSample { psi_io: Some(f64::NAN), ..Default::default() };
+        assert!(node_sample("n1", node).unwrap_err().to_string().contains("psi_io"));
     }
 }
