@@ -36,7 +36,7 @@ mod window;
 use std::fmt;
 use std::ops::Range;
 
-pub use evaluate::{Acks, Counts, Finding, Gauge, Judged, Source, evaluate};
+pub use evaluate::{Acks, Counts, Finding, Gauge, Judged, Outcome, Source, evaluate};
 pub use names::{Names, PhaseNames, RoleNames, WorkloadNames};
 pub use parse::{parse, with_limit};
 pub use unit::{Unit, show};

@@ -238,7 +238,7 @@ mod tests {
             LoadSnapshot {
                 worker,
                 sequence: i as u64 + 1,
-                intervals: vec![IntervalDelta { interval: i as u32, series, workloads: vec![] }],
+                intervals: vec![IntervalDelta { interval: i as u32, series, ..IntervalDelta::default() }],
                 last: i + 1 == counts.len(),
                 recorded_total: total,
             }

@@ -83,6 +83,13 @@ pub struct IntervalDelta {
     pub interval: u32,
     pub series: Vec<SeriesDelta>,
     pub workloads: Vec<WorkloadDelta>,
+    /// How late the worker's loop woke up for what was due, at most, us: whatever the connections did.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub wakeup_us_max: u64,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// One workload × step × outcome group.

@@ -497,6 +497,11 @@ impl Engine {
         self.recorder.recorded()
     }
 
+    /// The loop meant to look at this moment, and looked so much later, both in ns.
+    pub fn woke(&mut self, at: u64, late: u64) {
+        self.recorder.woke(at, late / 1_000);
+    }
+
     /// Takes what was recorded since the last snapshot, and flushes the spools.
     pub fn cut(&mut self, last: bool) -> LoadSnapshot {
         self.spools.flush();

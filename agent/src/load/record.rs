@@ -43,6 +43,7 @@ struct Open {
     /// (response time, service time)
     series: Vec<Option<(Histogram, Histogram)>>,
     counts: Vec<Option<WorkloadDelta>>,
+    wakeup_us_max: u64,
 }
 
 impl Recorder {
@@ -84,6 +85,12 @@ impl Recorder {
     pub fn counts(&mut self, workload: u32, at: u64) -> &mut WorkloadDelta {
         let open = open(&mut self.open, self.series, self.offsets.len(), at);
         counts(open, &mut self.pool, workload)
+    }
+
+    /// Notes that the loop looked so late, us, at what was due at this moment, ns since the scenario's zero.
+    pub fn woke(&mut self, at: u64, late_us: u64) {
+        let open = open(&mut self.open, self.series, self.offsets.len(), at);
+        open.wakeup_us_max = open.wakeup_us_max.max(late_us);
     }
 
     /// Requests recorded since the start.
@@ -139,7 +146,7 @@ fn open(all: &mut Vec<Open>, series: usize, workloads: usize, at: u64) -> &mut O
     if all.len() >= OPEN_INTERVALS_MAX {
         return &mut all[index.saturating_sub(1)];
     }
-    let new = Open { number, series: (0..series).map(|_| None).collect(), counts: vec![None; workloads] };
+    let new = Open { number, series: (0..series).map(|_| None).collect(), counts: vec![None; workloads], wakeup_us_max: 0 };
     all.insert(index, new);
     &mut all[index]
 }
@@ -161,7 +168,8 @@ fn close(open: Open, offsets: &[usize]) -> IntervalDelta {
             service_time,
         });
     }
-    IntervalDelta { interval: open.number, series, workloads: open.counts.into_iter().flatten().collect() }
+    let workloads = open.counts.into_iter().flatten().collect();
+    IntervalDelta { interval: open.number, series, workloads, wakeup_us_max: open.wakeup_us_max }
 }
 
 #[cfg(test)]
@@ -192,6 +200,17 @@ mod tests {
         assert!((3_000..3_010).contains(&series[1].3), "{series:?}");
         assert_eq!(third.workloads[0].bins[2], (1, 1));
         assert_eq!(third.workloads[0].errors[ErrorClass::Reset as usize], 1);
+    }
+
+    #[test]
+    fn the_latest_wake_up_of_a_second_travels_whether_or_not_anything_was_asked_in_it() {
+        let mut recorder = Recorder::new(0, &[1]);
+        recorder.woke(4_100_000_000, 70);
+        recorder.woke(4_900_000_000, 9_000);
+        recorder.woke(4_950_000_000, 20);
+        let cut = recorder.cut(false);
+        assert_eq!((cut.intervals[0].interval, cut.intervals[0].wakeup_us_max, cut.requests()), (4, 9_000, 0));
+        assert!(recorder.cut(true).intervals.is_empty());
     }
 
     #[test]

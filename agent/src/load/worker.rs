@@ -19,6 +19,10 @@ use crate::worker::Channel;
 const SNAPSHOT_EVERY: u64 = 1_000_000_000;
 /// Snapshots that wait to be encoded and sent. At the bound the next is cut later and holds more.
 const SNAPSHOTS_MAX: usize = 8;
+/// The longest sleep, ns: a loop that was held up while nothing was due would not know it otherwise.
+const LOOK_EVERY: u64 = 50_000_000;
+/// Wake-ups later than this are worth noting, ns.
+const WOKE_LATE: u64 = 1_000_000;
 /// Things done before the connections' tasks get their turn.
 const AT_ONCE: usize = 512;
 
@@ -97,12 +101,15 @@ impl Worker {
             return Some(());
         }
         self.engine.begin(start_ns);
-        let mut next_cut = SNAPSHOT_EVERY;
+        let (mut next_cut, mut wake) = (SNAPSHOT_EVERY, u64::MAX);
         loop {
             while let Some(event) = self.engine.events.pop() {
                 self.engine.happened(event);
             }
             let now = self.engine.now();
+            if now.saturating_sub(wake) > WOKE_LATE {
+                self.engine.woke(wake, now - wake);
+            }
             for _ in 0..AT_ONCE {
                 let Some(due) = self.engine.due(now) else { break };
                 self.engine.fire(due);
@@ -116,7 +123,7 @@ impl Worker {
             if self.engine.is_over(now) || now >= drained {
                 break;
             }
-            let wake = self.engine.next_due(now).min(next_cut).min(drained);
+            wake = self.engine.next_due(now).min(next_cut).min(drained).min(now + LOOK_EVERY);
             let wait = self.wait.until(start_ns + wake, monotonic_ns(), &mut channel.from_agent);
             match wait.await {
                 Woken::Look => {}

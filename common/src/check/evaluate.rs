@@ -92,10 +92,19 @@ pub struct Judged {
     pub windows: Vec<String>,
     /// All intervals it read.
     pub intervals: Intervals,
-    /// An upper bound on a latency failed: a late generator may be why.
-    pub latency_bound_failed: bool,
+    /// Every comparison over every piece of its windows.
+    pub pieces: Vec<Outcome>,
     /// Why, where it is not plain from observed and limit.
     pub detail: Option<String>,
+}
+
+/// How one comparison came out over one piece of its windows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    pub result: Finding,
+    /// Workloads, each with the seconds in which a late or starved generator would have pushed the result that way: it
+    /// makes latencies larger and rates smaller, and nothing else. Empty: the generator cannot be why.
+    pub leans_on: Vec<(String, Intervals)>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -116,7 +125,7 @@ pub fn evaluate(check: &Check, source: &dyn Source, timeline: &Timeline) -> Judg
         result: Finding::Pass,
         windows: Vec::new(),
         intervals: Intervals::default(),
-        latency_bound_failed: false,
+        pieces: Vec::new(),
         detail: None,
     };
     let (mut observed, mut limits, mut details) = (Vec::new(), Vec::new(), Vec::new());
@@ -124,7 +133,7 @@ pub fn evaluate(check: &Check, source: &dyn Source, timeline: &Timeline) -> Judg
         let one = judge_comparison(comparison, source, timeline);
         all.samples = all.samples.min(one.samples);
         all.result = worse(all.result, one.result);
-        all.latency_bound_failed |= one.latency_bound_failed;
+        all.pieces.extend(one.pieces);
         observed.push(one.observed);
         limits.push(one.limit);
         details.extend(one.detail);
@@ -181,13 +190,14 @@ fn judge_comparison(comparison: &Comparison, source: &dyn Source, timeline: &Tim
     };
     let mut worst: Option<(f64, f64, f64)> = None;
     let (mut result, mut samples, mut detail, mut worst_over) = (Finding::Pass, u64::MAX, None, None);
-    let mut missing = None;
+    let (mut missing, mut outcomes) = (None, Vec::new());
     for piece in &pieces {
         let (left, right) = match (&piece.left, &piece.right) {
             (Ok(left), Ok(right)) => (left, right),
             (Err(why), _) | (_, Err(why)) => {
                 result = worse(result, Finding::NoData);
                 missing.get_or_insert_with(|| why.clone());
+                outcomes.push(Outcome { result: Finding::NoData, leans_on: Vec::new() });
                 continue;
             }
         };
@@ -197,9 +207,14 @@ fn judge_comparison(comparison: &Comparison, source: &dyn Source, timeline: &Tim
             worst_over = piece.over.as_ref();
         }
         samples = samples.min(left.samples.unwrap_or(u64::MAX)).min(right.samples.unwrap_or(u64::MAX));
-        if !comparison.compare.holds(left.value, right.value) {
+        let holds = comparison.compare.holds(left.value, right.value);
+        if !holds {
             result = Finding::Fail;
         }
+        outcomes.push(Outcome {
+            result: if holds { Finding::Pass } else { Finding::Fail },
+            leans_on: leans_on(comparison, holds, timeline, piece.over.as_ref()),
+        });
     }
     if result == Finding::NoData {
         samples = 0;
@@ -207,10 +222,6 @@ fn judge_comparison(comparison: &Comparison, source: &dyn Source, timeline: &Tim
     } else if pieces.len() > 1 {
         detail = worst_over.map(|over| format!("the worst of {} windows is {over}", pieces.len()));
     }
-    let latency = comparison.aggregates().iter().any(|a| {
-        let load = matches!(a, Aggregate::Over { subject: Subject::Load { .. }, .. });
-        load && a.unit() == Unit::Duration
-    });
     Judged {
         observed: worst.map_or("-".into(), |(_, left, _)| show(left, left_unit)),
         limit: limit(comparison, worst.map(|(_, _, right)| show(right, right_unit))),
@@ -218,8 +229,53 @@ fn judge_comparison(comparison: &Comparison, source: &dyn Source, timeline: &Tim
         result,
         windows: Vec::new(),
         intervals: Intervals::default(),
-        latency_bound_failed: latency && comparison.compare.bounds_above() && result == Finding::Fail,
+        pieces: outcomes,
         detail,
+    }
+}
+
+/// What lateness may have pushed to this result: see [`Outcome::leans_on`].
+fn leans_on(
+    comparison: &Comparison,
+    holds: bool,
+    timeline: &Timeline,
+    piece: Option<&Intervals>,
+) -> Vec<(String, Intervals)> {
+    // +1: the left side being larger makes the comparison come out so.
+    let larger_left: i8 = match comparison.compare {
+        c if c.bounds_above() => -1,
+        super::Compare::Above | super::Compare::AtLeast => 1,
+        // Any change makes equals differ, and none makes them equal for sure.
+        super::Compare::Equal | super::Compare::NotEqual | super::Compare::Below | super::Compare::AtMost => 0,
+    };
+    let towards = if holds { larger_left } else { -larger_left };
+    let mut found = Vec::new();
+    for (expr, sign) in [(&comparison.left, 1), (&comparison.right, -1)] {
+        signed(expr, sign, &mut |aggregate, sign| {
+            let Aggregate::Over { measure, subject: Subject::Load { workload, .. }, window } = aggregate else { return };
+            let grows = match measure {
+                Measure::Rate => -1,
+                _ if aggregate.unit() == Unit::Duration => 1,
+                _ => return,
+            };
+            let over = piece.cloned().or_else(|| timeline.resolve(window).ok());
+            if let Some(over) = over.filter(|_| towards != 0 && grows * sign == towards) {
+                found.push((workload.clone(), over));
+            }
+        });
+    }
+    found
+}
+
+/// Every aggregate with the sign by which it moves the value; all values are positive.
+fn signed(expr: &Expr, sign: i8, take: &mut dyn FnMut(&Aggregate, i8)) {
+    match expr {
+        Expr::Literal { .. } => {}
+        Expr::Aggregate(aggregate) => take(aggregate, sign),
+        Expr::Binary { sign: operator, left, right, .. } => {
+            signed(left, sign, take);
+            signed(right, if matches!(operator, '-' | '/') { -sign } else { sign }, take);
+        }
     }
 }
 

@@ -246,6 +246,7 @@ fn timeline() -> Timeline {
         phases: vec![phase("warmup", 0, 10, true), phase("burst", 10, 20, false), phase("peak", 20, 60, false)],
         faults: vec![FaultWindow { id: "kill-app".into(), from: Micros::from_ms(25_500), to: Micros::from_ms(30_200) }],
         end: Micros::from_secs(60),
+        left_out: Intervals::default(),
     }
 }
 
@@ -269,6 +270,49 @@ fn windows_are_what_they_say_and_fault_windows_round_outward() {
     assert_eq!(of("in burst in fault:kill-app").unwrap(), "");
     assert!(of("in fault:cut-app").unwrap_err().contains("never injected"));
     assert_eq!(of("outside faults outside fault:cut-app").unwrap(), "10s..25s + 31s..60s");
+}
+
+#[test]
+fn what_is_left_out_is_in_no_window() {
+    let timeline = Timeline { left_out: Intervals::new([12..14, 40..41]), ..timeline() };
+    let check = parse("count(users) > 0", &names()).unwrap();
+    let Aggregate::Over { window, .. } = check.aggregates()[0] else { panic!("no window") };
+    assert_eq!(timeline.resolve(window).unwrap().to_string(), "10s..12s + 14s..40s + 41s..60s");
+}
+
+/// The workloads and seconds that a late generator would have to have spoilt for the check to come out so.
+fn leans(text: &str) -> Vec<String> {
+    let judged = judge(text, &Fake::default());
+    let said = |piece: &Outcome| {
+        let on: Vec<String> = piece.leans_on.iter().map(|(w, over)| format!("{w} {over}")).collect();
+        format!("{:?}: {}", piece.result, on.join(", "))
+    };
+    judged.pieces.iter().map(said).collect()
+}
+
+#[test]
+fn a_late_generator_excuses_only_what_lateness_pushes_that_way() {
+    // Latencies of the fake are 1 ms times the second, so their largest is 59 ms.
+    assert_eq!(leans("max(users) < 45ms"), ["Fail: users 10s..60s"], "lateness may have made it fail");
+    assert_eq!(leans("max(users) < 1h"), ["Pass: "], "a passed upper bound stands");
+    assert_eq!(leans("max(users) > 45ms"), ["Pass: users 10s..60s"], "lateness may have made it pass");
+    assert_eq!(leans("45ms > max(users)"), ["Fail: users 10s..60s"]);
+    assert_eq!(
+        leans("max(users in peak) < max(users in burst) * 2"),
+        ["Fail: users 20s..60s"],
+        "lateness in the burst would have helped it pass"
+    );
+    assert_eq!(leans("max(users) - min(users) > 1h"), ["Fail: users 10s..60s"], "the subtracted one");
+    assert_eq!(leans("rate(users) > 1000/s"), ["Fail: users 10s..60s"], "a starved generator asks less");
+    assert_eq!(leans("rate(users) < 50/s"), ["Fail: "]);
+    assert_eq!(leans("error_rate(users) < 0.1%"), ["Fail: "], "errors are the target's");
+    assert_eq!(leans("count(users) > 1000000"), ["Fail: "]);
+    assert_eq!(
+        leans("max(users) < 45ms in peak every 20s"),
+        ["Pass: ", "Fail: users 40s..60s"],
+        "each piece for itself"
+    );
+    assert_eq!(leans("max(users) < 45ms and errors(users) == 0").len(), 2);
 }
 
 #[test]

@@ -170,6 +170,8 @@ pub struct Timeline {
     pub faults: Vec<FaultWindow>,
     /// When the load ended: the plan's end, or earlier when the run was.
     pub end: Micros,
+    /// Intervals that no window holds; empty but where a check is judged once more without some.
+    pub left_out: Intervals,
 }
 
 impl Timeline {
@@ -208,7 +210,7 @@ impl Timeline {
     /// The intervals of a window; an error says which fault was never injected.
     pub fn resolve(&self, window: &Window) -> Result<Intervals, String> {
         let fault = |id: &String| self.fault(id).ok_or_else(|| format!("fault `{id}` was never injected"));
-        let mut left = self.judged();
+        let mut left = self.judged().subtract(&self.left_out);
         for clause in &window.clauses {
             left = match clause {
                 Clause::InPhase(name) => left.intersect(&self.phase(name)),

@@ -478,7 +478,7 @@ pub enum OnAgentLoss {
     Degrade,
 }
 
-/// Limits of the validity guards.
+/// Limits of the validity guards: when the measurement itself is at fault. docs/measurement.md says why they are what they are.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Guards {
@@ -488,10 +488,29 @@ pub struct Guards {
     pub start_spread: Micros,
     /// Largest uncertainty of an agent's clock.
     pub clock_uncertainty: Micros,
+    /// How far an agent's clock may move against the coordinator's in the run, beyond what the measuring may be wrong by.
+    pub clock_drift: Micros,
+    /// A second is tainted in which 1 % of sends were later than this, or a load worker woke up later than this.
+    pub lateness: Micros,
+    /// A second is tainted in which a load worker used more of a core than this.
+    pub worker_cpu: Ratio,
+    /// A second is tainted in which a load worker was runnable and waited for a core for more of it than this.
+    pub run_delay: Ratio,
+    /// A second is tainted in which a load worker's node lost more of its cores to the hypervisor than this.
+    pub steal: Ratio,
 }
 
 impl Default for Guards {
     fn default() -> Self {
-        Self { not_issued: Ratio(0.01), start_spread: Micros::from_ms(50), clock_uncertainty: Micros::from_ms(50) }
+        Self {
+            not_issued: Ratio(0.01),
+            start_spread: Micros::from_ms(50),
+            clock_uncertainty: Micros::from_ms(50),
+            clock_drift: Micros::from_ms(50),
+            lateness: Micros::from_ms(20),
+            worker_cpu: Ratio(0.9),
+            run_delay: Ratio(0.2),
+            steal: Ratio(0.1),
+        }
     }
 }

@@ -237,7 +237,7 @@ fn worker_load(worker: u32, by_tenth: &impl Fn(u32) -> (u64, u64), took_us: u64)
         counts.planned = series.iter().map(|s| s.response_time.count()).sum();
         series.retain(|s| !s.response_time.is_empty());
         counts.lateness.record(100);
-        IntervalDelta { interval, series, workloads: vec![counts] }
+        IntervalDelta { interval, series, workloads: vec![counts], wakeup_us_max: 200 }
     };
     let snapshot = |interval: u32| {
         let mut snapshot = LoadSnapshot {

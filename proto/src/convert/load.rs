@@ -49,6 +49,7 @@ fn interval_to_wire(from: &snapshot::IntervalDelta) -> IntervalDelta {
         interval: from.interval,
         series: from.series.iter().map(series_to_wire).collect(),
         workloads: from.workloads.iter().map(workload_to_wire).collect(),
+        wakeup_us_max: from.wakeup_us_max,
     }
 }
 
@@ -58,6 +59,7 @@ fn interval_from_wire(wire: IntervalDelta) -> Result<snapshot::IntervalDelta, Lo
         interval,
         series: wire.series.into_iter().map(|s| series_from_wire(interval, s)).collect::<Result<_, _>>()?,
         workloads: wire.workloads.into_iter().map(|w| workload_from_wire(interval, w)).collect::<Result<_, _>>()?,
+        wakeup_us_max: wire.wakeup_us_max,
     })
 }
 
@@ -143,7 +145,8 @@ mod tests {
             snapshot::WorkloadDelta { workload: 1, planned: 4, skipped: 1, unstarted: 2, ..Default::default() };
         workload.errors[7] = 9;
         workload.bins[9] = (3, 1);
-        let interval = snapshot::IntervalDelta { interval: 17, series: vec![series], workloads: vec![workload] };
+        let (series, workloads) = (vec![series], vec![workload]);
+        let interval = snapshot::IntervalDelta { interval: 17, series, workloads, wakeup_us_max: 33 };
         snapshot::LoadSnapshot { worker: 3, sequence: 8, intervals: vec![interval], last: true, recorded_total: 99 }
     }
 
@@ -152,7 +155,7 @@ mod tests {
         let back = snapshot::LoadSnapshot::try_from(LoadSnapshot::from(&sample())).unwrap();
         let (a, b) = (&back.intervals[0], &sample().intervals[0]);
         assert_eq!((back.worker, back.sequence, back.last, back.recorded_total), (3, 8, true, 99));
-        assert_eq!(a.workloads[0].bins, b.workloads[0].bins);
+        assert_eq!((a.wakeup_us_max, &a.workloads[0].bins), (33, &b.workloads[0].bins));
         assert_eq!(a.workloads[0].errors, b.workloads[0].errors);
         let buckets = |h: &Histogram| h.buckets().collect::<Vec<_>>();
         assert_eq!(buckets(&a.series[0].service_time), buckets(&b.series[0].service_time));
