@@ -154,7 +154,7 @@ pub(crate) fn write_token(state_dir: &Path, token: u64) -> Result<(), String> {
 /// What this node is and can do, without the session's part.
 pub(crate) fn facts(config: &Config) -> DescribeReply {
     use procfs::Current;
-    let memory = procfs::Meminfo::current().map_or(0, |m| m.mem_total);
+    let memory = procfs::Meminfo::current().ok();
     let files = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).map_or(0, |(_, hard)| hard);
     let faults = crate::fault::kinds().into_iter().map(|kind| kind.name.to_string());
     let allowed = faults.filter(|kind| config.allow.faults.as_ref().is_none_or(|allowed| allowed.contains(kind)));
@@ -163,7 +163,10 @@ pub(crate) fn facts(config: &Config) -> DescribeReply {
         catalogue_hash: crate::catalogue::hash(),
         name: config.name.clone(),
         cores: std::thread::available_parallelism().map_or(1, |n| n.get() as u32),
-        memory_bytes: memory,
+        memory_bytes: memory.as_ref().map_or(0, |m| m.mem_total),
+        available_bytes: memory.and_then(|m| m.mem_available).unwrap_or(0),
+        ephemeral_ports: crate::limits::ephemeral_ports(),
+        tasks_max: crate::limits::tasks_left(),
         open_files_max: files,
         capabilities: capabilities(),
         monotonic_ns: clock::monotonic_ns(),

@@ -5,12 +5,15 @@
 
 mod chart;
 mod checks;
+mod clocks;
 mod faults;
 mod figures;
 mod guards;
+mod schedule;
+mod taint;
 mod view;
 
-use gauntlet_common::check::Finding;
+use gauntlet_common::check::{Finding, Intervals};
 use gauntlet_common::event::{Event, What};
 use gauntlet_common::plan::Plan;
 use gauntlet_common::scenario::{OnFail, Severity};
@@ -21,6 +24,7 @@ use crate::record::Record;
 use crate::report::model::{Agent, Check, CheckResult, Ledger, Phase, Report, SCHEMA, Verdict};
 
 pub use faults::SETTLING;
+use taint::Taint;
 pub use view::RECOVERY_HOLDS;
 use view::View;
 
@@ -31,11 +35,12 @@ type Reasons = Vec<(Cause, String)>;
 pub fn judge(plan: &Plan, record: &Record) -> Report {
     let view = View::new(plan, record);
     let timeline = chart::timeline(&view);
-    let tainted = chart::tainted(&view, &timeline);
-    let mut checks = checks::judge(&view, &tainted);
+    let taint = Taint::of(&view);
+    let mut checks = checks::judge(&view, &taint);
     let mut reasons = Reasons::new();
     let mut validity = guards::judge(&view, &mut reasons);
     validity.push(guards::samples(&view, &checks, &mut reasons));
+    validity.push(guards::kept_up(&view, &taint, &checks));
     check_reasons(&view, &mut checks, &mut reasons);
     // Stable: within one gravity, in the order in which they were found.
     reasons.sort_by_key(|(cause, _)| cause.rank());
@@ -58,7 +63,7 @@ pub fn judge(plan: &Plan, record: &Record) -> Report {
             reasons: reasons.into_iter().map(|(_, reason)| reason).collect(),
         },
         agents: agents(&view),
-        phases: phases(&view, &tainted),
+        phases: phases(&view, &taint.all()),
         isolation: plan.isolation,
         workloads: workloads.collect(),
         roles: roles.collect(),
@@ -114,8 +119,8 @@ fn check_reasons(view: &View<'_>, checks: &mut [Check], reasons: &mut Reasons) {
             }
             CheckResult::Fail => reasons.push((Cause::CheckFailed, format!("check {told}"))),
             CheckResult::Tainted => {
-                let why = "failed in a window in which the load generator itself was late or starved";
-                reasons.push((Cause::Invalid, format!("check {told}, {why}")));
+                let why = check.detail.as_deref().unwrap_or("the generator was late or starved");
+                reasons.push((Cause::Invalid, format!("check {told}, which proves nothing: {why}")));
             }
             CheckResult::Pass | CheckResult::NoData | CheckResult::NotJudged => {}
         }
@@ -152,20 +157,20 @@ impl Story {
 
 fn agents(view: &View<'_>) -> Vec<Agent> {
     let mut agents: Vec<Agent> = view.plan.agents.iter().map(|planned| figures::agent(view, &planned.name)).collect();
+    for agent in &mut agents {
+        let clock = clocks::of(view, &agent.name);
+        agent.clock_offset_us = clock.newest().map_or(0, |look| look.offset_us);
+        agent.clock_uncertainty_us = clock.uncertainty_us_max();
+        agent.clock = clock;
+    }
     for event in view.record.events() {
         let mut with = |name: &str, change: &dyn Fn(&mut Agent)| {
             agents.iter_mut().filter(|a| a.name == name).for_each(change);
         };
         match &event.what {
-            What::AgentJoined { agent, address, version, clock_offset_us, clock_uncertainty_us } => with(agent, &|a| {
+            What::AgentJoined { agent, address, version, .. } => with(agent, &|a| {
                 a.address = address.clone();
                 a.version = version.clone();
-                a.clock_offset_us = *clock_offset_us;
-                a.clock_uncertainty_us = a.clock_uncertainty_us.max(*clock_uncertainty_us);
-            }),
-            What::ClockMeasured { agent, clock_offset_us, clock_uncertainty_us } => with(agent, &|a| {
-                a.clock_offset_us = *clock_offset_us;
-                a.clock_uncertainty_us = a.clock_uncertainty_us.max(*clock_uncertainty_us);
             }),
             What::AgentStarted { agent, skew_us } => with(agent, &|a| a.start_skew_us = Some(*skew_us)),
             What::AgentLost { agent, .. } => with(agent, &|a| a.lost = true),
@@ -175,10 +180,8 @@ fn agents(view: &View<'_>) -> Vec<Agent> {
     agents
 }
 
-fn phases(view: &View<'_>, tainted: &[bool]) -> Vec<Phase> {
-    let is_tainted = |name: &str| {
-        view.timeline.phase(name).iter().any(|interval| tainted.get(interval as usize).copied().unwrap_or(false))
-    };
+fn phases(view: &View<'_>, tainted: &Intervals) -> Vec<Phase> {
+    let is_tainted = |name: &str| !view.timeline.phase(name).intersect(tainted).is_empty();
     let phase = |p: &gauntlet_common::phase::Phase| Phase {
         name: p.name.clone(),
         start_s: p.start.secs(),

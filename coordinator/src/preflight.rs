@@ -2,6 +2,7 @@
 
 use gauntlet_agent::clock;
 use gauntlet_agent::config::Credentials;
+use gauntlet_common::plan::needs::{Limits, grouped};
 use gauntlet_proto::PROTOCOL_VERSION;
 use gauntlet_proto::agent::DescribeReply;
 use tokio::task::JoinSet;
@@ -80,26 +81,44 @@ fn problems(host: &Host, facts: &DescribeReply) -> Vec<String> {
     problems
 }
 
+/// What an agent has to give, where it answered.
+pub fn limits(finding: &Finding) -> Option<Limits> {
+    let facts = finding.facts.as_ref()?;
+    let address = &finding.host.address;
+    let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host);
+    Some(Limits {
+        agent: finding.host.name.clone(),
+        // All of loopback is one machine.
+        machine: if host.starts_with("127.") { "127.".into() } else { host.into() },
+        files: facts.open_files_max,
+        ports: u64::from(facts.ephemeral_ports),
+        memory_bytes: facts.available_bytes,
+        tasks: facts.tasks_max,
+    })
+}
+
 /// The findings as a table for people.
 pub fn table(findings: &[Finding]) -> String {
     let width = findings.iter().map(|f| f.host.name.len()).max().unwrap_or(0).max(5);
     let address = findings.iter().map(|f| f.host.address.len()).max().unwrap_or(0).max(7);
     let mut text = format!(
-        "{:width$}  {:address$}  {:8}  {:>5}  {:>7}  {:>8}  {:>9}  state\n",
-        "agent", "address", "version", "cores", "memory", "files", "clock"
+        "{:width$}  {:address$}  {:8}  {:>5}  {:>7}  {:>7}  {:>10}  {:>7}  {:>9}  state\n",
+        "agent", "address", "version", "cores", "memory", "free", "files", "ports", "clock"
     );
     for finding in findings {
         let state = if finding.problems.is_empty() { "ready".into() } else { finding.problems.join("; ") };
         let facts = match &finding.facts {
             Some(facts) => format!(
-                "{:8}  {:>5}  {:>5.1}GB  {:>8}  {:>7}ms",
+                "{:8}  {:>5}  {:>5.1}GB  {:>5.1}GB  {:>10}  {:>7}  {:>7}ms",
                 facts.version,
                 facts.cores,
                 facts.memory_bytes as f64 / 1e9,
-                facts.open_files_max,
+                facts.available_bytes as f64 / 1e9,
+                grouped(facts.open_files_max),
+                grouped(u64::from(facts.ephemeral_ports)),
                 finding.clock_offset_us / 1_000
             ),
-            None => format!("{:8}  {:>5}  {:>7}  {:>8}  {:>9}", "-", "-", "-", "-", "-"),
+            None => format!("{0:8}  {0:>5}  {0:>7}  {0:>7}  {0:>10}  {0:>7}  {0:>9}", "-"),
         };
         text.push_str(&format!("{:width$}  {:address$}  {facts}  {state}\n", finding.host.name, finding.host.address));
     }

@@ -61,6 +61,8 @@ pub struct Record {
     processes: BTreeMap<(String, String), BTreeMap<u32, Usage>>,
     /// By agent and second.
     nodes: BTreeMap<String, BTreeMap<u32, NodeSample>>,
+    /// By load worker and second: how late its loop woke up, at most, us.
+    wakeups: BTreeMap<u32, BTreeMap<u32, u64>>,
     ledger: Ledger,
     troubles: Vec<String>,
 }
@@ -130,6 +132,7 @@ impl Record {
             metric_names: BTreeSet::new(),
             processes: BTreeMap::new(),
             nodes: BTreeMap::new(),
+            wakeups: BTreeMap::new(),
             ledger: Ledger::default(),
             troubles: Vec::new(),
         })
@@ -167,7 +170,12 @@ impl Record {
             Entry::Refused => refuse("has numbers that make no sense".into()),
             Entry::Duplicate => Ok(Entry::Duplicate),
             Entry::New => {
-                snapshot.intervals.iter().for_each(|delta| self.merge(delta));
+                for delta in &snapshot.intervals {
+                    self.merge(delta);
+                    let wakeups = self.wakeups.entry(snapshot.worker).or_default();
+                    let latest = wakeups.entry(delta.interval).or_default();
+                    *latest = delta.wakeup_us_max.max(*latest);
+                }
                 Ok(Entry::New)
             }
         }

@@ -89,10 +89,11 @@ pub async fn run(request: Request, screen: &mut Screen, signals: &mut Signals) -
             ready
         }
     };
-    let facts = ready::preflight(&hosts, &credentials).await?;
+    let (facts, limits) = ready::preflight(&hosts, &credentials).await?;
 
     // 2. The plan: a pure function of scenario, agents and seed.
     let plan = bind(&request.scenario, &catalogue(), &facts, request.seed, isolation).map_err(NotRun::bad_input)?;
+    ready::fits(&plan, &limits)?;
     let hosts = ready::taking_part(&plan, &hosts);
 
     // 3. The run directory, before anything happens that it should tell.

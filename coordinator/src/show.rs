@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use gauntlet_common::plan::needs::{grouped, needs};
 use gauntlet_common::plan::{Isolation, Plan};
 use gauntlet_common::scenario::{Arrivals, CheckSpec, From, Load, Scenario, Severity, Target, Workload};
 use gauntlet_common::units::{Micros, Rate};
@@ -93,7 +94,7 @@ pub fn plan(plan: &Plan) -> String {
 fn agents(out: &mut String, plan: &Plan) {
     line(out, format_args!("\nagents"));
     let width = plan.agents.iter().map(|agent| agent.name.len()).max().unwrap_or(0);
-    for agent in &plan.agents {
+    for (agent, needs) in plan.agents.iter().zip(needs(plan)) {
         let mut hosts: Vec<String> =
             plan.hosted_by(&agent.name).map(|(role, i)| format!("{}[{i}]", role.name)).collect();
         let workers = plan.load_workers.iter().filter(|worker| worker.agent == agent.name).count();
@@ -102,6 +103,18 @@ fn agents(out: &mut String, plan: &Plan) {
         }
         let hosts = if hosts.is_empty() { "nothing".to_string() } else { hosts.join(", ") };
         line(out, format_args!("  {:width$}  {hosts}", agent.name));
+        if let Some(most) = needs.most_files() {
+            let memory = grouped(needs.memory_bytes.div_ceil(1_000_000));
+            let ports = match needs.ports {
+                0 => String::new(),
+                ports => format!("{} ports to {}, ", grouped(ports), needs.ports_to),
+            };
+            let (process, files) = (&most.process, grouped(most.files));
+            line(
+                out,
+                format_args!("  {:width$}    needs {files} files in {process}, {ports}{memory} MB of memory", ""),
+            );
+        }
     }
 }
 
@@ -228,6 +241,7 @@ mod tests {
         assert!(text.contains(&format!("2m10s..2m30s  kill-app: node_kill (process) on app[0]@{node}")), "{text}");
         assert!(text.contains("at most: 2200 users in burst"), "{text}");
         assert!(text.contains("2 load workers") && text.contains("lost_acks(app.events) == 0"), "{text}");
+        assert!(text.contains("ports to gateway, ") && text.contains(" MB of memory"), "{text}");
         for instance in ["gateway[0]", "app[0]", "app[1]", "jobs[0]", "analytics[0]"] {
             assert!(text.contains(instance), "{instance}");
         }

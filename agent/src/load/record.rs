@@ -146,7 +146,8 @@ fn open(all: &mut Vec<Open>, series: usize, workloads: usize, at: u64) -> &mut O
     if all.len() >= OPEN_INTERVALS_MAX {
         return &mut all[index.saturating_sub(1)];
     }
-    let new = Open { number, series: (0..series).map(|_| None).collect(), counts: vec![None; workloads], wakeup_us_max: 0 };
+    let new =
+        Open { number, series: (0..series).map(|_| None).collect(), counts: vec![None; workloads], wakeup_us_max: 0 };
     all.insert(index, new);
     &mut all[index]
 }

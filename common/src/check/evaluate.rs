@@ -252,7 +252,9 @@ fn leans_on(
     let mut found = Vec::new();
     for (expr, sign) in [(&comparison.left, 1), (&comparison.right, -1)] {
         signed(expr, sign, &mut |aggregate, sign| {
-            let Aggregate::Over { measure, subject: Subject::Load { workload, .. }, window } = aggregate else { return };
+            let Aggregate::Over { measure, subject: Subject::Load { workload, .. }, window } = aggregate else {
+                return;
+            };
             let grows = match measure {
                 Measure::Rate => -1,
                 _ if aggregate.unit() == Unit::Duration => 1,

@@ -309,8 +309,13 @@ mod tests {
         };
         assert_eq!(told(&|_| ()), "");
         let files = told(&|l| l.files = 100_000);
-        assert_eq!(files, "n1 can open 100,000 files, gateway[0] needs 100,256: add agents, or raise LimitNOFILE of the agent");
-        assert!(told(&|l| l.ports = 28_232).contains("n1 has 28,232 ports for connections to `gateway`, and needs 50,000"));
+        assert_eq!(
+            files,
+            "n1 can open 100,000 files, gateway[0] needs 100,256: add agents, or raise LimitNOFILE of the agent"
+        );
+        assert!(
+            told(&|l| l.ports = 28_232).contains("n1 has 28,232 ports for connections to `gateway`, and needs 50,000")
+        );
         assert!(told(&|l| l.tasks = 10).contains("10 more processes and threads"));
         assert!(told(&|l| l.memory_bytes = 100_000_000).contains("n1 has 100 MB of memory to give"));
     }

@@ -1,4 +1,4 @@
-//! Everything over time, one value a second, and which seconds are tainted.
+//! Everything over time, one value a second.
 
 use gauntlet_common::check::Intervals;
 use gauntlet_common::plan::PlannedWorkload;
@@ -10,13 +10,8 @@ use super::figures::is_open;
 use super::view::View;
 use crate::report::model::{ProcessLine, Timeline, WorkloadLine};
 
-/// A load worker that uses more of its core than this was starved or about to be.
-const WORKER_CPU_MAX: f64 = 0.9;
-/// A second in which 1 % of sends were later than this taints latencies.
-const LATENESS_P99_MAX_US: u64 = 50_000;
-
 pub(super) fn timeline(view: &View<'_>) -> Timeline {
-    let seconds = view.timeline.end.0.div_ceil(1_000_000) as u32;
+    let seconds = view.seconds();
     let workloads = view.plan.workloads.iter().map(|w| (w.name.clone(), workload(view, w, seconds)));
     let mut processes: IndexMap<String, ProcessLine> = IndexMap::new();
     for (agent, process, used) in view.record.processes() {
@@ -77,24 +72,4 @@ fn metrics(view: &View<'_>, seconds: u32) -> IndexMap<String, Vec<Option<f64>>> 
         }
     }
     lines
-}
-
-/// By second: whether the generator itself was late or starved.
-pub(super) fn tainted(view: &View<'_>, timeline: &Timeline) -> Vec<bool> {
-    let mut tainted = vec![false; timeline.seconds as usize];
-    for (_, process, used) in view.record.processes() {
-        if process.starts_with("load[") {
-            for (second, usage) in used {
-                if let Some(mark) = tainted.get_mut(*second as usize) {
-                    *mark |= usage.cpu > WORKER_CPU_MAX;
-                }
-            }
-        }
-    }
-    for line in timeline.workloads.values() {
-        for (mark, late) in tainted.iter_mut().zip(&line.lateness_p99) {
-            *mark |= late.is_some_and(|us| us > LATENESS_P99_MAX_US);
-        }
-    }
-    tainted
 }

@@ -1,8 +1,9 @@
 //! The scenario's checks over the record.
 
-use gauntlet_common::check::{self, Aggregate, Compare, Finding, Judged, Measure, Unit};
+use gauntlet_common::check::{self, Aggregate, Compare, Finding, Intervals, Judged, Measure, Timeline, Unit};
 use gauntlet_common::scenario::CheckSpec;
 
+use super::taint::Taint;
 use super::view::View;
 use crate::report::model::{Check, CheckResult};
 
@@ -10,24 +11,24 @@ use crate::report::model::{Check, CheckResult};
 const ABORT_SECONDS_MIN: usize = 5;
 
 /// Every check, in the file's order.
-pub(super) fn judge(view: &View<'_>, tainted: &[bool]) -> Vec<Check> {
-    view.plan.checks.iter().enumerate().map(|(i, spec)| one(view, spec, i, tainted)).collect()
+pub(super) fn judge(view: &View<'_>, taint: &Taint) -> Vec<Check> {
+    view.plan.checks.iter().enumerate().map(|(i, spec)| one(view, spec, i, taint)).collect()
 }
 
-fn one(view: &View<'_>, spec: &CheckSpec, index: usize, tainted: &[bool]) -> Check {
+fn one(view: &View<'_>, spec: &CheckSpec, index: usize, taint: &Taint) -> Check {
     let id = format!("check-{}", index + 1);
     let check = match check::parse(&spec.expr, &view.names) {
         Ok(check) => check,
         Err(errors) => return unreadable(spec, id, &errors),
     };
     let judged = check::evaluate(&check, view, &view.timeline);
-    let is_tainted = judged.intervals.iter().any(|i| tainted.get(i as usize).copied().unwrap_or(false));
+    let doubt = doubt(view, &check, &judged, taint);
     let result = match judged.result {
         _ if spec.not_judged => CheckResult::NotJudged,
-        Finding::Pass => CheckResult::Pass,
-        Finding::Fail if judged.latency_bound_failed && is_tainted => CheckResult::Tainted,
-        Finding::Fail => CheckResult::Fail,
         Finding::NoData => CheckResult::NoData,
+        _ if doubt.is_some() => CheckResult::Tainted,
+        Finding::Pass => CheckResult::Pass,
+        Finding::Fail => CheckResult::Fail,
     };
     let too_short = spec.not_judged.then(|| format!("profile `{}` is too short to judge it", view.plan.profile));
     Check {
@@ -40,8 +41,45 @@ fn one(view: &View<'_>, spec: &CheckSpec, index: usize, tainted: &[bool]) -> Che
         severity: spec.severity,
         result,
         correctness: check.correctness(),
-        detail: too_short.or(judged.detail),
+        detail: too_short.or(doubt).or(judged.detail),
     }
+}
+
+/// Why a result is the generator's and not the target's: its lateness may have pushed the check to where it came out,
+/// in every piece that decided it, and without the tainted seconds it comes out otherwise. `None`: it stands.
+fn doubt(view: &View<'_>, check: &check::Check, judged: &Judged, taint: &Taint) -> Option<String> {
+    let deciding = judged.pieces.iter().filter(|piece| piece.result == judged.result);
+    let tainted = deciding.map(|piece| {
+        let spoilt = piece.leans_on.iter().map(|(w, over)| (w, over.intersect(&taint.seconds(w))));
+        spoilt.filter(|(_, seconds)| !seconds.is_empty()).collect::<Vec<_>>()
+    });
+    let tainted: Vec<_> = tainted.collect();
+    let leans = match judged.result {
+        // One piece that failed by itself is enough.
+        Finding::Fail => tainted.iter().all(|piece| !piece.is_empty()),
+        // One that would not have passed by itself is enough.
+        Finding::Pass => tainted.iter().any(|piece| !piece.is_empty()),
+        Finding::NoData => false,
+    };
+    let spoilt: Vec<_> = tainted.into_iter().flatten().collect();
+    if !leans || spoilt.is_empty() {
+        return None;
+    }
+    let left_out = Intervals::new(spoilt.iter().flat_map(|(_, seconds)| seconds.spans().to_vec()));
+    let without = Timeline { left_out, ..view.timeline.clone() };
+    let again = check::evaluate(check, view, &without);
+    if again.result == judged.result {
+        return None;
+    }
+    let mut why: Vec<String> = spoilt.iter().map(|(workload, seconds)| taint.why(workload, seconds)).collect();
+    why.sort();
+    why.dedup();
+    let otherwise = match again.result {
+        Finding::Pass => "without those seconds it holds",
+        Finding::Fail => "without those seconds it fails",
+        Finding::NoData => "without those seconds too little is left to judge it",
+    };
+    Some(format!("the generator was late or starved: {}; {otherwise}", why.join(", ")))
 }
 
 /// Readings of plans of another build: what cannot be read matches nothing, and the run is invalid.
@@ -72,7 +110,9 @@ pub(super) fn failed_for_good(view: &View<'_>, spec: &CheckSpec) -> Option<(Stri
         let growing = comparison.left.aggregates().iter().any(|a| is_total(a));
         // A total may still reach a lower bound; over an upper bound, it stays.
         let may_mend = growing && !comparison.compare.bounds_above() && !equal_to_zero(comparison);
-        if judged.result == Finding::Fail && !early && !may_mend {
+        let failed = judged.result == Finding::Fail && !early && !may_mend;
+        // What the generator may have brought about ends no run as the target's failure.
+        if failed && doubt(view, &alone, &judged, &Taint::of(view)).is_none() {
             return Some((check.to_string(), judged));
         }
     }

@@ -156,6 +156,7 @@ pub(super) fn agent(view: &View<'_>, name: &str) -> Agent {
         version: String::new(),
         clock_offset_us: 0,
         clock_uncertainty_us: 0,
+        clock: Default::default(),
         start_skew_us: None,
         lost: false,
         cpu_max: cpu.values().copied().fold(0.0, f64::max),

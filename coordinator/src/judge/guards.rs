@@ -7,6 +7,7 @@ use gauntlet_common::units::Micros;
 use gauntlet_common::verdict::Cause;
 
 use super::Reasons;
+use super::taint::Taint;
 use super::view::View;
 use crate::report::model::{Check, CheckResult, Guard};
 
@@ -179,6 +180,16 @@ fn clocks(view: &View<'_>, guards: &mut Guards<'_>) {
     let worst = agents.iter().map(|a| a.clock_uncertainty_us).max().unwrap_or(0);
     guards.invalid("clocks known", format!("within {}", Micros(worst)), &format!("within {limit}"), wrong);
 
+    let limit = view.plan.guards.clock_drift;
+    let moved = agents.iter().filter_map(|a| Some((a, super::clocks::moved(&a.clock)?)));
+    let wrong = moved.filter(|(_, (us, _))| *us > limit.0).map(|(agent, (us, at_s))| {
+        let by = Micros(us);
+        format!("the clock of agent {} had moved by {by} against the coordinator's after {at_s:.1}s, more than {limit}: its seconds are not the others'", agent.name)
+    });
+    let wrong = wrong.collect();
+    let worst = agents.iter().map(|a| a.clock.moved_us).max().unwrap_or(0);
+    guards.invalid("clocks steady", format!("moved by {}", Micros(worst)), &format!("within {limit}"), wrong);
+
     let mut wrong = Vec::new();
     let carries_load = |name: &str| view.plan.load_workers.iter().any(|worker| worker.agent == name);
     for agent in agents.iter().filter(|a| carries_load(&a.name) && a.start_skew_us.is_none()) {
@@ -195,20 +206,32 @@ fn clocks(view: &View<'_>, guards: &mut Guards<'_>) {
     guards.invalid("common start", format!("{spread} apart"), &format!("within {limit}"), wrong);
 }
 
+/// Neither aborted nor cut off.
+fn ended_whole(view: &View<'_>) -> bool {
+    let has = |wanted: fn(&What) -> bool| view.record.events().iter().any(|event| wanted(&event.what));
+    has(|what| matches!(what, What::RunEnded { .. })) && !has(|what| matches!(what, What::Aborted { .. }))
+}
+
 fn issued(view: &View<'_>, guards: &mut Guards<'_>) {
     let judged = view.timeline.judged();
     let limit = view.plan.guards.not_issued;
+    // Of a record with gaps those tell what is missing.
+    let whole = ended_whole(view) && view.record.ledger().unplanned().next().is_none();
     let (mut worst, mut wrong) = (0.0f64, Vec::new());
     for workload in &view.plan.workloads {
-        let (planned, not_issued) = view.record.planned(&workload.name, &judged);
+        let (begun, not_issued) = view.record.planned(&workload.name, &judged);
+        // What a worker never came to it does not count either: the schedule says how much there was.
+        let due = if whole { super::schedule::arrivals_at_least(view, workload, &judged) } else { 0 };
+        let planned = begun.max(not_issued).max(due);
+        let not_issued = not_issued + planned.saturating_sub(begun.max(not_issued));
         if not_issued == 0 {
             continue;
         }
-        let share = not_issued as f64 / planned.max(not_issued) as f64;
+        let share = not_issued as f64 / planned as f64;
         worst = worst.max(share);
         if share > limit.0 {
             wrong.push(format!(
-                "{} of the planned load of `{}` ({not_issued} of {planned}) was not issued in time although connections were free",
+                "generator saturated: {} of the planned load of `{}` ({not_issued} of {planned}) was not issued in time although connections were free",
                 show(share, Unit::Ratio),
                 workload.name
             ));
@@ -304,6 +327,21 @@ fn nothing_ran(view: &View<'_>) -> bool {
     let requests = |w: &gauntlet_common::plan::PlannedWorkload| view.record.counts(&w.name, None, &judged).requests();
     let none = view.plan.workloads.iter().all(|w| requests(w) == 0);
     none && (!view.plan.workloads.is_empty() || view.plan.checks.is_empty())
+}
+
+/// When the generator was late or starved, which makes a run invalid only where a check's result hangs on it.
+pub(super) fn kept_up(view: &View<'_>, taint: &Taint, checks: &[Check]) -> Guard {
+    let judged = view.timeline.judged();
+    let tainted = taint.all().intersect(&judged);
+    let why = taint.why_at_all(&judged);
+    let why = if why.is_empty() { String::new() } else { format!(": {why}") };
+    let ok = !checks.iter().any(|c| c.result == CheckResult::Tainted && c.severity == Severity::Error);
+    Guard {
+        guard: "generator kept up".into(),
+        ok,
+        observed: format!("{} of {} s tainted{why}", tainted.len(), judged.len()),
+        limit: "no check hangs on tainted seconds".into(),
+    }
 }
 
 /// Whether every check had the samples that it needs. Where nothing ran at all, that says it.

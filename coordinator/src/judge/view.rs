@@ -53,8 +53,13 @@ impl<'a> View<'a> {
             Some((w.name.as_str(), objective))
         };
         let objectives = plan.workloads.iter().filter_map(objective).collect();
-        let timeline = Timeline { phases: plan.phases.clone(), faults: windows, end };
+        let timeline = Timeline { phases: plan.phases.clone(), faults: windows, end, ..Timeline::default() };
         Self { plan, record, timeline, faults, names, objectives, live }
+    }
+
+    /// Seconds of the timeline, the last one perhaps cut short.
+    pub fn seconds(&self) -> u32 {
+        self.timeline.end.0.div_ceil(1_000_000) as u32
     }
 
     /// The detail of the abort, when a failed check was why.
@@ -163,7 +168,13 @@ impl Source for View<'_> {
             Some(us) => Ok(us as f64),
             // So long at least.
             None if self.live => Ok((end - RECOVERY_HOLDS.0 - injected) as f64),
-            None => Ok(f64::INFINITY),
+            None => match holds_at_the_end(&self.bins(workload), injected, objective) {
+                Some(us) => Err(format!(
+                    "the objective of `{workload}` held again only for the last {} of the load, and {RECOVERY_HOLDS} prove a recovery: lengthen the phase after `{fault}`",
+                    Micros(us)
+                )),
+                None => Ok(f64::INFINITY),
+            },
         }
     }
 
@@ -240,6 +251,22 @@ pub(super) fn recovery(bins: &[Bin], injected_us: u64, objective: &Objective) ->
             && bins[at..at + length].chunks(10).all(held);
         holds.then(|| (at as u64 * BIN_US).saturating_sub(injected_us))
     })
+}
+
+/// us for which the objective held on end when the load ended, if so for a second and less than for the five that prove
+/// a recovery: whether it was one, nobody can say.
+pub(super) fn holds_at_the_end(bins: &[Bin], injected_us: u64, objective: &Objective) -> Option<u64> {
+    let second = (1_000_000 / BIN_US) as usize;
+    let first = (injected_us / BIN_US) as usize;
+    let held = |bins: &[Bin]| {
+        let (ok, errors) = bins.iter().fold((0, 0), |(ok, errors), b| (ok + b.ok, errors + b.errors));
+        objective.holds(ok, errors, bins.len() as f64 * BIN_US as f64 / 1e6)
+    };
+    let longest = bins.len().saturating_sub((RECOVERY_HOLDS.0 / BIN_US) as usize - 1).max(first);
+    let mut starts = longest..=bins.len().saturating_sub(second);
+    // What is left over of whole seconds is at the beginning.
+    let at = starts.find(|at| held(&bins[*at..*at + 1]) && bins[*at..].rchunks(second).all(held))?;
+    Some((bins.len() - at) as u64 * BIN_US)
 }
 
 /// us between two successes, the longest that touches the span, to a tenth of a second. A gap that reaches beyond the

@@ -188,6 +188,11 @@ impl Record {
 }
 
 impl Record {
+    /// How late a load worker's loop woke up at most, as (second, us).
+    pub fn wakeups(&self, worker: u32) -> impl Iterator<Item = (u32, u64)> + '_ {
+        self.wakeups.get(&worker).into_iter().flatten().map(|(second, us)| (*second, *us))
+    }
+
     /// Every node with what it had and used by second, as (agent, by second).
     pub fn nodes(&self) -> impl Iterator<Item = (&str, &std::collections::BTreeMap<u32, NodeSample>)> {
         self.nodes.iter().map(|(agent, seconds)| (agent.as_str(), seconds))

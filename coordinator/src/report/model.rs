@@ -49,8 +49,12 @@ pub struct Agent {
     pub name: String,
     pub address: String,
     pub version: String,
+    /// Its clock less the coordinator's, as last measured.
     pub clock_offset_us: i64,
+    /// The worst of all measurements.
     pub clock_uncertainty_us: u64,
+    #[serde(default)]
+    pub clock: Clock,
     pub start_skew_us: Option<i64>,
     pub lost: bool,
     /// Cores used by all processes of the agent together, at most.
@@ -64,6 +68,42 @@ pub struct Phase {
     pub end_s: f64,
     pub warmup: bool,
     pub tainted: bool,
+}
+
+/// What was measured of an agent's clock.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Clock {
+    pub before: Option<ClockLook>,
+    pub during: Vec<ClockLook>,
+    pub after: Option<ClockLook>,
+    /// How far it moved against the coordinator's at most, beyond what the measuring may be wrong by.
+    pub moved_us: u64,
+}
+
+/// One measurement of a clock.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct ClockLook {
+    /// Since the scenario's zero; negative before it.
+    pub at_s: f64,
+    pub offset_us: i64,
+    pub uncertainty_us: u64,
+}
+
+impl Clock {
+    /// In the order of time.
+    pub fn looks(&self) -> impl Iterator<Item = &ClockLook> {
+        self.before.iter().chain(&self.during).chain(&self.after)
+    }
+
+    /// The last.
+    pub fn newest(&self) -> Option<&ClockLook> {
+        self.looks().last()
+    }
+
+    /// The worst; 0 when there is none.
+    pub fn uncertainty_us_max(&self) -> u64 {
+        self.looks().map(|look| look.uncertainty_us).max().unwrap_or(0)
+    }
 }
 
 /// Figures leave warm-up phases out.

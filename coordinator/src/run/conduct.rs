@@ -24,6 +24,14 @@ const TICK: Duration = Duration::from_millis(100);
 const ANSWER_WITHIN: Duration = Duration::from_secs(180);
 /// How long lost agents may be silent until nothing more is expected of them.
 const LAST_WORD_WITHIN: Duration = Duration::from_secs(1);
+/// Between two looks at an agent's clock; seldomer where a long run or many agents would fill the record with them.
+const LOOK_AT_CLOCKS_EVERY: Duration = Duration::from_secs(5);
+/// Most looks at all clocks of a run.
+const CLOCK_LOOKS_MAX: u32 = 50_000;
+/// Most looks at one clock.
+const CLOCK_LOOKS_AN_AGENT_MAX: u32 = 500;
+/// Pings for one of them.
+const PINGS_BETWEEN: u32 = 8;
 /// The longest wait for the last batches.
 const LAST_BATCHES_WITHIN: Duration = Duration::from_secs(20);
 
@@ -63,6 +71,9 @@ pub(super) async fn conduct(
     let reads_back = plan.workloads.iter().any(|workload| !workload.ledgers.is_empty());
     let mut conductor = Conductor::new(&plan.phases, plan.on_agent_loss, reads_back);
     let mut losses = watch_losses(&shell.sessions);
+    // Ends with this function: nobody holds a session after it.
+    let mut looking = JoinSet::new();
+    let mut clocks = watch_clocks(plan, &shell.sessions, &mut looking);
     let mut ticker = interval(TICK);
     ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut next_look = 0;
@@ -97,6 +108,10 @@ pub(super) async fn conduct(
                 }
                 Input::Tick(now_us)
             }
+            Some((agent, clock)) = clocks.recv() => {
+                shell.take_clock(agent, clock);
+                continue;
+            }
             Some(arrival) = armed.arrivals.recv() => match shell.take(arrival) {
                 Some(trouble) => Input::Broken(trouble),
                 None => continue,
@@ -106,6 +121,7 @@ pub(super) async fn conduct(
             break;
         }
     }
+    looking.shutdown().await;
     shell.last_batches(&mut armed.arrivals).await;
     let ended = What::RunEnded { duration_us: shell.now_us().max(0) as u64 };
     shell.record(ended);
@@ -204,15 +220,19 @@ impl Shell<'_> {
         });
     }
 
+    fn take_clock(&mut self, agent: usize, clock: ClockOffset) {
+        self.record(What::ClockMeasured {
+            agent: self.sessions[agent].host.name.clone(),
+            clock_offset_us: clock.offset_ns / 1_000,
+            clock_uncertainty_us: clock.uncertainty_ns.div_ceil(1_000),
+        });
+    }
+
     fn take_answers(&mut self, answers: Answers) {
         let (mut read_back, mut unread): (Vec<ReadBackDone>, Vec<ReadBackDone>) = Default::default();
         for Answer { agent, asked, reply, clock } in answers {
             if let Some(clock) = clock {
-                self.record(What::ClockMeasured {
-                    agent: self.sessions[agent].host.name.clone(),
-                    clock_offset_us: clock.offset_ns / 1_000,
-                    clock_uncertainty_us: clock.uncertainty_ns.div_ceil(1_000),
-                });
+                self.take_clock(agent, clock);
             }
             match reply {
                 Ok(control_reply::Body::ReadBackDone(done)) => gather(&mut read_back, done),
@@ -280,6 +300,35 @@ fn gather(sums: &mut Vec<ReadBackDone>, done: ReadBackDone) {
     sum.unreachable += done.unreachable;
     sum.examples.extend(done.examples);
     sum.examples.truncate(10);
+}
+
+/// Looks at every agent's clock as long as the run goes on, in turns, and tells what it found.
+fn watch_clocks(
+    plan: &Plan,
+    sessions: &[std::sync::Arc<Session>],
+    looking: &mut JoinSet<()>,
+) -> mpsc::Receiver<(usize, ClockOffset)> {
+    let (tx, rx) = mpsc::channel(sessions.len().max(1));
+    let agents = sessions.len().max(1) as u32;
+    let looks = (CLOCK_LOOKS_MAX / agents).clamp(1, CLOCK_LOOKS_AN_AGENT_MAX);
+    let every = LOOK_AT_CLOCKS_EVERY.max(plan.end().duration() / looks);
+    for (agent, session) in sessions.iter().cloned().enumerate() {
+        let tx = tx.clone();
+        looking.spawn(async move {
+            tokio::time::sleep(every * agent as u32 / agents).await;
+            let mut ticker = interval(every);
+            ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            while session.lost().borrow().is_none() {
+                ticker.tick().await;
+                // An agent that does not answer is lost or will be; that is said elsewhere.
+                let Ok(clock) = session.measure_clock(PINGS_BETWEEN).await else { continue };
+                if tx.send((agent, clock)).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    rx
 }
 
 /// A queue of agents as they are lost, each once.

@@ -7,6 +7,7 @@ use gauntlet_agent::clock;
 use gauntlet_agent::config::Credentials;
 use gauntlet_common::event::{Event, What};
 use gauntlet_common::plan::bind::AgentFacts;
+use gauntlet_common::plan::needs::{Limits, lacking, needs};
 use gauntlet_common::plan::{Isolation, Plan};
 use gauntlet_common::verdict::Cause;
 use gauntlet_proto::agent::{AgentAddress, Arm, Endpoint, Finish, Prepare, Wire, control_reply, control_request};
@@ -72,7 +73,10 @@ fn facts(name: String, labels: IndexMap<String, String>, cores: u32) -> AgentFac
 }
 
 /// Asks all agents; all that stands in the way is told at once.
-pub(super) async fn preflight(hosts: &[Host], credentials: &Credentials) -> Result<Vec<AgentFacts>, NotRun> {
+pub(super) async fn preflight(
+    hosts: &[Host],
+    credentials: &Credentials,
+) -> Result<(Vec<AgentFacts>, Vec<Limits>), NotRun> {
     let findings = preflight::look(hosts, credentials).await;
     let problems: Vec<String> = findings
         .iter()
@@ -84,7 +88,8 @@ pub(super) async fn preflight(hosts: &[Host], credentials: &Credentials) -> Resu
     if !problems.is_empty() {
         return Err(NotRun::not_ready(format!("the cluster is not ready\n  {}", problems.join("\n  "))));
     }
-    Ok(findings
+    let limits = findings.iter().filter_map(preflight::limits).collect();
+    let facts = findings
         .into_iter()
         .map(|finding| AgentFacts {
             name: finding.host.name,
@@ -92,7 +97,17 @@ pub(super) async fn preflight(hosts: &[Host], credentials: &Credentials) -> Resu
             cores: finding.facts.as_ref().map_or(1, |facts| facts.cores),
             capabilities: finding.facts.map(|facts| facts.capabilities).unwrap_or_default(),
         })
-        .collect())
+        .collect();
+    Ok((facts, limits))
+}
+
+/// Whether the nodes have what the plan needs of files, ports, memory and tasks; all that lacks is told at once.
+pub(super) fn fits(plan: &Plan, limits: &[Limits]) -> Result<(), NotRun> {
+    let lacking = lacking(&needs(plan), limits);
+    if lacking.is_empty() {
+        return Ok(());
+    }
+    Err(NotRun::not_ready(format!("the cluster is too small for the plan\n  {}", lacking.join("\n  "))))
 }
 
 /// The hosts of the plan's agents, in the plan's order.

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use gauntlet_common::arrival::{Arrivals, Curve, Iterations, Model, Users, model};
+use gauntlet_common::plan::needs::OPEN_CONNECTIONS;
 use gauntlet_common::plan::{Plan, PlannedWorkload};
 use gauntlet_common::scenario::Target;
 use gauntlet_proto::agent::Endpoint;
@@ -14,9 +15,6 @@ use crate::load::flow::Flow;
 use crate::load::ledger::Spools;
 use crate::load::record::Recorder;
 use crate::load::{DRIVERS, Events, LoadError, Setup};
-
-/// Connections of an open model unless stated.
-const CONNECTIONS: u32 = 100;
 
 impl Engine {
     /// Prepares the workloads that this worker carries.
@@ -156,7 +154,7 @@ type Mine = std::iter::StepBy<std::ops::Range<u64>>;
 
 /// This worker's part of the workload's connections: every n-th, and at least one.
 fn pool(workload: &PlannedWorkload, share: u64, shares: u64) -> Pool {
-    let total = workload.spec.load.values().filter_map(|l| l.connections).max().unwrap_or(CONNECTIONS);
+    let total = workload.spec.load.values().filter_map(|l| l.connections).max().unwrap_or(OPEN_CONNECTIONS);
     let size = u64::from(total).saturating_sub(share).div_ceil(shares).max(1) as u32;
     Pool { size, free: (0..size).collect(), waiting: Default::default() }
 }

@@ -1,0 +1,150 @@
+//! When the generator itself was late or starved: which seconds, for which workloads, and by what. A second is tainted by
+//! what is measured apart from waiting for a connection, which is the target's doing.
+
+use std::collections::BTreeSet;
+
+use gauntlet_common::check::{Intervals, Unit, show};
+use gauntlet_common::units::{Micros, Ratio};
+
+use super::view::View;
+
+/// Causes told for one check or guard; more are counted.
+const TOLD_MAX: usize = 2;
+
+/// Everything that was late or starved.
+#[derive(Debug, Default)]
+pub(super) struct Taint {
+    causes: Vec<Cause>,
+}
+
+/// One thing that was, and when.
+#[derive(Debug)]
+struct Cause {
+    /// "load[0] on n1 used 97% of a core (limit 90%)".
+    text: String,
+    workloads: BTreeSet<String>,
+    seconds: Intervals,
+}
+
+impl Taint {
+    /// Reads it from the samples of processes and nodes, from lateness and from wake-ups.
+    pub fn of(view: &View<'_>) -> Self {
+        let mut taint = Self::default();
+        taint.workers(view);
+        taint.lateness(view);
+        taint
+    }
+
+    fn add(&mut self, text: String, workloads: BTreeSet<String>, seconds: impl IntoIterator<Item = u32>) {
+        let seconds = Intervals::new(seconds.into_iter().map(|second| second..second + 1));
+        if !seconds.is_empty() {
+            self.causes.push(Cause { text, workloads, seconds });
+        }
+    }
+
+    fn workers(&mut self, view: &View<'_>) {
+        let guards = &view.plan.guards;
+        for (number, worker) in (0..).zip(&view.plan.load_workers) {
+            let carried = view.plan.workloads.iter().filter(|w| w.workers.contains(&number));
+            let workloads: BTreeSet<String> = carried.map(|w| w.name.clone()).collect();
+            let (agent, name) = (worker.agent.as_str(), format!("load[{number}]"));
+            let used = view.record.processes().find(|(a, process, _)| *a == agent && *process == name);
+            let used = used.into_iter().flat_map(|(.., seconds)| seconds);
+            let cpu = used.clone().map(|(second, usage)| (*second, usage.cpu));
+            self.above(cpu, guards.worker_cpu, &workloads, |share, limit| {
+                format!("{name} on {agent} used {share} of a core (limit {limit})")
+            });
+            let waited = used.filter_map(|(second, usage)| Some((*second, usage.run_delay?)));
+            self.above(waited, guards.run_delay, &workloads, |share, limit| {
+                format!("{name} on {agent} waited for a core {share} of the time (limit {limit})")
+            });
+            let node = view.record.nodes().find(|(a, _)| *a == agent).into_iter().flat_map(|(_, seconds)| seconds);
+            let stolen = node.map(|(second, node)| (*second, node.steal / f64::from(node.cores.max(1))));
+            self.above(stolen, guards.steal, &workloads, |share, limit| {
+                format!("the hypervisor took {share} of {agent}'s cores (limit {limit})")
+            });
+            let late: Vec<(u32, u64)> = view.record.wakeups(number).filter(|(_, us)| *us > guards.lateness.0).collect();
+            let worst = late.iter().map(|(_, us)| *us).max().unwrap_or(0);
+            let text = format!("{name} on {agent} woke up {} late (limit {})", rounded(worst), guards.lateness);
+            self.add(text, workloads, late.into_iter().map(|(second, _)| second));
+        }
+    }
+
+    /// Shares above a limit become one cause.
+    fn above(
+        &mut self,
+        all: impl Iterator<Item = (u32, f64)>,
+        limit: Ratio,
+        workloads: &BTreeSet<String>,
+        text: impl FnOnce(String, Ratio) -> String,
+    ) {
+        let above: Vec<(u32, f64)> = all.filter(|(_, share)| *share > limit.0).collect();
+        let worst = above.iter().map(|(_, share)| *share).fold(0.0, f64::max);
+        let text = text(show(worst, Unit::Ratio), limit);
+        self.add(text, workloads.clone(), above.into_iter().map(|(second, _)| second));
+    }
+
+    fn lateness(&mut self, view: &View<'_>) {
+        let limit = view.plan.guards.lateness;
+        for workload in &view.plan.workloads {
+            let (name, workloads) = (&workload.name, BTreeSet::from([workload.name.clone()]));
+            let (mut late, mut unissued, mut worst, mut lost) = (Vec::new(), Vec::new(), 0, 0);
+            for second in 0..view.seconds() {
+                let over = Intervals::span(second..second + 1);
+                let p99 = view.record.lateness(name, &over).quantile(0.99);
+                if p99 > limit.0 {
+                    late.push(second);
+                    worst = worst.max(p99);
+                }
+                let (_, not_issued) = view.record.planned(name, &over);
+                if not_issued > 0 {
+                    unissued.push(second);
+                    lost += not_issued;
+                }
+            }
+            self.add(format!("1% of `{name}` began {} late (limit {limit})", rounded(worst)), workloads.clone(), late);
+            self.add(format!("{lost} of `{name}` were not begun in time"), workloads, unissued);
+        }
+    }
+
+    /// The tainted seconds of one workload.
+    pub fn seconds(&self, workload: &str) -> Intervals {
+        union(self.causes.iter().filter(|cause| cause.workloads.contains(workload)).map(|cause| &cause.seconds))
+    }
+
+    /// Of any workload.
+    pub fn all(&self) -> Intervals {
+        union(self.causes.iter().map(|cause| &cause.seconds))
+    }
+
+    /// What tainted a workload in these seconds, for people: the most lasting causes first.
+    pub fn why(&self, workload: &str, over: &Intervals) -> String {
+        let causes = self.causes.iter().filter(|cause| cause.workloads.contains(workload));
+        told(causes.map(|cause| (cause, cause.seconds.intersect(over))))
+    }
+
+    /// What tainted anything in these seconds.
+    pub fn why_at_all(&self, over: &Intervals) -> String {
+        told(self.causes.iter().map(|cause| (cause, cause.seconds.intersect(over))))
+    }
+}
+
+fn union<'a>(all: impl Iterator<Item = &'a Intervals>) -> Intervals {
+    Intervals::new(all.flat_map(|one| one.spans().to_vec()))
+}
+
+fn told<'a>(causes: impl Iterator<Item = (&'a Cause, Intervals)>) -> String {
+    let mut causes: Vec<_> = causes.filter(|(_, seconds)| !seconds.is_empty()).collect();
+    causes.sort_by_key(|(_, seconds)| std::cmp::Reverse(seconds.len()));
+    let mut text: Vec<String> =
+        causes.iter().take(TOLD_MAX).map(|(cause, seconds)| format!("{} in {seconds}", cause.text)).collect();
+    if causes.len() > TOLD_MAX {
+        text.push(format!("and {} more", causes.len() - TOLD_MAX));
+    }
+    text.join(", ")
+}
+
+/// Whole milliseconds are enough for people.
+fn rounded(us: u64) -> Micros {
+    Micros::from_ms(us.div_ceil(1_000))
+}
