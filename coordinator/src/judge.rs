@@ -9,6 +9,7 @@ mod clocks;
 mod faults;
 mod figures;
 mod guards;
+mod heatmap;
 mod schedule;
 mod taint;
 mod view;
@@ -21,7 +22,7 @@ use gauntlet_common::units::Micros;
 use gauntlet_common::verdict::{Cause, Outcome, exit_code};
 
 use crate::record::Record;
-use crate::report::model::{Agent, Check, CheckResult, Ledger, Phase, Report, SCHEMA, Verdict};
+use crate::report::model::{Agent, Check, CheckResult, Ledger, Phase, Report, SCHEMA, VALUES_MAX, Verdict};
 
 pub use faults::SETTLING;
 use taint::Taint;
@@ -71,7 +72,7 @@ pub fn judge(plan: &Plan, record: &Record) -> Report {
         checks,
         ledger: ledger(&view),
         validity,
-        timeline,
+        timeline: timeline.thinned(VALUES_MAX),
     }
 }
 

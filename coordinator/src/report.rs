@@ -6,6 +6,7 @@ pub mod facts;
 pub mod format;
 pub mod html;
 pub mod json;
+pub mod junit;
 pub mod markdown;
 pub mod model;
 pub mod paint;
@@ -36,13 +37,15 @@ pub trait ReportFormat: Sync {
 }
 
 /// Every report there is. `report.json` is written first: it is what the others are rebuilt from.
-pub static REPORTS: &[&dyn ReportFormat] = &[&text::Text, &json::Json, &markdown::Markdown, &html::Html];
+pub static REPORTS: &[&dyn ReportFormat] = &[&text::Text, &json::Json, &markdown::Markdown, &html::Html, &junit::Junit];
 
 /// Why a report could not be made of a model.
 #[derive(Debug, thiserror::Error)]
 pub enum RenderError {
     #[error("the report does not serialize: {0}; this is a defect of the judge, please report it")]
     Serialize(#[from] serde_json::Error),
+    #[error("the report does not serialize as JUnit: {0}; this is a defect of the report, please report it")]
+    Junit(#[from] quick_junit::SerializeError),
 }
 
 /// Why reports were not found, read or written.
@@ -125,7 +128,7 @@ mod tests {
         let mut names: Vec<String> =
             fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
-        assert_eq!(names, ["report.html", "report.json", "report.md"]);
+        assert_eq!(names, ["junit.xml", "report.html", "report.json", "report.md"]);
     }
 
     #[test]
@@ -134,7 +137,7 @@ mod tests {
         for report in fixture::all() {
             write_all(&report, dir.path()).unwrap();
             let rebuilt = read(dir.path()).unwrap();
-            for name in ["text", "markdown", "html"] {
+            for name in ["text", "markdown", "html", "junit"] {
                 let format = named(name).unwrap_or_else(|e| panic!("{e}"));
                 let same = format.render(&rebuilt).unwrap() == format.render(&report).unwrap();
                 assert!(same, "{name} of {}", report.scenario);
@@ -163,6 +166,6 @@ mod tests {
     fn an_unknown_format_is_answered_with_those_there_are() {
         assert_eq!(named("html").map(|f| f.name()).ok(), Some("html"));
         let error = named("pdf").err().map(|e| e.to_string()).unwrap_or_default();
-        assert!(error.contains("text, json, markdown, html"), "{error}");
+        assert!(error.contains("text, json, markdown, html, junit"), "{error}");
     }
 }

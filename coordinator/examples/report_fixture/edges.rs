@@ -41,6 +41,7 @@ pub fn aborted() -> Report {
     report.duration_s = 60.2;
     report.timeline = Timeline {
         seconds: 60,
+        step_s: 1,
         workloads: IndexMap::from([("users".to_owned(), users_line(60))]),
         processes: processes(60),
         metrics: metrics(60),
@@ -101,6 +102,7 @@ pub fn short() -> Report {
         faults: Vec::new(),
         timeline: Timeline {
             seconds: 2,
+            step_s: 1,
             workloads: IndexMap::from([("users".to_owned(), line)]),
             processes: processes(2),
             metrics: IndexMap::new(),
@@ -123,8 +125,10 @@ pub fn day() -> Report {
         line.p95.push(Some(p50 * 3));
         line.p99.push(Some(p50 * 5));
         line.max.push(Some(if t == 40_000 { 9_000_000 } else { p50 * 20 }));
+        line.lateness_p50.push(Some(12 + (noise(6, t) * 5.0) as u64));
         line.lateness_p99.push(Some(30 + (noise(5, t) * 90.0) as u64));
     }
+    line.heatmap = Some(shapes::heatmap(&line));
     line.errors_by_class.insert("timeout".into(), line.errors.clone());
     let base = passed();
     let workload = Workload { model: "open (poisson)".into(), ..base.workloads["users"].clone() };
@@ -146,6 +150,7 @@ pub fn day() -> Report {
         faults,
         timeline: Timeline {
             seconds: SECONDS as u32,
+            step_s: 1,
             workloads: IndexMap::from([("users".to_owned(), line)]),
             processes: processes(SECONDS),
             metrics: metrics(SECONDS),
@@ -207,6 +212,7 @@ pub fn hostile() -> Report {
     workload.notes = vec![evil.into()];
     workload.errors_by_class.insert(evil.into(), 4);
     workload.steps.insert(evil.into(), figures(10, 1, 1.0, 100));
+    workload.step_spectra.insert(evil.into(), workload.spectrum.clone());
     report.workloads = IndexMap::from([(evil.to_owned(), workload)]);
     let role =
         Role { kind: evil.into(), metrics: IndexMap::from([(evil.to_owned(), 1.5)]), ..report.roles["app"].clone() };

@@ -9,6 +9,8 @@ use gauntlet_coordinator::report::model::*;
 
 #[path = "edges.rs"]
 mod edges;
+#[path = "shapes.rs"]
+mod shapes;
 
 pub use edges::*;
 
@@ -118,8 +120,10 @@ fn users_line(seconds: u64) -> WorkloadLine {
         line.p95.push(Some((p50 * tail) as u64));
         line.p99.push(Some((p50 * tail * 1.4) as u64));
         line.max.push(Some((p50 * tail * (1.7 + n(5)) + if hit { 1.9e6 } else { 0.0 }) as u64));
+        line.lateness_p50.push(Some((18.0 + 9.0 * n(7)) as u64));
         line.lateness_p99.push(Some((40.0 + 160.0 * n(6) * n(6)) as u64));
     }
+    line.heatmap = Some(shapes::heatmap(&line));
     line.errors_by_class = [("timeout", timeouts), ("status", statuses), ("reset", resets)]
         .into_iter()
         .map(|(class, values)| (class.to_owned(), values))
@@ -330,7 +334,7 @@ fn agents() -> Vec<Agent> {
 /// p1, full, everything held.
 pub fn passed() -> Report {
     let requests = 801_402;
-    let steps =
+    let steps: IndexMap<String, Figures> =
         ACTIONS.iter().map(|(name, p50)| ((*name).to_owned(), figures(requests / 7, 12, 300.0, *p50))).collect();
     let by_phase =
         [("steady", 13_200, 30.0), ("burst", 290_400, 60.0), ("peak", 475_200, 180.0), ("calm", 13_200, 30.0)];
@@ -348,6 +352,11 @@ pub fn passed() -> Report {
         service_time: latency(264_000, 1.0, requests),
         lateness: latency(28, 1.0, requests),
         connect: latency(190, 1.0, 2_200),
+        spectrum: shapes::spectrum(&latency(265_000, 1.0, requests), &latency(264_000, 1.0, requests)),
+        step_spectra: steps
+            .iter()
+            .map(|(n, f)| (n.clone(), shapes::spectrum(&f.response_time, &f.service_time)))
+            .collect(),
         steps,
         phases: by_phase.iter().map(|(p, n, s)| ((*p).to_owned(), figures(*n, 40, *s, 265_000))).collect(),
         notes: Vec::new(),
@@ -384,6 +393,7 @@ pub fn passed() -> Report {
         validity: guards(),
         timeline: Timeline {
             seconds: 310,
+            step_s: 1,
             workloads: IndexMap::from([("users".to_owned(), users_line(310))]),
             processes: processes(310),
             metrics: metrics(310),

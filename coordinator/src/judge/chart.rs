@@ -7,12 +7,17 @@ use gauntlet_common::snapshot::ErrorClass;
 use indexmap::IndexMap;
 
 use super::figures::is_open;
+use super::heatmap;
 use super::view::View;
 use crate::report::model::{ProcessLine, Timeline, WorkloadLine};
 
 pub(super) fn timeline(view: &View<'_>) -> Timeline {
     let seconds = view.seconds();
-    let workloads = view.plan.workloads.iter().map(|w| (w.name.clone(), workload(view, w, seconds)));
+    let heated = busiest(view);
+    let workloads = view.plan.workloads.iter().map(|w| {
+        let heated = heated.contains(&w.name.as_str());
+        (w.name.clone(), workload(view, w, seconds, heated))
+    });
     let mut processes: IndexMap<String, ProcessLine> = IndexMap::new();
     for (agent, process, used) in view.record.processes() {
         let line = ProcessLine {
@@ -21,12 +26,25 @@ pub(super) fn timeline(view: &View<'_>) -> Timeline {
         };
         processes.insert(format!("{process}@{agent}"), line);
     }
-    Timeline { seconds, workloads: workloads.collect(), processes, metrics: metrics(view, seconds) }
+    Timeline { seconds, step_s: 1, workloads: workloads.collect(), processes, metrics: metrics(view, seconds) }
 }
 
-fn workload(view: &View<'_>, planned: &PlannedWorkload, seconds: u32) -> WorkloadLine {
+/// The workloads that have a heatmap.
+fn busiest<'a>(view: &View<'a>) -> Vec<&'a str> {
+    let whole = Intervals::span(0..u32::MAX);
+    let requests = |name: &str| view.record.counts(name, None, &whole).requests();
+    let mut all: Vec<(u64, &str)> = view.plan.workloads.iter().map(|w| (requests(&w.name), w.name.as_str())).collect();
+    all.sort_by_key(|(requests, _)| std::cmp::Reverse(*requests));
+    all.into_iter().filter(|(requests, _)| *requests > 0).take(heatmap::WORKLOADS_MAX).map(|(_, name)| name).collect()
+}
+
+fn workload(view: &View<'_>, planned: &PlannedWorkload, seconds: u32, heated: bool) -> WorkloadLine {
     let mut line = WorkloadLine::default();
     let name = planned.name.as_str();
+    let mut heat = heated.then(|| {
+        let all = view.record.latency(name, None, false, &Intervals::span(0..seconds));
+        heatmap::Builder::new(seconds, all.min(), all.max())
+    });
     let mut by_class = ErrorClass::ALL.map(|_| Vec::new());
     for second in 0..seconds {
         let over = Intervals::span(second..second + 1);
@@ -42,12 +60,17 @@ fn workload(view: &View<'_>, planned: &PlannedWorkload, seconds: u32) -> Workloa
         line.p95.push(value(latency.quantile(0.95)));
         line.p99.push(value(latency.quantile(0.99)));
         line.max.push(value(latency.max()));
+        if let Some(heat) = &mut heat {
+            heat.add(second, &latency);
+        }
         let lateness = view.record.lateness(name, &over);
+        line.lateness_p50.push((!lateness.is_empty()).then(|| lateness.quantile(0.5)));
         line.lateness_p99.push((!lateness.is_empty()).then(|| lateness.quantile(0.99)));
         by_class.iter_mut().zip(counts.by_class).for_each(|(column, n)| column.push(n));
     }
     let occurred = ErrorClass::ALL.iter().zip(by_class).filter(|(_, column)| column.iter().any(|n| *n > 0));
     line.errors_by_class = occurred.map(|(class, column)| (class.name().to_string(), column)).collect();
+    line.heatmap = heat.map(heatmap::Builder::build);
     line
 }
 

@@ -11,7 +11,7 @@ use gauntlet_common::snapshot::ErrorClass;
 use serde_json::Value;
 
 use super::view::View;
-use crate::report::model::{Agent, Figures, Instance, Latency, Role, Workload};
+use crate::report::model::{Agent, Figures, Instance, Latency, Role, Spectrum, Workload};
 
 pub(super) fn latency(h: &Histogram) -> Latency {
     Latency {
@@ -24,6 +24,22 @@ pub(super) fn latency(h: &Histogram) -> Latency {
         max: h.max(),
         mean: h.mean(),
         samples: h.count(),
+    }
+}
+
+/// Entries while a request lies beyond, then the greatest.
+fn nines(h: &Histogram) -> Vec<u64> {
+    let beyond = |i: u32| 10f64.powf(-f64::from(i) / f64::from(Spectrum::PER_NINE));
+    let told = (0u32..).map(beyond).take_while(|share| share * h.count() as f64 >= 1.0);
+    let mut values: Vec<u64> = told.map(|share| h.quantile(1.0 - share)).collect();
+    values.extend((!h.is_empty()).then(|| h.max()));
+    values
+}
+
+fn spectrum(view: &View<'_>, workload: &str, step: Option<&str>, over: &Intervals) -> Spectrum {
+    Spectrum {
+        response_time: nines(&view.record.latency(workload, step, false, over)),
+        service_time: nines(&view.record.latency(workload, step, true, over)),
     }
 }
 
@@ -85,6 +101,8 @@ pub(super) fn workload(view: &View<'_>, planned: &PlannedWorkload) -> Workload {
         connect: latency(&view.record.connect(name, &judged)),
         steps: planned.steps.iter().map(step).collect(),
         phases: phases.map(|(phase, over)| (phase, figures(view, name, None, &over))).collect(),
+        spectrum: spectrum(view, name, None, &judged),
+        step_spectra: planned.steps.iter().map(|s| (s.clone(), spectrum(view, name, Some(s), &judged))).collect(),
         notes,
     }
 }

@@ -4,7 +4,7 @@ use gauntlet_common::plan::Isolation;
 use gauntlet_common::scenario::Severity;
 use gauntlet_common::verdict::Outcome;
 
-use super::model::{Check, CheckResult, Effect, Fault, Phase, Report};
+use super::model::{Agent, Check, CheckResult, Effect, Fault, Phase, Report};
 use super::paint::Tone;
 use crate::scenarios::SHIPPED;
 
@@ -69,6 +69,22 @@ pub fn ordered_checks(report: &Report) -> Vec<&Check> {
     let mut checks: Vec<&Check> = report.checks.iter().collect();
     checks.sort_by_key(|check| rank(check));
     checks
+}
+
+/// Those that did not go as planned first, else as in the plan.
+pub fn ordered_faults(report: &Report) -> Vec<&Fault> {
+    let mut faults: Vec<&Fault> = report.faults.iter().collect();
+    faults.sort_by_key(|fault| match fault_state(fault).1 {
+        Tone::Bad => 0,
+        Tone::Warn => 1,
+        _ => 2,
+    });
+    faults
+}
+
+/// How far an agent's clock is from the coordinator's, and within what.
+pub fn clock(agent: &Agent) -> String {
+    format!("{} ± {}", super::format::offset(agent.clock_offset_us), super::format::latency(agent.clock_uncertainty_us))
 }
 
 /// Whether a reader must look at it.

@@ -3,7 +3,10 @@
 
 mod chart;
 mod charts;
+mod cluster;
+mod evidence;
 mod faults;
+mod heat;
 mod page;
 mod scale;
 mod sections;
@@ -11,6 +14,7 @@ mod series;
 mod spectrum;
 
 use chart::Axis;
+use charts::Drawing;
 use page::Page;
 use serde_json::json;
 
@@ -23,8 +27,23 @@ const SCRIPT: &str = include_str!("html/script.js");
 
 /// A promise of the interface.
 pub const MOST_BYTES: usize = 5 * 1024 * 1024;
-/// Points of all charts together: about 40 bytes each, with the spread and the script's copy.
-const POINTS: usize = 60_000;
+
+/// How much of a report its file holds. What is left out is counted in the page, and in `report.json`.
+#[derive(Debug, Clone, Copy)]
+pub struct Detail {
+    /// Points of all charts together: about 40 bytes each, with the spread and the script's copy.
+    points: usize,
+    /// Bytes of each list: checks, workloads, faults, roles, agents, guards.
+    list_bytes: usize,
+}
+
+/// From the finest. The last keeps [`MOST_BYTES`] whatever the run was: some ten lists, eight workloads' charts at their
+/// coarsest, and bands and names of bounded number and length.
+const DETAILS: [Detail; 3] = [
+    Detail { points: 60_000, list_bytes: 400_000 },
+    Detail { points: 15_000, list_bytes: 150_000 },
+    Detail { points: 0, list_bytes: 60_000 },
+];
 
 /// One offline file.
 pub struct Html;
@@ -40,20 +59,21 @@ impl ReportFormat for Html {
         "one file for a browser or a printer: everything, with charts"
     }
     fn render(&self, report: &Report) -> Result<Vec<u8>, RenderError> {
-        let mut document = document(report, POINTS);
-        // Long names in every line can outweigh the points; coarser charts then keep the promise.
-        for points in [POINTS / 4, 0] {
-            if document.len() <= MOST_BYTES {
+        let mut details = DETAILS.into_iter();
+        let mut made = document(report, details.next().expect("there is a finest detail"));
+        for detail in details {
+            if made.len() <= MOST_BYTES {
                 break;
             }
-            document = self::document(report, points);
+            made = document(report, detail);
         }
-        Ok(document.into_bytes())
+        Ok(made.into_bytes())
     }
 }
 
-fn document(report: &Report, points: usize) -> String {
+fn document(report: &Report, detail: Detail) -> String {
     let axis = Axis::of(report);
+    let list = detail.list_bytes;
     let mut page = Page::new();
     page.raw("<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">");
     // Nothing is fetched, and a browser that is asked to refuses.
@@ -61,10 +81,11 @@ fn document(report: &Report, points: usize) -> String {
     page.raw("<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\"><meta name=\"color-scheme\" content=\"light dark\"><title>");
     page.text(format_args!("{}: {} ({})", facts::verdict_word(report.verdict.result), report.scenario, report.profile));
     page.raw("</title><style>").raw(STYLE).raw("</style></head><body><main>");
-    page.page(&sections::verdict(report)).page(&sections::checks(report)).page(&sections::key_figures(report));
-    page.page(&charts_section(report, &axis, points));
-    page.page(&sections::workloads(report)).page(&faults::section(report)).page(&sections::roles(report));
-    page.page(&sections::agents(report)).page(&sections::evidence(report)).page(&sections::again(report));
+    page.page(&sections::verdict(report)).page(&sections::checks(report, list));
+    page.page(&sections::key_figures(report, list)).page(&charts_section(report, &axis, detail.points));
+    page.page(&sections::workloads(report, list)).page(&faults::section(report, list));
+    page.page(&cluster::roles(report, list)).page(&cluster::agents(report, list));
+    page.page(&evidence::section(report, list)).page(&sections::again(report));
     page.raw("<footer>Gauntlet · ").text(&report.schema).raw(" · run ").text(&report.run_id);
     page.raw("</footer></main><div id=\"tip\" hidden></div><script>").raw(SCRIPT).raw("</script></body></html>\n");
     page.into_string()
@@ -90,9 +111,18 @@ fn charts_section(report: &Report, axis: &Axis, points: usize) -> Page {
         if let Some(title) = &group.title {
             page.element("h3", "group", title);
         }
-        for chart in &group.charts {
-            page.page(&chart.figure(axis, data.len()));
-            data.push(chart.data());
+        for drawing in &group.drawings {
+            match drawing {
+                Drawing::Lines(chart) => {
+                    page.page(&chart.figure(axis, data.len()));
+                    data.push(chart.data());
+                }
+                Drawing::Heat(map) => {
+                    let Some(figure) = heat::figure(map, axis, data.len()) else { continue };
+                    page.page(&figure);
+                    data.push(heat::data(map));
+                }
+            }
         }
     }
     let plot = [chart::LEFT, chart::WIDTH - chart::RIGHT, chart::WIDTH];
@@ -198,7 +228,7 @@ mod tests {
     fn both_faults_are_bands_on_every_chart() {
         let html = html(&fixture::passed());
         let charts = html.matches("data-chart=").count();
-        assert_eq!(charts, 6);
+        assert_eq!(charts, 7);
         assert_eq!(html.matches("<rect class=\"fault\"").count(), 2 * charts);
         assert_eq!(html.matches("class=\"fault-name\"").count(), 2 * charts);
         assert_eq!(html.matches("class=\"e-con\" x1").count(), 2, "their edges are on the timeline");
@@ -217,7 +247,7 @@ mod tests {
         report.roles["app"].metrics[0] = f64::NEG_INFINITY;
         let html = html(&report);
         assert!(!html.contains("NaN") && !html.contains("inf\""));
-        assert!(html.contains("data-chart=\"5\""));
+        assert!(html.contains("data-chart=\"6\""));
     }
 
     #[test]

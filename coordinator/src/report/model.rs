@@ -1,11 +1,15 @@
 //! `report.json`: what the judge found, and all that any report shows. The keys are a published interface.
 
+mod timeline;
+
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use gauntlet_common::plan::Isolation;
 use gauntlet_common::scenario::{Severity, Tier};
 use gauntlet_common::verdict::Outcome;
+
+pub use timeline::{Heatmap, ProcessLine, Timeline, VALUES_MAX, WorkloadLine};
 
 /// The version of this schema.
 pub const SCHEMA: &str = "gauntlet.report/v1";
@@ -32,7 +36,7 @@ pub struct Report {
     pub checks: Vec<Check>,
     pub ledger: Ledger,
     pub validity: Vec<Guard>,
-    /// Everything over time, one value an interval of a second from the scenario's zero; for charts.
+    /// Everything over time, from the scenario's zero; for charts.
     pub timeline: Timeline,
 }
 
@@ -126,6 +130,11 @@ pub struct Workload {
     pub connect: Latency,
     pub steps: IndexMap<String, Figures>,
     pub phases: IndexMap<String, Figures>,
+    /// Of all steps together.
+    #[serde(default)]
+    pub spectrum: Spectrum,
+    #[serde(default)]
+    pub step_spectra: IndexMap<String, Spectrum>,
     /// What is notable about how it was driven, such as TLS without verification.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
@@ -154,6 +163,19 @@ pub struct Latency {
     pub max: u64,
     pub mean: f64,
     pub samples: u64,
+}
+
+/// Latencies at ever rarer shares of requests, us, for charts: entry i is what a share of 10^(-i / [`Spectrum::PER_NINE`])
+/// of them exceeds. The last is the greatest.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Spectrum {
+    pub response_time: Vec<u64>,
+    pub service_time: Vec<u64>,
+}
+
+impl Spectrum {
+    /// Entries to a nine: from p90 to p99, from p99 to p99.9.
+    pub const PER_NINE: u32 = 10;
 }
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -265,40 +287,4 @@ pub struct Guard {
     pub ok: bool,
     pub observed: String,
     pub limit: String,
-}
-
-/// Columns over intervals of one second.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct Timeline {
-    pub seconds: u32,
-    pub workloads: IndexMap<String, WorkloadLine>,
-    /// By process: "app[0]@n2", "load[1]@n4".
-    pub processes: IndexMap<String, ProcessLine>,
-    /// By "ROLE.METRIC": counters per second (summed), gauges (largest instance).
-    pub metrics: IndexMap<String, Vec<Option<f64>>>,
-}
-
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct WorkloadLine {
-    /// Requests that began in the second, by intended start (achieved, with errors).
-    pub achieved: Vec<u64>,
-    /// Iterations planned in the second. Open models only, else empty.
-    pub offered: Vec<u64>,
-    pub errors: Vec<u64>,
-    /// us; none where nothing was recorded.
-    pub p50: Vec<Option<u64>>,
-    pub p95: Vec<Option<u64>>,
-    pub p99: Vec<Option<u64>>,
-    pub max: Vec<Option<u64>>,
-    /// Errors per second by class; only classes that occurred.
-    pub errors_by_class: IndexMap<String, Vec<u64>>,
-    /// us, p99 of how late sends were.
-    pub lateness_p99: Vec<Option<u64>>,
-}
-
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct ProcessLine {
-    /// Cores.
-    pub cpu: Vec<Option<f64>>,
-    pub rss_bytes: Vec<Option<u64>>,
 }

@@ -22,6 +22,11 @@ const BOTTOM: f64 = 20.0;
 /// Of a letter of a label.
 const LETTER: f64 = 6.0;
 
+/// Bands drawn through every chart; the faults' own section has all.
+const MOST_BANDS: usize = 60;
+/// Letters of a name beside or within a drawing.
+const MOST_LETTERS: usize = 80;
+
 /// The time axis that all charts share.
 #[derive(Debug, Clone)]
 pub struct Axis {
@@ -56,21 +61,29 @@ impl Axis {
             last
         };
         let end = end.max(1.0);
-        let phases = report.phases.iter().filter(|p| p.start_s < end).map(|p| Span {
-            name: facts::phase_name(p),
+        let phases = report.phases.iter().filter(|p| p.start_s < end).take(MOST_BANDS).map(|p| Span {
+            name: short(&facts::phase_name(p)),
             from: p.start_s.max(0.0),
             to: p.end_s.min(end),
             faint: p.warmup,
         });
         let faults = report.faults.iter().filter_map(|fault| {
             let (from, to) = facts::fault_span(fault, end)?;
-            (from < end).then(|| Span { name: fault.id.clone(), from: from.max(0.0), to: to.min(end), faint: false })
+            (from < end).then(|| Span { name: short(&fault.id), from: from.max(0.0), to: to.min(end), faint: false })
         });
-        Self { end, phases: phases.collect(), faults: faults.collect() }
+        Self { end, phases: phases.collect(), faults: faults.take(MOST_BANDS).collect() }
     }
 
     pub fn x(&self, seconds: f64) -> f64 {
         LEFT + (seconds / self.end).clamp(0.0, 1.0) * (WIDTH - LEFT - RIGHT)
+    }
+}
+
+/// A name cut to what a drawing has room for.
+pub fn short(name: &str) -> String {
+    match name.char_indices().nth(MOST_LETTERS) {
+        Some((end, _)) => format!("{}…", &name[..end]),
+        None => name.to_owned(),
     }
 }
 
@@ -110,7 +123,11 @@ impl Chart {
             .text(&self.title)
             .raw("</strong><span class=\"legend\">");
         for curve in &self.curves {
-            page.raw("<span").attr("class", curve.class).raw("><i></i>").text(&curve.name).raw("</span>");
+            page.raw("<span")
+                .attr("class", curve.class)
+                .raw("><i")
+                .attr("class", if curve.dashed { "dash" } else { "" });
+            page.raw("></i>").text(&curve.name).raw("</span>");
         }
         page.raw("</span>");
         if !self.note.is_empty() {
@@ -174,7 +191,7 @@ fn compact(value: f64) -> Value {
     if value.fract() == 0.0 && value.abs() < 9e15 { json!(value as i64) } else { json!((value * 1e3).round() / 1e3) }
 }
 
-fn tenth(value: f64) -> f64 {
+pub fn tenth(value: f64) -> f64 {
     (value * 10.0).round() / 10.0
 }
 
@@ -210,9 +227,24 @@ pub fn bands(page: &mut Page, axis: &Axis, top: f64, height: f64) {
     }
 }
 
+/// Where each fault begins and ends, over what hides its band.
+pub fn edges(page: &mut Page, axis: &Axis, top: f64, height: f64) {
+    for fault in &axis.faults {
+        for at in [fault.from, fault.to] {
+            let x = tenth(axis.x(at));
+            page.raw("<line class=\"edge\"")
+                .attr("x1", x)
+                .attr("x2", x)
+                .attr("y1", top)
+                .attr("y2", top + height)
+                .raw("/>");
+        }
+    }
+}
+
 /// Names of the faults' bands, over the lines. One may run out of its band, up to the next; where there is no room, the
 /// band's title says it.
-fn fault_names(page: &mut Page, axis: &Axis, top: f64) {
+pub fn fault_names(page: &mut Page, axis: &Axis, top: f64) {
     let mut free = 0.0;
     for (i, fault) in axis.faults.iter().enumerate() {
         let (from, to) = (axis.x(fault.from), axis.x(fault.to));

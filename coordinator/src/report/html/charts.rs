@@ -1,8 +1,8 @@
 //! Which charts a report has.
 
 use super::super::facts;
-use super::super::model::{Report, WorkloadLine};
-use super::chart::{Chart, Curve};
+use super::super::model::{Heatmap, Report, Timeline, WorkloadLine};
+use super::chart::{Chart, Curve, short};
 use super::scale::Unit;
 use super::series::{Of, Series};
 
@@ -18,35 +18,74 @@ const NOTHING: &str = "Nothing was recorded.";
 
 const COLOURS: [&str; MOST_LINES] = ["c0", "c1", "c2", "c3", "c4", "c5", "c6", "c7", "c8", "c9", "c10", "c11"];
 
-/// Charts under one title; none for what concerns the whole run.
-pub struct Group {
+/// Drawings under one title; none for what concerns the whole run.
+pub struct Group<'a> {
     pub title: Option<String>,
-    pub charts: Vec<Chart>,
+    pub drawings: Vec<Drawing<'a>>,
+}
+
+/// Lines or a heatmap over the shared axis.
+pub enum Drawing<'a> {
+    Lines(Chart),
+    Heat(&'a Heatmap),
+}
+
+/// How a timeline becomes points: its values, the seconds of one, and the points of a line.
+#[derive(Clone, Copy)]
+struct Grid {
+    values: usize,
+    step: u32,
+    most: usize,
+}
+
+impl Grid {
+    fn of(timeline: &Timeline, most: usize) -> Self {
+        let step = timeline.step_s.max(1);
+        Self { values: timeline.seconds.div_ceil(step) as usize, step, most }
+    }
+
+    fn thin(self, of: Of, at: impl Fn(usize) -> Option<f64>) -> Series {
+        let mut series = Series::thin(self.values, self.most, of, at);
+        series.step *= f64::from(self.step);
+        series
+    }
+
+    fn counts(self, values: &[u64], of: Of) -> Series {
+        self.thin(of, |i| values.get(i).map(|v| *v as f64))
+    }
+
+    fn worst(self, values: &[Option<u64>]) -> Series {
+        self.thin(Of::Worst, |i| values.get(i).copied().flatten().map(|v| v as f64))
+    }
+
+    fn mean(self, values: &[Option<f64>]) -> Series {
+        self.thin(Of::Mean, |i| values.get(i).copied().flatten())
+    }
 }
 
 /// All charts, of at most about `budget` points together.
-pub fn groups(report: &Report, budget: usize) -> Vec<Group> {
+pub fn groups(report: &Report, budget: usize) -> Vec<Group<'_>> {
     let timeline = &report.timeline;
     let charted = charted(report);
     let classes: usize = charted.iter().map(|(_, line)| line.errors_by_class.len().min(MOST_LINES)).sum();
-    let lines = charted.len() * 8 + classes + 2 * timeline.processes.len().min(MOST_LINES);
-    let most = (budget / lines.max(1)).clamp(LEAST_POINTS, MOST_POINTS);
+    let lines = charted.len() * 9 + classes + 2 * timeline.processes.len().min(MOST_LINES);
+    let grid = Grid::of(timeline, (budget / lines.max(1)).clamp(LEAST_POINTS, MOST_POINTS));
     let several = timeline.workloads.len() > 1;
-    let mut groups: Vec<Group> = charted
+    let mut groups: Vec<Group<'_>> = charted
         .iter()
         .map(|(name, line)| Group {
-            title: several.then(|| format!("Workload {name}")),
-            charts: workload(line, timeline.seconds as usize, most),
+            title: several.then(|| format!("Workload {}", short(name))),
+            drawings: workload(line, grid),
         })
         .collect();
     if !timeline.processes.is_empty() {
-        groups.push(Group { title: several.then(|| "Processes".into()), charts: processes(report, most) });
+        groups.push(Group { title: several.then(|| "Processes".into()), drawings: processes(report, grid) });
     }
     groups
 }
 
 /// The busiest workloads, in the order of the file.
-fn charted(report: &Report) -> Vec<(&String, &WorkloadLine)> {
+pub fn charted(report: &Report) -> Vec<(&String, &WorkloadLine)> {
     let mut all: Vec<(u64, usize)> = report
         .timeline
         .workloads
@@ -59,16 +98,8 @@ fn charted(report: &Report) -> Vec<(&String, &WorkloadLine)> {
     report.timeline.workloads.iter().enumerate().filter(|(i, _)| kept.contains(i)).map(|(_, pair)| pair).collect()
 }
 
-fn counts(values: &[u64], seconds: usize, most: usize, of: Of) -> Series {
-    Series::thin(seconds, most, of, |i| values.get(i).map(|v| *v as f64))
-}
-
-fn times(values: &[Option<u64>], seconds: usize, most: usize) -> Series {
-    Series::thin(seconds, most, Of::Worst, |i| values.get(i).copied().flatten().map(|v| v as f64))
-}
-
 fn curve(name: &str, class: &'static str, series: Series) -> Curve {
-    Curve { name: name.into(), class, dashed: false, filled: false, series }
+    Curve { name: short(name), class, dashed: false, filled: false, series }
 }
 
 fn thinned(series: &Series, what: &str) -> String {
@@ -79,27 +110,25 @@ fn joined(notes: &[&str]) -> String {
     notes.iter().filter(|note| !note.is_empty()).copied().collect::<Vec<_>>().join("; ")
 }
 
-fn workload(line: &WorkloadLine, seconds: usize, most: usize) -> Vec<Chart> {
-    vec![
-        throughput(line, seconds, most),
-        percentiles(line, seconds, most),
-        errors(line, seconds, most),
-        lateness(line, seconds, most),
-    ]
+fn workload(line: &WorkloadLine, grid: Grid) -> Vec<Drawing<'_>> {
+    let heat = line.heatmap.as_ref().map(Drawing::Heat);
+    let before = [throughput(line, grid), percentiles(line, grid)].map(Drawing::Lines);
+    let after = [errors(line, grid), lateness(line, grid)].map(Drawing::Lines);
+    before.into_iter().chain(heat).chain(after).collect()
 }
 
-fn throughput(line: &WorkloadLine, seconds: usize, most: usize) -> Chart {
-    let achieved = counts(&line.achieved, seconds, most, Of::Mean);
+fn throughput(line: &WorkloadLine, grid: Grid) -> Chart {
+    let achieved = grid.counts(&line.achieved, Of::Mean);
     let note = thinned(&achieved, "mean, and the range around it");
-    let mut curves = vec![Curve { filled: true, ..curve("achieved", "c0", achieved) }];
+    let mut curves = vec![Curve { filled: true, ..curve("achieved (requests begun)", "c0", achieved) }];
     let model = if line.offered.is_empty() {
         "closed model: what is offered follows from the answers"
     } else {
-        let offered = counts(&line.offered, seconds, most, Of::Mean);
-        curves.push(Curve { dashed: true, ..curve("offered (iterations planned)", "muted", offered) });
-        ""
+        let offered = grid.counts(&line.offered, Of::Mean);
+        curves.push(Curve { dashed: true, ..curve("offered (iterations planned)", "offered", offered) });
+        "open model: each iteration planned makes one request a step"
     };
-    curves.push(curve("errors", "bad", counts(&line.errors, seconds, most, Of::Mean)));
+    curves.push(curve("errors", "bad", grid.counts(&line.errors, Of::Mean)));
     Chart {
         title: "Throughput, requests per second".into(),
         note: joined(&[model, &note]),
@@ -110,11 +139,10 @@ fn throughput(line: &WorkloadLine, seconds: usize, most: usize) -> Chart {
     }
 }
 
-fn percentiles(line: &WorkloadLine, seconds: usize, most: usize) -> Chart {
+fn percentiles(line: &WorkloadLine, grid: Grid) -> Chart {
     let curves =
         [("max", "pmax", &line.max), ("p99", "p99", &line.p99), ("p95", "p95", &line.p95), ("p50", "p50", &line.p50)];
-    let curves: Vec<Curve> =
-        curves.map(|(name, class, values)| curve(name, class, times(values, seconds, most))).into();
+    let curves: Vec<Curve> = curves.map(|(name, class, values)| curve(name, class, grid.worst(values))).into();
     let note = thinned(&curves[0].series, "the worst second, and the range below it");
     Chart {
         title: "Response time from the intended start".into(),
@@ -126,7 +154,7 @@ fn percentiles(line: &WorkloadLine, seconds: usize, most: usize) -> Chart {
     }
 }
 
-fn errors(line: &WorkloadLine, seconds: usize, most: usize) -> Chart {
+fn errors(line: &WorkloadLine, grid: Grid) -> Chart {
     let mut classes: Vec<(&String, &Vec<u64>)> = line.errors_by_class.iter().collect();
     classes.retain(|(_, values)| values.iter().any(|v| *v > 0));
     classes.sort_by_key(|(_, values)| std::cmp::Reverse(values.iter().sum::<u64>()));
@@ -136,10 +164,7 @@ fn errors(line: &WorkloadLine, seconds: usize, most: usize) -> Chart {
         .into_iter()
         .zip(COLOURS.into_iter().cycle().skip(1))
         .take(MOST_LINES)
-        .map(|((name, values), class)| Curve {
-            filled: true,
-            ..curve(name, class, counts(values, seconds, most, Of::Worst))
-        })
+        .map(|((name, values), class)| Curve { filled: true, ..curve(name, class, grid.counts(values, Of::Worst)) })
         .collect();
     let note = curves.first().map(|c| thinned(&c.series, "the worst second")).unwrap_or_default();
     let more =
@@ -154,34 +179,27 @@ fn errors(line: &WorkloadLine, seconds: usize, most: usize) -> Chart {
     }
 }
 
-fn lateness(line: &WorkloadLine, seconds: usize, most: usize) -> Chart {
-    let series = times(&line.lateness_p99, seconds, most);
+fn lateness(line: &WorkloadLine, grid: Grid) -> Chart {
+    let p99 = grid.worst(&line.lateness_p99);
+    let note = joined(&["how long after its intended start a request was sent", &thinned(&p99, "the worst second")]);
     Chart {
-        title: "Lateness of the generator, p99".into(),
-        note: joined(&["how long after its intended start a request was sent", &thinned(&series, "the worst second")]),
+        title: "Lateness of the generator".into(),
+        note,
         unit: Unit::Latency,
         log: false,
         empty: NOTHING,
-        curves: vec![Curve { filled: true, ..curve("p99", "c3", series) }],
+        curves: vec![curve("p99", "p99", p99), curve("p50", "p50", grid.worst(&line.lateness_p50))],
     }
 }
 
 /// CPU and memory of the processes that use the most of it.
-fn processes(report: &Report, most: usize) -> Vec<Chart> {
-    let timeline = &report.timeline;
-    let seconds = timeline.seconds as usize;
-    let all = &timeline.processes;
-    let cpu = all.iter().map(|(name, line)| {
-        let of = |i: usize| line.cpu.get(i).copied().flatten();
-        (name, Series::thin(seconds, most, Of::Mean, of))
-    });
-    let rss = all.iter().map(|(name, line)| {
-        let of = |i: usize| line.rss_bytes.get(i).copied().flatten().map(|v| v as f64);
-        (name, Series::thin(seconds, most, Of::Worst, of))
-    });
+fn processes(report: &Report, grid: Grid) -> Vec<Drawing<'_>> {
+    let all = &report.timeline.processes;
+    let cpu = all.iter().map(|(name, line)| (name, grid.mean(&line.cpu)));
+    let rss = all.iter().map(|(name, line)| (name, grid.worst(&line.rss_bytes)));
     vec![
-        greatest("CPU of roles and load workers, cores", Unit::Cores, cpu.collect()),
-        greatest("Memory (RSS) of roles and load workers", Unit::Bytes, rss.collect()),
+        Drawing::Lines(greatest("CPU of roles and load workers, cores", Unit::Cores, cpu.collect())),
+        Drawing::Lines(greatest("Memory (RSS) of roles and load workers", Unit::Bytes, rss.collect())),
     ]
 }
 
@@ -207,12 +225,18 @@ mod tests {
     use super::*;
     use crate::report::fixture;
 
+    fn charts<'a>(groups: &'a [Group<'a>]) -> impl Iterator<Item = &'a Chart> {
+        groups.iter().flat_map(|group| &group.drawings).filter_map(|drawing| match drawing {
+            Drawing::Lines(chart) => Some(chart),
+            Drawing::Heat(_) => None,
+        })
+    }
+
     #[test]
     fn no_line_has_more_than_a_thousand_points_and_all_together_keep_the_budget() {
         for report in [fixture::day(), fixture::many_workloads(), fixture::passed()] {
             let groups = groups(&report, 80_000);
-            let lengths: Vec<usize> =
-                groups.iter().flat_map(|g| &g.charts).flat_map(|c| &c.curves).map(|c| c.series.value.len()).collect();
+            let lengths: Vec<usize> = charts(&groups).flat_map(|c| &c.curves).map(|c| c.series.value.len()).collect();
             assert!(lengths.iter().all(|len| *len <= MOST_POINTS));
             assert!(lengths.iter().sum::<usize>() <= 80_000);
         }
@@ -220,17 +244,27 @@ mod tests {
 
     #[test]
     fn a_run_of_five_minutes_has_the_charts_that_were_promised() {
-        let groups = groups(&fixture::passed(), 80_000);
-        let titles: Vec<&str> = groups.iter().flat_map(|g| &g.charts).map(|c| c.title.as_str()).collect();
+        let report = fixture::passed();
+        let groups = groups(&report, 80_000);
+        let titles: Vec<&str> = charts(&groups).map(|c| c.title.as_str()).collect();
         for part in ["Throughput", "Response time", "Errors", "Lateness", "CPU", "Memory"] {
             assert!(titles.iter().any(|t| t.contains(part)), "{part} is not in {titles:?}");
         }
+        assert!(matches!(groups[0].drawings[2], Drawing::Heat(_)));
     }
 
     #[test]
-    fn the_worst_second_of_a_day_is_on_the_chart() {
-        let groups = groups(&fixture::day(), 80_000);
-        let worst = groups[0].charts[1].curves[0].series.max();
-        assert_eq!(worst, Some(9_000_000.0));
+    fn the_worst_second_of_a_day_is_on_the_chart_also_when_its_timeline_was_thinned() {
+        let whole = fixture::day();
+        let mut thin = whole.clone();
+        thin.timeline = thin.timeline.thinned(300_000);
+        for report in [whole, thin] {
+            let groups = groups(&report, 80_000);
+            let chart = charts(&groups).nth(1).unwrap();
+            assert_eq!(chart.curves[0].series.max(), Some(9_000_000.0));
+            let series = &chart.curves[0].series;
+            let seconds = series.step * series.value.len() as f64;
+            assert!((86_400.0..86_400.0 + 2.0 * series.step).contains(&seconds), "{seconds} s at {} s", series.step);
+        }
     }
 }

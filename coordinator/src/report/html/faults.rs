@@ -7,13 +7,18 @@ use super::chart::{Axis, LEFT, RIGHT, WIDTH, bands, time_axis};
 use super::page::Page;
 use super::sections::{class_of, figure_cell, latency_of, table_head};
 
+/// Faults drawn as lanes, and workloads in the table of one.
+const MOST_LANES: usize = 60;
+const MOST_IMPACTS: usize = 12;
+
 /// All faults on the shared axis, one lane each: from requested to confirmed clear.
 pub fn lanes(report: &Report, axis: &Axis) -> Page {
     const LANE: f64 = 24.0;
     const TOP: f64 = 20.0;
     let mut page = Page::new();
     let shown: Vec<&Fault> =
-        report.faults.iter().filter(|f| facts::fault_span(f, axis.end).is_some()).take(60).collect();
+        report.faults.iter().filter(|f| facts::fault_span(f, axis.end).is_some()).take(MOST_LANES).collect();
+    let hidden = report.faults.len().saturating_sub(MOST_LANES);
     let plot = (shown.len().max(1)) as f64 * LANE;
     page.raw("<figure class=\"chart\"><figcaption><strong>Phases and faults</strong><span class=\"legend\">");
     for (class, name) in
@@ -21,7 +26,11 @@ pub fn lanes(report: &Report, axis: &Axis) -> Page {
     {
         page.raw("<span><i").attr("class", class).raw("></i>").text(name).raw("</span>");
     }
-    page.raw("</span></figcaption><div class=\"scroll\"><svg")
+    page.raw("</span>");
+    if hidden > 0 {
+        page.element("span", "note", format_args!("the first {MOST_LANES} of {} faults", report.faults.len()));
+    }
+    page.raw("</figcaption><div class=\"scroll\"><svg")
         .attr("viewBox", format_args!("0 0 {WIDTH} {}", TOP + plot + 20.0));
     page.raw(" role=\"img\" aria-label=\"Phases and faults\">");
     bands(&mut page, &Axis { faults: Vec::new(), ..axis.clone() }, TOP, plot);
@@ -75,16 +84,14 @@ fn lane(page: &mut Page, fault: &Fault, axis: &Axis, top: f64, height: f64) {
 }
 
 /// The section of all faults.
-pub fn section(report: &Report) -> Page {
+pub fn section(report: &Report, bytes: usize) -> Page {
     let mut page = Page::new();
     page.raw("<section id=\"faults\"><h2>Faults</h2>");
     if report.faults.is_empty() {
         return page.raw("<p class=\"none\">No fault was planned.</p></section>").to_owned();
     }
-    for fault in &report.faults {
-        one(&mut page, fault);
-    }
-    page.raw("</section>").to_owned()
+    let left_out = page.list(facts::ordered_faults(report), bytes, one);
+    page.left_out(left_out, "faults").raw("</section>").to_owned()
 }
 
 fn one(page: &mut Page, fault: &Fault) {
@@ -153,10 +160,16 @@ fn impact(page: &mut Page, fault: &Fault) {
         &["workload", "recovery", "longest gap", "failovers", "", "requests/s", "errors", "p50", "p99", "max"],
         1,
     );
-    for (name, impact) in &fault.impact {
+    let mut worst_first: Vec<(&String, &Impact)> = fault.impact.iter().collect();
+    if worst_first.len() > MOST_IMPACTS {
+        let harm = |impact: &Impact| impact.recovery_ms.map_or(f64::INFINITY, |ms| ms.max(impact.longest_gap_ms));
+        worst_first.sort_by(|(_, a), (_, b)| harm(b).total_cmp(&harm(a)));
+    }
+    for (name, impact) in worst_first.iter().take(MOST_IMPACTS) {
         rows(page, name, impact);
     }
     page.raw("</tbody></table></div>");
+    page.left_out(worst_first.len().saturating_sub(MOST_IMPACTS), "workloads that it harmed less");
 }
 
 fn rows(page: &mut Page, name: &str, impact: &Impact) {

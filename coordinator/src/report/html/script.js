@@ -34,6 +34,18 @@
     tip.hidden = true;
     for (const svg of svgs) svg.classList.remove("hover");
   };
+  // Of a heatmap: the latencies of the row, and the share by the colour that is under the pointer.
+  const cell = ({ plot: [top, bottom, height], from, rows, per, legend }, event, box) => {
+    const y = ((event.clientY - box.top) / box.height) * height;
+    if (y < top || y > bottom) return;
+    const row = Math.floor(((bottom - y) / (bottom - top)) * rows);
+    const edge = (r) => show.us(from * 10 ** (r / per));
+    const level = /^h(\d)$/.exec(event.target.getAttribute("class") || "");
+    const line = element("div", "", tip, level ? level[0] : "");
+    if (level) element("i", "", line);
+    element("span", edge(row) + " to " + edge(row + 1), line);
+    element("em", level ? legend[Number(level[1])] : "none", line);
+  };
   const move = (event) => {
     const box = event.currentTarget.getBoundingClientRect();
     const x = ((event.clientX - box.left) / box.width) * width;
@@ -48,6 +60,7 @@
     }
     tip.replaceChildren();
     element("b", clock(t), tip);
+    if (chart.heat) cell(chart.heat, event, box);
     const at = Math.floor(t / chart.step);
     for (const line of chart.lines) {
       const value = line.v[at];

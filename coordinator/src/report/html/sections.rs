@@ -1,21 +1,15 @@
 //! The tables of a report, in the order of the page.
 
 use gauntlet_common::scenario::Severity;
+use indexmap::IndexMap;
 
 use super::super::facts;
 use super::super::format::{self, NONE};
 use super::super::model::{Check, Figures, Latency, Report, Workload};
 use super::super::paint::Tone;
-use super::chart::sparkline;
+use super::charts::charted;
 use super::page::Page;
-use super::series::{Of, Series};
 use super::spectrum;
-
-/// Steps of one workload in its table; more are in report.json.
-const MOST_STEPS: usize = 200;
-/// Metrics of one role with a line over time.
-const MOST_SPARKS: usize = 40;
-const SPARK_POINTS: usize = 70;
 
 /// The style sheet's class of a tone.
 pub const fn class_of(tone: Tone) -> &'static str {
@@ -88,17 +82,15 @@ pub fn verdict(report: &Report) -> Page {
 }
 
 /// All checks, failed ones on top.
-pub fn checks(report: &Report) -> Page {
+pub fn checks(report: &Report, bytes: usize) -> Page {
     let mut page = Page::new();
     page.raw("<section id=\"checks\"><h2>Checks <small>").text(facts::check_counts(report)).raw("</small></h2>");
     if report.checks.is_empty() {
         return page.raw("<p class=\"none\">The scenario states no checks.</p></section>").to_owned();
     }
     table_head(&mut page, &["result", "check", "observed", "limit", "samples"], 2);
-    for check in facts::ordered_checks(report) {
-        check_row(&mut page, check);
-    }
-    page.raw("</tbody></table></div></section>").to_owned()
+    let left_out = page.list(facts::ordered_checks(report), bytes, check_row);
+    page.raw("</tbody></table></div>").left_out(left_out, "checks").raw("</section>").to_owned()
 }
 
 fn check_row(page: &mut Page, check: &Check) {
@@ -128,7 +120,7 @@ fn check_row(page: &mut Page, check: &Check) {
 }
 
 /// Totals as tiles, every workload as a row.
-pub fn key_figures(report: &Report) -> Page {
+pub fn key_figures(report: &Report, bytes: usize) -> Page {
     let totals = facts::totals(report);
     let mut page = Page::new();
     page.raw("<section id=\"figures\"><h2>Key figures <small>warm-up left out</small></h2><div class=\"tiles\">");
@@ -173,28 +165,27 @@ pub fn key_figures(report: &Report) -> Page {
         "late p99",
     ];
     table_head(&mut page, &titles, 1);
-    for (name, workload) in &report.workloads {
-        page.raw("<tr><th scope=\"row\">")
-            .text(name)
-            .raw("<div class=\"window\">")
-            .text(&workload.model)
-            .raw("</div></th>");
-        figure_cell(&mut page, format::count(workload.requests));
-        figure_cell(&mut page, format::rate(workload.throughput));
-        errors_cell(&mut page, workload.errors, workload.error_rate);
-        figure_cell(&mut page, format::count(workload.dropped));
-        let of = &workload.response_time;
-        for us in [of.p50, of.p95, of.p99, of.p999, of.max] {
-            figure_cell(&mut page, latency_of(of, us));
-        }
-        figure_cell(&mut page, latency_of(&workload.service_time, workload.service_time.p99));
-        figure_cell(&mut page, latency_of(&workload.lateness, workload.lateness.p99));
-        page.raw("</tr>");
-    }
-    page.raw("</tbody></table></div></section>").to_owned()
+    let left_out = page.list(&report.workloads, bytes, |page, (name, workload)| figures_row(page, name, workload));
+    page.raw("</tbody></table></div>").left_out(left_out, "workloads").raw("</section>").to_owned()
 }
 
-fn tile(page: &mut Page, name: &'static str, value: &str, aside: &str, class: &'static str) {
+fn figures_row(page: &mut Page, name: &str, workload: &Workload) {
+    page.raw("<tr><th scope=\"row\">").text(name).raw("<div class=\"window\">").text(&workload.model);
+    page.raw("</div></th>");
+    figure_cell(page, format::count(workload.requests));
+    figure_cell(page, format::rate(workload.throughput));
+    errors_cell(page, workload.errors, workload.error_rate);
+    figure_cell(page, format::count(workload.dropped));
+    let of = &workload.response_time;
+    for us in [of.p50, of.p95, of.p99, of.p999, of.max] {
+        figure_cell(page, latency_of(of, us));
+    }
+    figure_cell(page, latency_of(&workload.service_time, workload.service_time.p99));
+    figure_cell(page, latency_of(&workload.lateness, workload.lateness.p99));
+    page.raw("</tr>");
+}
+
+pub fn tile(page: &mut Page, name: &'static str, value: &str, aside: &str, class: &'static str) {
     page.raw("<div class=\"tile\"><span>").text(name).raw("</span><b").attr("class", class).raw(">").text(value);
     page.raw("</b><small>").text(aside).raw("</small></div>");
 }
@@ -207,53 +198,38 @@ fn errors_cell(page: &mut Page, errors: u64, rate: f64) {
     page.raw(" <small>").text(format::percent(rate)).raw("</small></td>");
 }
 
-/// A table of phases and steps for each workload.
-pub fn workloads(report: &Report) -> Page {
+/// A table of phases and steps for each workload, and the spectra of those that have charts.
+pub fn workloads(report: &Report, bytes: usize) -> Page {
     let mut page = Page::new();
     page.raw("<section id=\"workloads\"><h2>Workloads <small>phases and steps; response time from the intended start, all outcomes</small></h2>");
-    for (name, workload) in &report.workloads {
-        page.raw("<article class=\"card\"><header><h3>")
-            .text(name)
-            .raw("</h3><span class=\"note\">")
-            .text(&workload.model);
-        page.raw("</span></header>");
-        remarks(&mut page, workload);
-        if let Some(spectrum) = spectrum::figure(workload) {
-            page.page(&spectrum);
+    let charted = charted(report);
+    let left_out = page.list(&report.workloads, bytes, |page, (name, workload)| {
+        let drawn = charted.iter().any(|(charted, _)| *charted == name);
+        workload_card(page, report, name, workload, drawn, bytes);
+    });
+    page.left_out(left_out, "workloads").raw("</section>").to_owned()
+}
+
+fn workload_card(page: &mut Page, report: &Report, name: &str, workload: &Workload, drawn: bool, bytes: usize) {
+    page.raw("<article class=\"card\"><header><h3>").text(name).raw("</h3><span class=\"note\">").text(&workload.model);
+    page.raw("</span></header>");
+    remarks(page, workload);
+    if drawn {
+        for figure in [spectrum::figure(workload), spectrum::steps(workload)].into_iter().flatten() {
+            page.page(&figure);
         }
-        if workload.phases.is_empty() && workload.steps.is_empty() {
-            page.raw("<p class=\"note pad\">Nothing was recorded.</p></article>");
-            continue;
-        }
-        let titles = [
-            "",
-            "requests",
-            "rate",
-            "errors",
-            "p50",
-            "p90",
-            "p95",
-            "p99",
-            "p99.9",
-            "max",
-            "service p50",
-            "service p99",
-        ];
-        table_head(&mut page, &titles, 1);
-        let tainted = |name: &str| report.phases.iter().any(|p| p.tainted && p.name == name);
-        rows(&mut page, "by phase", workload.phases.iter(), tainted);
-        rows(&mut page, "by step", workload.steps.iter().take(MOST_STEPS), |_| false);
-        page.raw("</tbody></table></div>");
-        if workload.steps.len() > MOST_STEPS {
-            page.element(
-                "p",
-                "note",
-                format_args!("{} more steps are in report.json.", workload.steps.len() - MOST_STEPS),
-            );
-        }
-        page.raw("</article>");
     }
-    page.raw("</section>").to_owned()
+    if workload.phases.is_empty() && workload.steps.is_empty() {
+        page.raw("<p class=\"note pad\">Nothing was recorded.</p></article>");
+        return;
+    }
+    let titles =
+        ["", "requests", "rate", "errors", "p50", "p90", "p95", "p99", "p99.9", "max", "service p50", "service p99"];
+    table_head(page, &titles, 1);
+    let tainted = |name: &str| report.phases.iter().any(|p| p.tainted && p.name == name);
+    let phases = rows(page, "by phase", &workload.phases, tainted, bytes / 4);
+    let steps = rows(page, "by step", &workload.steps, |_| false, bytes / 2);
+    page.raw("</tbody></table></div>").left_out(phases, "phases").left_out(steps, "steps").raw("</article>");
 }
 
 fn remarks(page: &mut Page, workload: &Workload) {
@@ -282,16 +258,18 @@ fn remarks(page: &mut Page, workload: &Workload) {
     }
 }
 
-fn rows<'a>(
+/// One line each; how many were left out.
+fn rows(
     page: &mut Page,
     title: &'static str,
-    of: impl Iterator<Item = (&'a String, &'a Figures)>,
+    of: &IndexMap<String, Figures>,
     tainted: impl Fn(&str) -> bool,
-) {
-    for (i, (name, figures)) in of.enumerate() {
-        if i == 0 {
-            page.raw("<tr class=\"group\"><th colspan=\"12\">").text(title).raw("</th></tr>");
-        }
+    bytes: usize,
+) -> usize {
+    if !of.is_empty() {
+        page.raw("<tr class=\"group\"><th colspan=\"12\">").text(title).raw("</th></tr>");
+    }
+    page.list(of, bytes, |page, (name, figures)| {
         page.raw("<tr><th scope=\"row\">").text(name);
         if tainted(name) {
             page.raw(" <span class=\"pill warn\" title=\"the generator was late or starved\">tainted</span>");
@@ -308,147 +286,7 @@ fn rows<'a>(
             figure_cell(page, latency_of(&figures.service_time, us));
         }
         page.raw("</tr>");
-    }
-}
-
-/// Instances and metrics of roles.
-pub fn roles(report: &Report) -> Page {
-    let mut page = Page::new();
-    page.raw("<section id=\"roles\"><h2>Roles</h2>");
-    if report.roles.is_empty() {
-        return page
-            .raw("<p class=\"none\">No role was hosted: the target was somebody else's.</p></section>")
-            .to_owned();
-    }
-    page.raw("<div class=\"grid\">");
-    for (name, role) in &report.roles {
-        page.raw("<article class=\"card\"><header><h3>")
-            .text(name)
-            .raw("</h3><span class=\"note\">")
-            .text(&role.kind)
-            .raw("</span></header>");
-        table_head(&mut page, &["instance", "node", "restarts", "CPU max", "memory max"], 2);
-        for (i, instance) in role.instances.iter().enumerate() {
-            page.raw("<tr><th scope=\"row\">").text(format_args!("[{i}]")).raw("</th>").element(
-                "td",
-                "",
-                &instance.node,
-            );
-            page.raw("<td").attr("class", if instance.restarts > 0 { "num warn-text" } else { "num" }).raw(">");
-            page.text(instance.restarts).raw("</td>");
-            figure_cell(&mut page, format!("{:.2} cores", instance.cpu_max));
-            figure_cell(&mut page, format::bytes(instance.rss_max));
-            page.raw("</tr>");
-        }
-        page.raw("</tbody></table></div>");
-        metrics(&mut page, report, name, &role.metrics);
-        page.raw("</article>");
-    }
-    page.raw("</div></section>").to_owned()
-}
-
-fn metrics(page: &mut Page, report: &Report, role: &str, values: &indexmap::IndexMap<String, f64>) {
-    if values.is_empty() {
-        return;
-    }
-    table_head(page, &["metric", "over time", "value"], 2);
-    let seconds = report.timeline.seconds as usize;
-    for (i, (name, value)) in values.iter().enumerate() {
-        page.raw("<tr><th scope=\"row\">").text(name).raw("</th><td>");
-        if let Some(line) = report.timeline.metrics.get(&format!("{role}.{name}")).filter(|_| i < MOST_SPARKS) {
-            sparkline(page, &Series::thin(seconds, SPARK_POINTS, Of::Mean, |i| line.get(i).copied().flatten()));
-        }
-        page.raw("</td>");
-        figure_cell(page, format::number(*value));
-        page.raw("</tr>");
-    }
-    page.raw("</tbody></table></div>");
-}
-
-/// Agents and their clocks.
-pub fn agents(report: &Report) -> Page {
-    let mut page = Page::new();
-    page.raw("<section id=\"agents\"><h2>Agents</h2>");
-    if report.agents.is_empty() {
-        return page.raw("<p class=\"none\">No agent joined.</p></section>").to_owned();
-    }
-    table_head(&mut page, &["agent", "address", "version", "state", "clock offset", "start skew", "CPU max"], 4);
-    for agent in &report.agents {
-        page.raw("<tr><th scope=\"row\">").text(&agent.name).raw("</th>").element("td", "", &agent.address).element(
-            "td",
-            "",
-            &agent.version,
-        );
-        let (class, state) = if agent.lost { ("pill bad", "lost") } else { ("pill good", "up") };
-        page.raw("<td><span").attr("class", class).raw(">").text(state).raw("</span></td>");
-        figure_cell(
-            &mut page,
-            format!("{} ± {}", format::offset(agent.clock_offset_us), format::latency(agent.clock_uncertainty_us)),
-        );
-        figure_cell(&mut page, agent.start_skew_us.map_or(NONE.into(), format::offset));
-        figure_cell(&mut page, format!("{:.2} cores", agent.cpu_max));
-        page.raw("</tr>");
-    }
-    page.raw("</tbody></table></div></section>").to_owned()
-}
-
-/// The ledger and the guards: why the figures can be believed, or cannot.
-pub fn evidence(report: &Report) -> Page {
-    let ledger = &report.ledger;
-    let exact = ledger.recorded == ledger.merged && ledger.gaps.is_empty();
-    let mut page = Page::new();
-    page.raw("<section id=\"ledger\"><h2>Ledger <small>what the workers recorded against what was merged</small></h2><div class=\"tiles\">");
-    tile(&mut page, "requests recorded", &format::count(ledger.recorded), "by the load workers", "");
-    tile(
-        &mut page,
-        "requests merged",
-        &format::count(ledger.merged),
-        "into these figures",
-        if exact { "good-text" } else { "bad-text" },
-    );
-    let expected = format!("of {} expected", format::count(ledger.batches_expected));
-    let short = ledger.batches_received < ledger.batches_expected;
-    tile(
-        &mut page,
-        "batches received",
-        &format::count(ledger.batches_received),
-        &expected,
-        if short { "bad-text" } else { "" },
-    );
-    page.raw("</div>");
-    for (title, gaps) in
-        [("Gaps", &ledger.gaps), ("Gaps of planned deaths, which invalidate nothing", &ledger.planned_gaps)]
-    {
-        if !gaps.is_empty() {
-            page.element("h4", "", title).raw("<ul class=\"remarks\">");
-            for gap in gaps.iter().take(500) {
-                page.element("li", "", gap);
-            }
-            page.raw("</ul>");
-        }
-    }
-    page.raw(
-        "</section><section id=\"validity\"><h2>Validity <small>whether the measurement can be believed</small></h2>",
-    );
-    if report.validity.is_empty() {
-        return page.raw("<p class=\"none\">No guard was evaluated.</p></section>").to_owned();
-    }
-    table_head(&mut page, &["", "guard", "observed", "limit"], 2);
-    for guard in report.validity.iter().filter(|g| !g.ok).chain(report.validity.iter().filter(|g| g.ok)) {
-        let (row, class, word) = if guard.ok { ("", "pill good", "held") } else { ("bad", "pill bad", "broken") };
-        page.raw("<tr")
-            .attr("class", row)
-            .raw("><td><span")
-            .attr("class", class)
-            .raw(">")
-            .text(word)
-            .raw("</span></td>");
-        page.element("td", "", &guard.guard);
-        figure_cell(&mut page, guard.observed.clone());
-        figure_cell(&mut page, guard.limit.clone());
-        page.raw("</tr>");
-    }
-    page.raw("</tbody></table></div></section>").to_owned()
+    })
 }
 
 /// How to get the same run again.

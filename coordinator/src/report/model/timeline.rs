@@ -1,0 +1,166 @@
+//! Everything over time, for charts.
+
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+
+/// Values of a timeline, all columns together. One of a longer or wider run is thinned, so that `report.json` stays a file
+/// that programs like to read (some 10 MB).
+pub const VALUES_MAX: usize = 1_000_000;
+/// A column is never thinned below this.
+const POINTS_MIN: usize = 120;
+
+/// Columns of one value a step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Timeline {
+    pub seconds: u32,
+    /// Seconds a value stands for: 1, or in long runs more. Then `achieved`, `offered`, CPU and metrics are means; all
+    /// else is the greatest of its seconds.
+    #[serde(default = "one")]
+    pub step_s: u32,
+    pub workloads: IndexMap<String, WorkloadLine>,
+    /// By process: "app[0]@n2", "load[1]@n4".
+    pub processes: IndexMap<String, ProcessLine>,
+    /// By "ROLE.METRIC": counters per second (summed), gauges (largest instance).
+    pub metrics: IndexMap<String, Vec<Option<f64>>>,
+}
+
+impl Default for Timeline {
+    fn default() -> Self {
+        Self { seconds: 0, step_s: 1, workloads: IndexMap::new(), processes: IndexMap::new(), metrics: IndexMap::new() }
+    }
+}
+
+const fn one() -> u32 {
+    1
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct WorkloadLine {
+    /// Requests that began in the second, by intended start (achieved, with errors).
+    pub achieved: Vec<u64>,
+    /// Iterations planned in the second. Open models only, else empty.
+    pub offered: Vec<u64>,
+    pub errors: Vec<u64>,
+    /// us; none where nothing was recorded.
+    pub p50: Vec<Option<u64>>,
+    pub p95: Vec<Option<u64>>,
+    pub p99: Vec<Option<u64>>,
+    pub max: Vec<Option<u64>>,
+    /// Errors per second by class; only classes that occurred.
+    pub errors_by_class: IndexMap<String, Vec<u64>>,
+    /// us, of how late sends were.
+    #[serde(default)]
+    pub lateness_p50: Vec<Option<u64>>,
+    pub lateness_p99: Vec<Option<u64>>,
+    /// Of the busiest workloads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heatmap: Option<Heatmap>,
+}
+
+/// Requests by response time and time.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Heatmap {
+    /// Seconds of a column.
+    pub step_s: u32,
+    /// us, where row 0 begins. Row r begins at `floor_us` × 10^(r / `rows_per_decade`).
+    pub floor_us: u64,
+    pub rows_per_decade: u32,
+    pub rows: u32,
+    /// By column: [row, requests] of those rows that have any, ascending.
+    pub columns: Vec<Vec<(u32, u64)>>,
+}
+
+impl Heatmap {
+    /// us, where a row begins.
+    pub fn edge_us(&self, row: u32) -> f64 {
+        self.floor_us as f64 * 10f64.powf(f64::from(row) / f64::from(self.rows_per_decade.max(1)))
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct ProcessLine {
+    /// Cores.
+    pub cpu: Vec<Option<f64>>,
+    pub rss_bytes: Vec<Option<u64>>,
+}
+
+impl Timeline {
+    /// Thinned until all columns together have at most about `values_max` values.
+    #[must_use]
+    pub fn thinned(mut self, values_max: usize) -> Self {
+        let workloads =
+            self.workloads.values().map(|w| 8 + w.errors_by_class.len() + usize::from(!w.offered.is_empty()));
+        let columns = workloads.sum::<usize>() + 2 * self.processes.len() + self.metrics.len();
+        let points = (values_max / columns.max(1)).max(POINTS_MIN);
+        let by = (self.seconds.div_ceil(self.step_s) as usize).div_ceil(points);
+        if by <= 1 {
+            return self;
+        }
+        self.step_s *= by as u32;
+        for line in self.workloads.values_mut() {
+            for rates in [&mut line.achieved, &mut line.offered] {
+                *rates =
+                    rates.chunks(by).map(|c| (c.iter().sum::<u64>() as f64 / c.len() as f64).round() as u64).collect();
+            }
+            for counts in std::iter::once(&mut line.errors).chain(line.errors_by_class.values_mut()) {
+                *counts = counts.chunks(by).map(|c| c.iter().copied().max().unwrap_or(0)).collect();
+            }
+            let WorkloadLine { p50, p95, p99, max, lateness_p50, lateness_p99, .. } = line;
+            for times in [p50, p95, p99, max, lateness_p50, lateness_p99] {
+                *times = greatest(times, by);
+            }
+        }
+        for line in self.processes.values_mut() {
+            line.cpu = means(&line.cpu, by);
+            line.rss_bytes = greatest(&line.rss_bytes, by);
+        }
+        for line in self.metrics.values_mut() {
+            *line = means(line, by);
+        }
+        self
+    }
+}
+
+fn greatest(values: &[Option<u64>], by: usize) -> Vec<Option<u64>> {
+    values.chunks(by).map(|chunk| chunk.iter().copied().flatten().max()).collect()
+}
+
+/// Of those that there are.
+fn means(values: &[Option<f64>], by: usize) -> Vec<Option<f64>> {
+    let mean = |chunk: &[Option<f64>]| {
+        let count = chunk.iter().flatten().count();
+        (count > 0).then(|| chunk.iter().flatten().sum::<f64>() / count as f64)
+    };
+    values.chunks(by).map(mean).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::fixture;
+
+    #[test]
+    fn a_short_run_is_not_thinned() {
+        let timeline = fixture::passed().timeline;
+        assert_eq!(timeline.clone().thinned(VALUES_MAX), timeline);
+    }
+
+    #[test]
+    fn a_day_is_thinned_to_the_bound_and_keeps_its_worst_second() {
+        let day = fixture::day().timeline;
+        let (seconds, errors) = (day.seconds, day.workloads["users"].errors.iter().max().copied());
+        let thin = day.thinned(200_000);
+        let line = &thin.workloads["users"];
+        assert!(thin.step_s > 1 && thin.seconds == seconds);
+        assert_eq!(line.p99.len(), seconds.div_ceil(thin.step_s) as usize);
+        assert_eq!((line.max.iter().flatten().max(), line.errors.iter().max().copied()), (Some(&9_000_000), errors));
+        let values = line.p99.len() * (10 + 2 * thin.processes.len() + thin.metrics.len());
+        assert!(values <= 200_000, "{values}");
+    }
+
+    #[test]
+    fn rates_are_means_and_holes_are_no_zeros() {
+        assert_eq!(means(&[Some(1.0), None, Some(4.0), None, None], 3), [Some(2.5), None]);
+        assert_eq!(greatest(&[Some(1), None, None, None], 2), [Some(1), None]);
+    }
+}
