@@ -132,6 +132,20 @@ mod tests {
     }
 
     #[test]
+    fn a_run_at_every_bound_has_reports_that_their_readers_can_open() {
+        const MB: usize = 1024 * 1024;
+        for (name, report) in fixture::limits() {
+            for (format, most) in
+                [("html", 5 * MB), ("markdown", MB / 2), ("json", 96 * MB), ("junit", 2 * MB), ("text", MB / 8)]
+            {
+                let bytes = named(format).unwrap_or_else(|e| panic!("{e}")).render(&report).unwrap();
+                assert!(bytes.len() <= most, "{format} of {name} has {} bytes", bytes.len());
+                assert!(bytes.len() > most / 2_000, "{format} of {name} has only {} bytes", bytes.len());
+            }
+        }
+    }
+
+    #[test]
     fn reports_are_rebuilt_from_the_run_directory_alone() {
         let dir = tempfile::tempdir().unwrap();
         for report in fixture::all() {

@@ -17,8 +17,12 @@ pub fn invalid() -> Report {
     report.checks[0].result = CheckResult::Tainted;
     report.checks[3] =
         Check { observed: "–".into(), samples: 0, result: CheckResult::NoData, ..report.checks[3].clone() };
-    report.validity[0] = Guard { ok: false, observed: "3 batches missing".into(), ..report.validity[0].clone() };
-    report.validity[5] = Guard { ok: false, observed: "1 of 2 confirmed".into(), ..report.validity[5].clone() };
+    report.validity[0] = Guard {
+        ok: false,
+        observed: "4337 of 4340 batches, 801591 of 805802 requests".into(),
+        ..report.validity[0].clone()
+    };
+    report.validity[5] = Guard { ok: false, observed: "1 of 2".into(), ..report.validity[5].clone() };
     report.phases[2].tainted = true;
     report.ledger.batches_received -= 3;
     report.ledger.merged -= 4_211;
@@ -44,6 +48,7 @@ pub fn aborted() -> Report {
         step_s: 1,
         workloads: IndexMap::from([("users".to_owned(), users_line(60))]),
         processes: processes(60),
+        nodes: nodes(60),
         metrics: metrics(60),
     };
     for fault in &mut report.faults {
@@ -105,6 +110,7 @@ pub fn short() -> Report {
             step_s: 1,
             workloads: IndexMap::from([("users".to_owned(), line)]),
             processes: processes(2),
+            nodes: nodes(2),
             metrics: IndexMap::new(),
         },
         ..base
@@ -153,6 +159,7 @@ pub fn day() -> Report {
             step_s: 1,
             workloads: IndexMap::from([("users".to_owned(), line)]),
             processes: processes(SECONDS),
+            nodes: nodes(SECONDS),
             metrics: metrics(SECONDS),
         },
         ..base

@@ -1,6 +1,6 @@
 //! Writes the reports of made-up runs, to see how they look: `cargo run --example report_fixture -- DIR`.
 //!
-//! DIR/NAME/ then holds report.json, report.md and report.html of each; the terminal's summary goes to the screen.
+//! DIR/NAME/ then holds every report of each; the terminal's summary goes to the screen.
 
 mod fixture;
 
@@ -14,7 +14,7 @@ fn main() -> ExitCode {
         anstream::eprintln!("say where to write: cargo run --example report_fixture -- DIR");
         return ExitCode::from(2);
     };
-    for (name, made_up) in fixture::named() {
+    for (name, made_up) in fixture::named().into_iter().chain(fixture::limits()) {
         let dir = dir.join(name);
         if let Err(error) = std::fs::create_dir_all(&dir)
             .map_err(|e| e.to_string())

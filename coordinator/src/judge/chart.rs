@@ -1,15 +1,17 @@
 //! Everything over time, one value a second.
 
+use std::collections::BTreeMap;
+
 use gauntlet_common::check::Intervals;
 use gauntlet_common::plan::PlannedWorkload;
 use gauntlet_common::scenario::{Kind, MetricKind};
-use gauntlet_common::snapshot::ErrorClass;
+use gauntlet_common::snapshot::{ErrorClass, NodeSample};
 use indexmap::IndexMap;
 
 use super::figures::is_open;
 use super::heatmap;
 use super::view::View;
-use crate::report::model::{ProcessLine, Timeline, WorkloadLine};
+use crate::report::model::{NodeLine, ProcessLine, Timeline, WorkloadLine};
 
 pub(super) fn timeline(view: &View<'_>) -> Timeline {
     let seconds = view.seconds();
@@ -23,10 +25,26 @@ pub(super) fn timeline(view: &View<'_>) -> Timeline {
         let line = ProcessLine {
             cpu: (0..seconds).map(|s| used.get(&s).map(|u| u.cpu)).collect(),
             rss_bytes: (0..seconds).map(|s| used.get(&s).map(|u| u.rss_bytes)).collect(),
+            run_delay: (0..seconds).map(|s| used.get(&s).and_then(|u| u.run_delay)).collect(),
         };
         processes.insert(format!("{process}@{agent}"), line);
     }
-    Timeline { seconds, step_s: 1, workloads: workloads.collect(), processes, metrics: metrics(view, seconds) }
+    let nodes = view.record.nodes().map(|(agent, had)| (agent.to_string(), node(had, seconds))).collect();
+    Timeline { seconds, step_s: 1, workloads: workloads.collect(), processes, nodes, metrics: metrics(view, seconds) }
+}
+
+fn node(had: &BTreeMap<u32, NodeSample>, seconds: u32) -> NodeLine {
+    let share = |of: fn(&NodeSample) -> Option<f64>| (0..seconds).map(|s| had.get(&s).and_then(of)).collect();
+    let bytes = |of: fn(&NodeSample) -> u64| (0..seconds).map(|s| had.get(&s).map(of)).collect();
+    NodeLine {
+        busy: share(|n| Some(n.busy)),
+        steal: share(|n| Some(n.steal)),
+        psi_cpu: share(|n| n.psi_cpu),
+        psi_memory: share(|n| n.psi_memory),
+        psi_io: share(|n| n.psi_io),
+        available_bytes: bytes(|n| n.available_bytes),
+        network_bytes: bytes(|n| n.rx_bytes + n.tx_bytes),
+    }
 }
 
 /// The workloads that have a heatmap.

@@ -80,11 +80,6 @@ pub(super) fn workload(view: &View<'_>, planned: &PlannedWorkload) -> Workload {
     if planned.spec.settings.get("insecure") == Some(&Value::Bool(true)) {
         notes.push("TLS without verification (insecure: true)".to_string());
     }
-    if planned.spec.load.values().any(|load| load.users.is_some()) {
-        notes.push(
-            "closed model: a user waits for an answer before it asks again, so a slow target sees less load".into(),
-        );
-    }
     Workload {
         model: model(planned),
         requests: all.requests,

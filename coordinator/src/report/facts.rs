@@ -4,7 +4,7 @@ use gauntlet_common::plan::Isolation;
 use gauntlet_common::scenario::Severity;
 use gauntlet_common::verdict::Outcome;
 
-use super::model::{Agent, Check, CheckResult, Effect, Fault, Phase, Report};
+use super::model::{Agent, Check, CheckResult, Effect, Fault, Impact, Phase, Report, Workload};
 use super::paint::Tone;
 use crate::scenarios::SHIPPED;
 
@@ -82,6 +82,14 @@ pub fn ordered_faults(report: &Report) -> Vec<&Fault> {
     faults
 }
 
+/// Workloads by what a fault did to them, the worst first: never recovered, then the longest recovery or gap.
+pub fn most_harmed(fault: &Fault) -> Vec<(&String, &Impact)> {
+    let harm = |impact: &Impact| impact.recovery_ms.map_or(f64::INFINITY, |ms| ms.max(impact.longest_gap_ms));
+    let mut impacts: Vec<(&String, &Impact)> = fault.impact.iter().collect();
+    impacts.sort_by(|(_, a), (_, b)| harm(b).total_cmp(&harm(a)));
+    impacts
+}
+
 /// How far an agent's clock is from the coordinator's, and within what.
 pub fn clock(agent: &Agent) -> String {
     format!("{} ± {}", super::format::offset(agent.clock_offset_us), super::format::latency(agent.clock_uncertainty_us))
@@ -144,6 +152,15 @@ pub fn phase_name(phase: &Phase) -> String {
     if phase.tainted { format!("{} (tainted)", phase.name) } else { phase.name.clone() }
 }
 
+/// What a figure of this workload can claim: the model it was driven by, in a sentence.
+pub fn model_note(workload: &Workload) -> &'static str {
+    if workload.model.starts_with("open") {
+        "open model: requests are due whatever the answers, and waiting for their turn counts, so nothing is left out by coordinated omission"
+    } else {
+        "closed model: who waits for an answer asks nothing meanwhile, so a slow target sees less load, and the figures cannot claim freedom from coordinated omission"
+    }
+}
+
 /// Sums over all workloads. Percentiles of several workloads cannot be summed, and are not.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Totals {
@@ -174,6 +191,67 @@ pub fn reproduce(report: &Report) -> String {
     let shipped = SHIPPED.iter().any(|shipped| shipped.name == report.scenario);
     let scenario = if shipped { quoted(&report.scenario) } else { "FILE".into() };
     format!("coordinator run {scenario} --profile {} --seed {}", quoted(&report.profile), report.seed)
+}
+
+/// What to do about a run that cannot be believed, a sentence for each broken guard; of a clean one nothing.
+pub fn remedies(report: &Report) -> Vec<String> {
+    let broken = report.validity.iter().filter(|guard| !guard.ok);
+    let mut remedies: Vec<String> = broken.map(|guard| remedy(&guard.guard).to_owned()).collect();
+    if report.checks.iter().any(|check| check.result == CheckResult::Tainted) {
+        remedies.push(remedy("load issued in time").to_owned());
+    }
+    if report.faults.iter().any(|fault| !fault.undone) {
+        remedies.insert(0, remedy("faults undone").to_owned());
+    }
+    if remedies.is_empty() && report.verdict.result == Outcome::Invalid {
+        remedies.push("Run it again, to its end.".into());
+    }
+    let mut seen = std::collections::HashSet::new();
+    remedies.retain(|remedy| seen.insert(remedy.clone()));
+    remedies
+}
+
+/// By the guard's name. A guard that is not known here says what it watches by its name, its figure and its limit.
+fn remedy(guard: &str) -> &'static str {
+    match guard {
+        "record written whole" => {
+            "Make room where the run directory is, and see events.jsonl for what could not be written."
+        }
+        "run completed" => "Let the run go to its end; what ended it is in events.jsonl.",
+        "load drained" => {
+            "Find what keeps requests in flight at the end: a timeout of the workload longer than the drain, or an agent that was cut off."
+        }
+        "faults applied" => {
+            "Run `coordinator agents --agents hosts.txt`: it says which faults each host can apply, and why not the others."
+        }
+        "faults undone" => {
+            "Run `coordinator heal --agents hosts.txt` before anything else: a fault is still on a node."
+        }
+        "faults had an effect" => {
+            "Point the fault at something that the load reaches, or let it last longer; its section says what the probe saw."
+        }
+        "ledger complete" => {
+            "See agents/*.log for why snapshots did not arrive: a worker that died, a full disk, a connection that never came back."
+        }
+        "agents present" => {
+            "See agents/*.log for why an agent was lost; if losing one is all right, say `on_agent_loss: degrade`."
+        }
+        "clocks known" => "Synchronise the hosts' clocks over a quieter path, or allow more under `guards:`.",
+        "common start" => "Start with less load on the hosts, or allow more spread under `guards:`.",
+        "load issued in time" => {
+            "Give the load more room: more agents for it, none of them shared with roles, or a lower rate."
+        }
+        "iterations made" => "Give the phases more time, or ask for fewer iterations.",
+        "roles up" => "See agents/NODE.ROLE.log for why the role ended.",
+        "load workers up" => {
+            "See agents/NODE.load.log for why the load worker ended: memory and open files are the usual reasons."
+        }
+        "requests made" => "Look at the target's address and at the errors by class: nothing reached it.",
+        "checks have samples" => {
+            "Let the phase last longer, raise its load, or list the check among those that this profile does not judge."
+        }
+        _ => "Mend what the broken guards name; docs/reading-a-report.md tells what each watches.",
+    }
 }
 
 /// As a shell takes it for one word.
@@ -220,6 +298,22 @@ mod tests {
         assert_eq!(quoted("a b"), "'a b'");
         assert_eq!(quoted("it's"), r"'it'\''s'");
         assert_eq!(quoted("$(rm)"), "'$(rm)'");
+    }
+
+    #[test]
+    fn an_invalid_run_says_what_to_do_and_a_good_one_nothing() {
+        let remedies = remedies(&fixture::invalid());
+        assert!(remedies[0].contains("coordinator heal"), "what is still on a node comes first: {remedies:?}");
+        assert!(remedies.iter().any(|remedy| remedy.contains("agents/*.log")), "{remedies:?}");
+        assert!(super::remedies(&fixture::passed()).is_empty() && super::remedies(&fixture::failed()).is_empty());
+        assert_eq!(super::remedies(&fixture::aborted()).len(), 1);
+    }
+
+    #[test]
+    fn every_guard_of_the_judge_has_a_remedy_of_its_own() {
+        for guard in crate::judge::fixture::Run::good().report().validity {
+            assert_ne!(remedy(&guard.guard), remedy("unknown"), "{}", guard.guard);
+        }
     }
 
     #[test]

@@ -200,6 +200,17 @@ mod tests {
     }
 
     #[test]
+    fn what_a_file_has_no_room_for_is_counted_and_failures_are_not_among_it() {
+        for (name, report) in fixture::limits() {
+            let html = html(&report);
+            assert!(html.len() <= MOST_BYTES, "{name}: {} bytes", html.len());
+            assert!(html.contains("more faults, in report.json"), "{name}");
+            assert_eq!(html.matches("pill bad\">FAIL").count(), 43, "{name}");
+            assert!(html.contains("class=\"h5\"") && html.contains("data-chart=\"40\""), "{name}");
+        }
+    }
+
+    #[test]
     fn the_verdict_and_failed_checks_come_before_any_figure() {
         let html = html(&fixture::failed());
         let at = |text: &str| html.find(text).unwrap_or_else(|| panic!("`{text}` is missing"));
@@ -228,7 +239,7 @@ mod tests {
     fn both_faults_are_bands_on_every_chart() {
         let html = html(&fixture::passed());
         let charts = html.matches("data-chart=").count();
-        assert_eq!(charts, 7);
+        assert_eq!(charts, 14);
         assert_eq!(html.matches("<rect class=\"fault\"").count(), 2 * charts);
         assert_eq!(html.matches("class=\"fault-name\"").count(), 2 * charts);
         assert_eq!(html.matches("class=\"e-con\" x1").count(), 2, "their edges are on the timeline");

@@ -1,5 +1,11 @@
 //! `report.json`: the model itself, and what every other report is rebuilt from.
 
+use std::io::{self, Write};
+
+use serde::Serialize;
+use serde_json::Serializer;
+use serde_json::ser::Formatter;
+
 use super::model::Report;
 use super::{RenderError, ReportFormat};
 
@@ -20,9 +26,57 @@ impl ReportFormat for Json {
         "everything that was found, for programs; the keys are a published interface"
     }
     fn render(&self, report: &Report) -> Result<Vec<u8>, RenderError> {
-        let mut bytes = serde_json::to_vec_pretty(report)?;
+        let mut bytes = Vec::new();
+        report.serialize(&mut Serializer::with_formatter(&mut bytes, Lines::default()))?;
         bytes.push(b'\n');
         Ok(bytes)
+    }
+}
+
+/// Objects deeper than this stand on one line, as figures of a step do.
+const DEPTH_MAX: usize = 4;
+
+/// A key a line, and arrays on one: a column of a timeline is thousands of values, and a line of each helps nobody.
+#[derive(Default)]
+struct Lines {
+    depth: usize,
+}
+
+impl Lines {
+    fn line<W: ?Sized + Write>(&self, out: &mut W) -> io::Result<()> {
+        if self.depth > DEPTH_MAX {
+            return Ok(());
+        }
+        out.write_all(b"\n")?;
+        (0..self.depth).try_for_each(|_| out.write_all(b"  "))
+    }
+}
+
+impl Formatter for Lines {
+    fn begin_array_value<W: ?Sized + Write>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
+        if first { Ok(()) } else { out.write_all(b",") }
+    }
+    fn begin_object<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
+        self.depth += 1;
+        out.write_all(b"{")
+    }
+    fn begin_object_key<W: ?Sized + Write>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
+        if !first {
+            out.write_all(b",")?;
+        }
+        self.line(out)
+    }
+    fn begin_object_value<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
+        out.write_all(b": ")
+    }
+    fn end_object<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
+        if self.depth <= DEPTH_MAX {
+            self.depth -= 1;
+            self.line(out)?;
+        } else {
+            self.depth -= 1;
+        }
+        out.write_all(b"}")
     }
 }
 
@@ -53,6 +107,14 @@ mod tests {
             let read: Report = serde_json::from_slice(&Json.render(&report).unwrap()).unwrap();
             assert!(same(&serde_json::to_value(&read).unwrap(), &serde_json::to_value(&report).unwrap()));
         }
+    }
+
+    #[test]
+    fn a_key_has_a_line_and_a_column_of_a_timeline_one_line() {
+        let text = String::from_utf8(Json.render(&fixture::passed()).unwrap()).unwrap();
+        assert!(text.starts_with("{\n  \"schema\": \"gauntlet.report/v1\",\n"), "{text:.200}");
+        let column = text.lines().find(|line| line.trim_start().starts_with("\"achieved\"")).unwrap();
+        assert_eq!(column.matches(',').count(), 310);
     }
 
     fn has(value: &Value, keys: &str) {

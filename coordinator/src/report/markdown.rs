@@ -27,12 +27,20 @@ impl ReportFormat for Markdown {
     }
 }
 
+/// Rows of one list: what reads Markdown shows a file of some 100 KB. What is left out is counted.
+const MOST_ROWS: usize = 60;
+/// Workloads with a table of their own, the busiest.
+const MOST_TABLES: usize = 15;
+/// Workloads named for one fault, those that it harmed the most.
+const MOST_IMPACTS: usize = 4;
+
 fn write(out: &mut String, report: &Report) -> std::fmt::Result {
     head(out, report)?;
     checks(out, report)?;
     workloads(out, report)?;
     faults(out, report)?;
     roles(out, report)?;
+    agents(out, report)?;
     evidence(out, report)?;
     writeln!(out, "\n## Again\n\n    {}", facts::reproduce(report).replace(char::is_control, " "))
 }
@@ -41,10 +49,20 @@ fn head(out: &mut String, report: &Report) -> std::fmt::Result {
     let outcome = report.verdict.result;
     writeln!(out, "# {}: {}\n", escape(&report.scenario), facts::verdict_word(outcome))?;
     writeln!(out, "**{}**: {}.\n", escape(&report.title), facts::verdict_meaning(outcome))?;
-    for reason in &report.verdict.reasons {
+    for reason in report.verdict.reasons.iter().take(MOST_ROWS) {
         writeln!(out, "- {}", escape(reason))?;
     }
+    more(out, report.verdict.reasons.len(), MOST_ROWS, "reasons")?;
     if !report.verdict.reasons.is_empty() {
+        writeln!(out)?;
+    }
+    let remedies = facts::remedies(report);
+    if !remedies.is_empty() {
+        writeln!(out, "What to do:\n")?;
+        for remedy in remedies {
+            // Written here, with its code spans; no text of a scenario is in it.
+            writeln!(out, "- {remedy}")?;
+        }
         writeln!(out)?;
     }
     row(out, &["run", "profile", "tier", "seed", "started", "duration", "isolation", "exit code"])?;
@@ -71,7 +89,7 @@ fn checks(out: &mut String, report: &Report) -> std::fmt::Result {
     }
     row(out, &["result", "check", "observed", "limit", "samples", "window"])?;
     rule(out, "-->>>-")?;
-    for check in facts::ordered_checks(report) {
+    for check in facts::ordered_checks(report).into_iter().take(MOST_ROWS) {
         let word = facts::result_word(check);
         let result = if facts::wants_attention(check) { format!("**{word}**") } else { word.to_owned() };
         let mut window = escape(&facts::windows(check));
@@ -81,14 +99,14 @@ fn checks(out: &mut String, report: &Report) -> std::fmt::Result {
         let samples = format::count(check.samples);
         row(out, &[&result, &code(&check.expr), &escape(&check.observed), &escape(&check.limit), &samples, &window])?;
     }
-    Ok(())
+    more(out, report.checks.len(), MOST_ROWS, "checks")
 }
 
 const FIGURES: [&str; 10] =
     ["", "requests", "per second", "errors", "p50", "p95", "p99", "p99.9", "max", "service p99"];
 
 fn workloads(out: &mut String, report: &Report) -> std::fmt::Result {
-    for (name, workload) in &report.workloads {
+    for (name, workload) in busiest(report) {
         writeln!(out, "\n## Workload {}\n\n{}\n", escape(name), about(workload))?;
         row(out, &FIGURES)?;
         rule(out, "->>>>>>>>>")?;
@@ -102,14 +120,31 @@ fn workloads(out: &mut String, report: &Report) -> std::fmt::Result {
             service_time: workload.service_time,
         };
         figures(out, "**all**", &whole)?;
-        for (phase, of) in &workload.phases {
+        for (phase, of) in workload.phases.iter().take(MOST_ROWS) {
             figures(out, &format!("in {}", escape(phase)), of)?;
         }
-        for (step, of) in &workload.steps {
+        for (step, of) in workload.steps.iter().take(MOST_ROWS) {
             figures(out, &escape(step), of)?;
         }
+        more(out, workload.phases.len(), MOST_ROWS, "phases")?;
+        more(out, workload.steps.len(), MOST_ROWS, "steps")?;
     }
-    Ok(())
+    more(out, report.workloads.len(), MOST_TABLES, "workloads")
+}
+
+/// In the order of the file.
+fn busiest(report: &Report) -> Vec<(&String, &Workload)> {
+    let mut order: Vec<usize> = (0..report.workloads.len()).collect();
+    order.sort_by_key(|i| std::cmp::Reverse(report.workloads[*i].requests));
+    order.truncate(MOST_TABLES);
+    report.workloads.iter().enumerate().filter(|(i, _)| order.contains(i)).map(|(_, pair)| pair).collect()
+}
+
+fn more(out: &mut String, all: usize, shown: usize, what: &str) -> std::fmt::Result {
+    match all.checked_sub(shown) {
+        Some(hidden) if hidden > 0 => writeln!(out, "\nand {hidden} more {what}, in report.json."),
+        _ => Ok(()),
+    }
 }
 
 fn about(workload: &Workload) -> String {
@@ -125,6 +160,7 @@ fn about(workload: &Workload) -> String {
             workload.errors_by_class.iter().map(|(c, n)| format!("{} {}", format::count(*n), escape(c))).collect();
         let _ = write!(text, " Errors: {}.", classes.join(", "));
     }
+    let _ = write!(text, " This is a {}.", facts::model_note(workload));
     for note in &workload.notes {
         let _ = write!(text, " {}.", escape(note));
     }
@@ -158,12 +194,14 @@ fn faults(out: &mut String, report: &Report) -> std::fmt::Result {
     writeln!(out, "\n## Faults\n")?;
     row(out, &["fault", "what", "targets", "from", "to", "state", "detected", "recovery", "longest gap", "failovers"])?;
     rule(out, "--->>->>>>")?;
-    for fault in &report.faults {
+    for fault in facts::ordered_faults(report).into_iter().take(MOST_ROWS) {
         let at = |s: Option<f64>| s.map_or(NONE.to_owned(), format::moment);
         let what = format!("{} ({})", escape(&fault.kind), escape(&fault.backend));
         let targets = fault.targets.iter().map(|t| escape(t)).collect::<Vec<_>>().join(", ");
+        let harmed = facts::most_harmed(fault);
         let of = |show: &dyn Fn(&super::model::Impact) -> String| {
-            let each = fault.impact.iter().map(|(name, impact)| format!("{}: {}", escape(name), show(impact)));
+            let each =
+                harmed.iter().take(MOST_IMPACTS).map(|(name, impact)| format!("{}: {}", escape(name), show(impact)));
             each.collect::<Vec<_>>().join("; ")
         };
         row(
@@ -182,7 +220,7 @@ fn faults(out: &mut String, report: &Report) -> std::fmt::Result {
             ],
         )?;
     }
-    Ok(())
+    more(out, report.faults.len(), MOST_ROWS, "faults")
 }
 
 fn roles(out: &mut String, report: &Report) -> std::fmt::Result {
@@ -192,22 +230,46 @@ fn roles(out: &mut String, report: &Report) -> std::fmt::Result {
     writeln!(out, "\n## Roles\n")?;
     row(out, &["role", "kind", "node", "restarts", "CPU max (cores)", "memory max"])?;
     rule(out, "--->>>")?;
-    for (name, role) in &report.roles {
-        for (i, instance) in role.instances.iter().enumerate() {
-            row(
-                out,
-                &[
-                    &format!("{}\\[{i}\\]", escape(name)),
-                    &escape(&role.kind),
-                    &escape(&instance.node),
-                    &instance.restarts.to_string(),
-                    &format!("{:.2}", instance.cpu_max),
-                    &format::bytes(instance.rss_max),
-                ],
-            )?;
-        }
+    let all =
+        || report.roles.iter().flat_map(|(name, role)| role.instances.iter().enumerate().map(move |i| (name, role, i)));
+    for (name, role, (i, instance)) in all().take(MOST_ROWS) {
+        row(
+            out,
+            &[
+                &format!("{}\\[{i}\\]", escape(name)),
+                &escape(&role.kind),
+                &escape(&instance.node),
+                &instance.restarts.to_string(),
+                &format!("{:.2}", instance.cpu_max),
+                &format::bytes(instance.rss_max),
+            ],
+        )?;
     }
-    Ok(())
+    more(out, all().count(), MOST_ROWS, "instances")
+}
+
+fn agents(out: &mut String, report: &Report) -> std::fmt::Result {
+    if report.agents.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "\n## Agents\n")?;
+    row(out, &["agent", "address", "state", "clock offset", "start skew", "CPU max (cores)"])?;
+    rule(out, "--->>>")?;
+    let lost_first = report.agents.iter().filter(|a| a.lost).chain(report.agents.iter().filter(|a| !a.lost));
+    for agent in lost_first.take(MOST_ROWS) {
+        row(
+            out,
+            &[
+                &escape(&agent.name),
+                &escape(&agent.address),
+                if agent.lost { "**lost**" } else { "to the end" },
+                &facts::clock(agent),
+                &agent.start_skew_us.map_or(NONE.into(), format::offset),
+                &format!("{:.2}", agent.cpu_max),
+            ],
+        )?;
+    }
+    more(out, report.agents.len(), MOST_ROWS, "agents")
 }
 
 fn evidence(out: &mut String, report: &Report) -> std::fmt::Result {
@@ -227,13 +289,14 @@ fn evidence(out: &mut String, report: &Report) -> std::fmt::Result {
         format::count(ledger.recorded),
         format::count(ledger.merged)
     )?;
-    for gap in &ledger.gaps {
+    for gap in ledger.gaps.iter().take(MOST_ROWS) {
         writeln!(out, "- gap: {}", escape(gap))?;
     }
-    for gap in &ledger.planned_gaps {
+    more(out, ledger.gaps.len(), MOST_ROWS, "gaps")?;
+    for gap in ledger.planned_gaps.iter().take(MOST_ROWS) {
         writeln!(out, "- gap of a planned death: {}", escape(gap))?;
     }
-    Ok(())
+    more(out, ledger.planned_gaps.len(), MOST_ROWS, "gaps of planned deaths")
 }
 
 fn percentile(of: &Latency, us: u64) -> String {

@@ -14,6 +14,8 @@ use super::{RenderError, ReportFormat};
 pub const WIDTH: usize = 100;
 /// At most this many lines of one list; the rest is in the other reports, and the summary says how many those are.
 const MOST_ROWS: usize = 40;
+/// Workloads named in one sentence.
+const MOST_NAMES: usize = 6;
 
 /// Plain text, 100 columns.
 pub struct Text;
@@ -87,6 +89,15 @@ fn headline(report: &Report, width: usize) -> Vec<Line> {
         }
     }
     more(&mut lines, report.verdict.reasons.len(), "reasons");
+    let remedies = facts::remedies(report);
+    if !remedies.is_empty() {
+        section(&mut lines, "What to do", "", width);
+    }
+    for remedy in remedies {
+        for (i, line) in wrap(&remedy, width - 6).into_iter().enumerate() {
+            lines.push(Line::of(Tone::Accent, if i == 0 { "  → " } else { "    " }).plain(line));
+        }
+    }
     lines
 }
 
@@ -185,6 +196,16 @@ fn workloads(lines: &mut Vec<Line>, report: &Report, width: usize) {
     }
     lines.extend(table.lines(width));
     more(lines, report.workloads.len(), "workloads");
+    for open in [false, true] {
+        let of_model = report.workloads.iter().filter(|(_, w)| w.model.starts_with("open") == open);
+        let names: Vec<String> =
+            of_model.clone().take(MOST_NAMES).map(|(name, w)| format!("{name}: {}", w.model)).collect();
+        let Some((_, one)) = of_model.clone().next() else { continue };
+        let hidden = of_model.count().saturating_sub(MOST_NAMES);
+        let rest = if hidden > 0 { format!(" and {hidden} more") } else { String::new() };
+        let text = format!("{}{rest}; {}", names.join(", "), facts::model_note(one));
+        lines.extend(wrap(&text, width - 2).into_iter().map(|line| Line::of(Tone::Dim, format!("  {line}"))));
+    }
 }
 
 fn faults(lines: &mut Vec<Line>, report: &Report, width: usize) {
@@ -346,6 +367,22 @@ mod tests {
             assert!(!at(&report, 100).contains('\x1b'));
         }
         assert!(summary(&fixture::failed(), &Place::default(), 100, true).contains("\x1b["));
+    }
+
+    #[test]
+    fn an_invalid_run_says_what_makes_it_so_then_what_to_do_before_any_figure() {
+        let text = at(&fixture::invalid(), 80);
+        let at = |part: &str| text.find(part).unwrap_or_else(|| panic!("`{part}` is missing in {text}"));
+        assert!(at("INVALID") < at("was not undone on n2") && at("was not undone on n2") < at("What to do"));
+        assert!(at("What to do") < at("coordinator heal") && at("coordinator heal") < at("Checks"));
+    }
+
+    #[test]
+    fn the_model_of_each_workload_stands_beside_its_figures() {
+        let closed = at(&fixture::passed(), 120).replace("\n ", "");
+        assert!(closed.contains("users: closed (users)") && closed.contains("cannot claim freedom"), "{closed}");
+        assert!(at(&fixture::short(), 120).contains("users: open (constant rate)"));
+        assert!(at(&fixture::many_workloads(), 120).contains("and 44 more"));
     }
 
     #[test]

@@ -17,7 +17,9 @@ pub const WIDTH: f64 = 1080.0;
 pub const LEFT: f64 = 62.0;
 pub const RIGHT: f64 = 12.0;
 const TOP: f64 = 20.0;
-const PLOT: f64 = 150.0;
+/// Of what a run is about, and of the machines below it.
+pub const HIGH: f64 = 150.0;
+pub const LOW: f64 = 84.0;
 const BOTTOM: f64 = 20.0;
 /// Of a letter of a label.
 const LETTER: f64 = 6.0;
@@ -108,6 +110,8 @@ pub struct Chart {
     /// What is said where there is nothing to draw.
     pub empty: &'static str,
     pub curves: Vec<Curve>,
+    /// Of the plot: less where a cause is shown beside its effect.
+    pub height: f64,
 }
 
 impl Chart {
@@ -137,17 +141,18 @@ impl Chart {
         if self.is_empty() {
             return page.element("p", "none", self.empty).raw("</figure>").to_owned();
         }
-        let height = TOP + PLOT + BOTTOM;
+        let plot = self.height;
+        let height = TOP + plot + BOTTOM;
         page.raw("<div class=\"scroll\"><svg").attr("viewBox", format_args!("0 0 {WIDTH} {height}"));
         page.attr("data-chart", id).attr("role", "img").attr("aria-label", &self.title).raw(">");
-        bands(&mut page, axis, TOP, PLOT);
+        bands(&mut page, axis, TOP, plot);
         let scale = self.scale();
         self.grid(&mut page, axis, &scale);
         for curve in &self.curves {
-            draw(&mut page, curve, axis, &scale);
+            draw(&mut page, curve, axis, &scale, plot);
         }
         fault_names(&mut page, axis, TOP);
-        page.raw("<line class=\"cross\" x1=\"0\" x2=\"0\"").attr("y1", TOP).attr("y2", TOP + PLOT).raw("/>");
+        page.raw("<line class=\"cross\" x1=\"0\" x2=\"0\"").attr("y1", TOP).attr("y2", TOP + plot).raw("/>");
         page.raw("</svg></div></figure>").to_owned()
     }
 
@@ -163,12 +168,12 @@ impl Chart {
 
     fn grid(&self, page: &mut Page, axis: &Axis, scale: &Scale) {
         for value in scale.ticks() {
-            let y = TOP + PLOT * (1.0 - scale.place(value));
+            let y = TOP + self.height * (1.0 - scale.place(value));
             page.raw("<line class=\"grid\"").attr("x1", LEFT).attr("x2", WIDTH - RIGHT);
             page.attr("y1", tenth(y)).attr("y2", tenth(y)).raw("/><text class=\"tick end\"");
             page.attr("x", LEFT - 7.0).attr("y", tenth(y + 3.5)).raw(">").text(self.unit.label(value)).raw("</text>");
         }
-        time_axis(page, axis, TOP + PLOT);
+        time_axis(page, axis, TOP + self.height);
     }
 
     /// For the script: exact values, in the unit's own base.
@@ -280,10 +285,10 @@ fn label(page: &mut Page, class: &'static str, x: f64, y: f64, text: &str, room:
     page.raw("<text").attr("class", class).attr("x", tenth(x)).attr("y", y).raw(">").text(cut).raw("</text>");
 }
 
-fn draw(page: &mut Page, curve: &Curve, axis: &Axis, scale: &Scale) {
+fn draw(page: &mut Page, curve: &Curve, axis: &Axis, scale: &Scale, plot: f64) {
     let series = &curve.series;
     let x = |i: usize| axis.x((i as f64 + 0.5) * series.step);
-    let y = |value: f64| TOP + PLOT * (1.0 - scale.place(value));
+    let y = |value: f64| TOP + plot * (1.0 - scale.place(value));
     page.raw("<g").attr("class", curve.class).raw(">");
     let (mut line, mut area, mut dots) = (String::new(), String::new(), String::new());
     for run in runs(&series.value) {
@@ -295,11 +300,11 @@ fn draw(page: &mut Page, curve: &Curve, axis: &Axis, scale: &Scale) {
             let _ = write!(dots, "M{:.1} {:.1}h.01", x(run.start), y(series.value[run.start].unwrap_or(0.0)));
         }
         if curve.filled && series.spread.is_empty() {
-            let _ = write!(area, "M{:.1} {:.1}", x(run.start), TOP + PLOT);
+            let _ = write!(area, "M{:.1} {:.1}", x(run.start), TOP + plot);
             for i in run.clone() {
                 let _ = write!(area, "L{:.1} {:.1}", x(i), y(series.value[i].unwrap_or(0.0)));
             }
-            let _ = write!(area, "V{:.1}Z", TOP + PLOT);
+            let _ = write!(area, "V{:.1}Z", TOP + plot);
         }
         if !series.spread.is_empty() {
             let edge = |i: usize| series.spread[i].unwrap_or_default();
@@ -378,7 +383,7 @@ mod tests {
             series: Series { step: 1.0, value: vec![Some(1.0), None, Some(2.0), Some(3.0)], spread: Vec::new() },
         };
         let mut page = Page::new();
-        draw(&mut page, &curve, &Axis { end: 4.0, phases: vec![], faults: vec![] }, &Scale::linear(3.0));
+        draw(&mut page, &curve, &Axis { end: 4.0, phases: vec![], faults: vec![] }, &Scale::linear(3.0), HIGH);
         let svg = page.into_string();
         assert_eq!(svg.split("dot").next().map(|line| line.matches('M').count()), Some(2), "{svg}");
         assert!(svg.contains("h.01"), "{svg}");

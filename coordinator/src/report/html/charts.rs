@@ -1,8 +1,8 @@
 //! Which charts a report has.
 
 use super::super::facts;
-use super::super::model::{Heatmap, Report, Timeline, WorkloadLine};
-use super::chart::{Chart, Curve, short};
+use super::super::model::{Heatmap, NodeLine, Report, Timeline, WorkloadLine};
+use super::chart::{Chart, Curve, HIGH, LOW, short};
 use super::scale::Unit;
 use super::series::{Of, Series};
 
@@ -58,6 +58,10 @@ impl Grid {
         self.thin(Of::Worst, |i| values.get(i).copied().flatten().map(|v| v as f64))
     }
 
+    fn peak(self, values: &[Option<f64>]) -> Series {
+        self.thin(Of::Worst, |i| values.get(i).copied().flatten())
+    }
+
     fn mean(self, values: &[Option<f64>]) -> Series {
         self.thin(Of::Mean, |i| values.get(i).copied().flatten())
     }
@@ -68,7 +72,8 @@ pub fn groups(report: &Report, budget: usize) -> Vec<Group<'_>> {
     let timeline = &report.timeline;
     let charted = charted(report);
     let classes: usize = charted.iter().map(|(_, line)| line.errors_by_class.len().min(MOST_LINES)).sum();
-    let lines = charted.len() * 9 + classes + 2 * timeline.processes.len().min(MOST_LINES);
+    let (processes, nodes) = (timeline.processes.len().min(MOST_LINES), timeline.nodes.len().min(MOST_LINES));
+    let lines = charted.len() * 9 + classes + 3 * processes + 7 * nodes;
     let grid = Grid::of(timeline, (budget / lines.max(1)).clamp(LEAST_POINTS, MOST_POINTS));
     let several = timeline.workloads.len() > 1;
     let mut groups: Vec<Group<'_>> = charted
@@ -78,8 +83,13 @@ pub fn groups(report: &Report, budget: usize) -> Vec<Group<'_>> {
             drawings: workload(line, grid),
         })
         .collect();
-    if !timeline.processes.is_empty() {
-        groups.push(Group { title: several.then(|| "Processes".into()), drawings: processes(report, grid) });
+    for (title, drawings) in [
+        ("Processes: roles, load workers and agents", processes_of(timeline, grid)),
+        ("Nodes, with all that runs there", nodes_of(timeline, grid)),
+    ] {
+        if !drawings.is_empty() {
+            groups.push(Group { title: Some(title.into()), drawings });
+        }
     }
     groups
 }
@@ -136,6 +146,7 @@ fn throughput(line: &WorkloadLine, grid: Grid) -> Chart {
         log: false,
         empty: NOTHING,
         curves,
+        height: HIGH,
     }
 }
 
@@ -151,6 +162,7 @@ fn percentiles(line: &WorkloadLine, grid: Grid) -> Chart {
         log: true,
         empty: NOTHING,
         curves,
+        height: HIGH,
     }
 }
 
@@ -176,6 +188,7 @@ fn errors(line: &WorkloadLine, grid: Grid) -> Chart {
         log: false,
         empty: "No errors.",
         curves,
+        height: HIGH,
     }
 }
 
@@ -189,35 +202,71 @@ fn lateness(line: &WorkloadLine, grid: Grid) -> Chart {
         log: false,
         empty: NOTHING,
         curves: vec![curve("p99", "p99", p99), curve("p50", "p50", grid.worst(&line.lateness_p50))],
+        height: LOW,
     }
 }
 
-/// CPU and memory of the processes that use the most of it.
-fn processes(report: &Report, grid: Grid) -> Vec<Drawing<'_>> {
-    let all = &report.timeline.processes;
+fn processes_of(timeline: &Timeline, grid: Grid) -> Vec<Drawing<'_>> {
+    let all = &timeline.processes;
     let cpu = all.iter().map(|(name, line)| (name, grid.mean(&line.cpu)));
+    let delay = all.iter().map(|(name, line)| (name, grid.peak(&line.run_delay)));
     let rss = all.iter().map(|(name, line)| (name, grid.worst(&line.rss_bytes)));
-    vec![
-        Drawing::Lines(greatest("CPU of roles and load workers, cores", Unit::Cores, cpu.collect())),
-        Drawing::Lines(greatest("Memory (RSS) of roles and load workers", Unit::Bytes, rss.collect())),
+    [
+        greatest("CPU, cores", "", Unit::Cores, cpu.collect()),
+        greatest("Run-queue delay", "time its threads waited for a core, of each second", Unit::Share, delay.collect()),
+        greatest("Memory (RSS)", "", Unit::Bytes, rss.collect()),
     ]
+    .into_iter()
+    .flatten()
+    .map(Drawing::Lines)
+    .collect()
 }
 
-fn greatest(title: &str, unit: Unit, all: Vec<(&String, Series)>) -> Chart {
+fn nodes_of(timeline: &Timeline, grid: Grid) -> Vec<Drawing<'_>> {
+    let of = |line: &dyn Fn(&NodeLine) -> Series| timeline.nodes.iter().map(|(name, n)| (name, line(n))).collect();
+    let pressure = "share of each second in which some task waited for it (PSI)";
+    [
+        greatest("CPU of the node, cores in use", "", Unit::Cores, of(&|n| grid.mean(&n.busy))),
+        greatest("Steal", "cores that the hypervisor gave to others", Unit::Cores, of(&|n| grid.peak(&n.steal))),
+        greatest("Pressure on CPU", pressure, Unit::Share, of(&|n| grid.peak(&n.psi_cpu))),
+        greatest("Pressure on memory", pressure, Unit::Share, of(&|n| grid.peak(&n.psi_memory))),
+        greatest("Pressure on disks", pressure, Unit::Share, of(&|n| grid.peak(&n.psi_io))),
+        greatest("Memory available", "", Unit::Bytes, of(&|n| grid.worst(&n.available_bytes))),
+        greatest("Network, sent and received a second", "", Unit::Bytes, of(&|n| grid.worst(&n.network_bytes))),
+    ]
+    .into_iter()
+    .flatten()
+    .map(Drawing::Lines)
+    .collect()
+}
+
+/// The lines that reach the most; nothing where the kernel told none of them.
+fn greatest(title: &str, about: &str, unit: Unit, all: Vec<(&String, Series)>) -> Option<Chart> {
     let count = all.len();
-    let mut ranked: Vec<(usize, f64)> = all.iter().enumerate().map(|(i, (_, s))| (i, s.max().unwrap_or(0.0))).collect();
+    let mut ranked: Vec<(usize, f64)> = all.iter().enumerate().filter_map(|(i, (_, s))| Some((i, s.max()?))).collect();
     ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let highest = ranked.first()?.1;
     let kept: Vec<usize> = ranked.into_iter().take(MOST_LINES).map(|(i, _)| i).collect();
-    let note = if count > MOST_LINES { format!("the {MOST_LINES} greatest of {count}") } else { String::new() };
-    // A process has the same colour in every chart as long as all of them fit.
-    let curves = all
+    let few = if count > MOST_LINES { format!("the {MOST_LINES} greatest of {count}") } else { String::new() };
+    let step = all.first().map(|(_, series)| thinned(series, "with the range around it")).unwrap_or_default();
+    // A line has the same colour in every chart of its group as long as all of them fit.
+    let curves: Vec<Curve> = all
         .into_iter()
         .enumerate()
         .filter(|(i, _)| kept.contains(i))
         .zip(COLOURS)
         .map(|((_, (name, series)), class)| curve(name, class, series))
         .collect();
-    Chart { title: title.into(), note, unit, log: false, empty: NOTHING, curves }
+    let zero = if highest <= 0.0 { "none all along" } else { "" };
+    Some(Chart {
+        title: title.into(),
+        note: joined(&[about, zero, &few, &step]),
+        unit,
+        log: false,
+        empty: NOTHING,
+        curves,
+        height: LOW,
+    })
 }
 
 #[cfg(test)]
@@ -247,9 +296,23 @@ mod tests {
         let report = fixture::passed();
         let groups = groups(&report, 80_000);
         let titles: Vec<&str> = charts(&groups).map(|c| c.title.as_str()).collect();
-        for part in ["Throughput", "Response time", "Errors", "Lateness", "CPU", "Memory"] {
+        for part in [
+            "Throughput",
+            "Response time",
+            "Errors",
+            "Lateness",
+            "CPU, cores",
+            "Run-queue delay",
+            "Memory (RSS)",
+            "CPU of the node",
+            "Steal",
+            "Pressure on CPU",
+            "Pressure on disks",
+            "Memory available",
+        ] {
             assert!(titles.iter().any(|t| t.contains(part)), "{part} is not in {titles:?}");
         }
+        assert!(!titles.contains(&"Pressure on memory"), "what the kernel did not tell has no chart");
         assert!(matches!(groups[0].drawings[2], Drawing::Heat(_)));
     }
 

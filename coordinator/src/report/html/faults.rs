@@ -160,11 +160,7 @@ fn impact(page: &mut Page, fault: &Fault) {
         &["workload", "recovery", "longest gap", "failovers", "", "requests/s", "errors", "p50", "p99", "max"],
         1,
     );
-    let mut worst_first: Vec<(&String, &Impact)> = fault.impact.iter().collect();
-    if worst_first.len() > MOST_IMPACTS {
-        let harm = |impact: &Impact| impact.recovery_ms.map_or(f64::INFINITY, |ms| ms.max(impact.longest_gap_ms));
-        worst_first.sort_by(|(_, a), (_, b)| harm(b).total_cmp(&harm(a)));
-    }
+    let worst_first = facts::most_harmed(fault);
     for (name, impact) in worst_first.iter().take(MOST_IMPACTS) {
         rows(page, name, impact);
     }

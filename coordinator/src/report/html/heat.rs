@@ -57,8 +57,8 @@ pub fn data(map: &Heatmap) -> Value {
 }
 
 fn note(map: &Heatmap) -> String {
-    let column = if map.step_s == 1 { "a second".into() } else { format!("{} s", map.step_s) };
-    format!("colour: share of the requests that began within {column}; logarithmic")
+    let column = if map.step_s == 1 { "one second".into() } else { format!("{} s", map.step_s) };
+    format!("share of the requests begun within {column}")
 }
 
 /// First and last row that have requests.

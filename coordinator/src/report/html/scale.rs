@@ -10,6 +10,8 @@ pub enum Unit {
     PerSecond,
     Bytes,
     Cores,
+    /// Of one.
+    Share,
 }
 
 impl Unit {
@@ -20,6 +22,7 @@ impl Unit {
             Self::PerSecond => "rate",
             Self::Bytes => "bytes",
             Self::Cores => "cores",
+            Self::Share => "share",
         }
     }
 
@@ -31,6 +34,7 @@ impl Unit {
         match self {
             Self::Latency => short(&format::latency(value.round() as u64)),
             Self::Bytes => short(&format::bytes(value.round() as u64)),
+            Self::Share => format::percent(value),
             Self::PerSecond | Self::Cores => format::number((value * 1e6).round() / 1e6),
         }
     }
@@ -87,7 +91,7 @@ impl Scale {
             }
             Self::Log { bottom, top } => {
                 let decades = (top / bottom).log10();
-                let steps: &[f64] = if decades <= 1.7 { &[1.0, 2.0, 5.0] } else { &[1.0] };
+                let steps: &[f64] = if decades <= 2.1 { &[1.0, 2.0, 5.0] } else { &[1.0] };
                 let all = (0..12).flat_map(|d| steps.iter().map(move |s| bottom * s * 10f64.powi(d)));
                 all.take_while(|v| *v <= top * (1.0 + 1e-9)).take(10).collect()
             }

@@ -16,6 +16,7 @@
     us: (v) => scaled(v, [[1, "µs"], [1e3, "ms"], [1e6, "s"]]),
     bytes: (v) => scaled(v, [[1, "B"], [1e3, "KB"], [1e6, "MB"], [1e9, "GB"]]),
     rate: (v) => v.toLocaleString("en", { maximumFractionDigits: 2 }) + "/s",
+    share: (v) => (v * 100).toFixed(1) + "%",
     cores: (v) => v.toFixed(2) + " cores",
   };
   const clock = (t) => {

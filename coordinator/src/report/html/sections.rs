@@ -64,6 +64,14 @@ pub fn verdict(report: &Report) -> Page {
         }
         page.raw("</ul>");
     }
+    let remedies = facts::remedies(report);
+    if !remedies.is_empty() {
+        page.raw("<h4>What to do</h4><ul class=\"remedies\">");
+        for remedy in remedies {
+            page.element("li", "", remedy);
+        }
+        page.raw("</ul>");
+    }
     page.raw("<dl class=\"meta\">");
     let meta: [(&'static str, String); 8] = [
         ("started", report.started_at.clone()),
@@ -232,6 +240,11 @@ fn workload_card(page: &mut Page, report: &Report, name: &str, workload: &Worklo
     page.raw("</tbody></table></div>").left_out(phases, "phases").left_out(steps, "steps").raw("</article>");
 }
 
+fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or(String::new(), |first| format!("{}{}.", first.to_uppercase(), letters.as_str()))
+}
+
 fn remarks(page: &mut Page, workload: &Workload) {
     let mut remarks = Vec::new();
     if !workload.errors_by_class.is_empty() {
@@ -249,6 +262,7 @@ fn remarks(page: &mut Page, workload: &Workload) {
         remarks.push(format!("{}: p50 {p50}, p99 {p99}", facts::plural(of.samples, "connection")));
     }
     remarks.extend(workload.notes.iter().cloned());
+    remarks.insert(0, sentence(facts::model_note(workload)));
     if !remarks.is_empty() {
         page.raw("<ul class=\"remarks\">");
         for remark in remarks {

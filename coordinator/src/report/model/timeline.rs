@@ -13,20 +13,30 @@ const POINTS_MIN: usize = 120;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Timeline {
     pub seconds: u32,
-    /// Seconds a value stands for: 1, or in long runs more. Then `achieved`, `offered`, CPU and metrics are means; all
-    /// else is the greatest of its seconds.
+    /// Seconds a value stands for: 1, or in long runs more. Then `achieved`, `offered`, `cpu`, `busy` and metrics are
+    /// means, `available_bytes` the least and all else the greatest of its seconds.
     #[serde(default = "one")]
     pub step_s: u32,
     pub workloads: IndexMap<String, WorkloadLine>,
     /// By process: "app[0]@n2", "load[1]@n4".
     pub processes: IndexMap<String, ProcessLine>,
+    /// By agent.
+    #[serde(default)]
+    pub nodes: IndexMap<String, NodeLine>,
     /// By "ROLE.METRIC": counters per second (summed), gauges (largest instance).
     pub metrics: IndexMap<String, Vec<Option<f64>>>,
 }
 
 impl Default for Timeline {
     fn default() -> Self {
-        Self { seconds: 0, step_s: 1, workloads: IndexMap::new(), processes: IndexMap::new(), metrics: IndexMap::new() }
+        Self {
+            seconds: 0,
+            step_s: 1,
+            workloads: IndexMap::new(),
+            processes: IndexMap::new(),
+            nodes: IndexMap::new(),
+            metrics: IndexMap::new(),
+        }
     }
 }
 
@@ -82,6 +92,26 @@ pub struct ProcessLine {
     /// Cores.
     pub cpu: Vec<Option<f64>>,
     pub rss_bytes: Vec<Option<u64>>,
+    /// Seconds a second that its threads were runnable and waited for a core.
+    #[serde(default)]
+    pub run_delay: Vec<Option<f64>>,
+}
+
+/// What a node had and used, by all that runs there.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct NodeLine {
+    /// Cores in use.
+    pub busy: Vec<Option<f64>>,
+    /// Cores that the hypervisor gave to others.
+    pub steal: Vec<Option<f64>>,
+    /// Share of the second in which some task waited for it (PSI `some`).
+    pub psi_cpu: Vec<Option<f64>>,
+    pub psi_memory: Vec<Option<f64>>,
+    pub psi_io: Vec<Option<f64>>,
+    /// Memory that programs could still get.
+    pub available_bytes: Vec<Option<u64>>,
+    /// Received and sent, over all interfaces.
+    pub network_bytes: Vec<Option<u64>>,
 }
 
 impl Timeline {
@@ -90,7 +120,7 @@ impl Timeline {
     pub fn thinned(mut self, values_max: usize) -> Self {
         let workloads =
             self.workloads.values().map(|w| 8 + w.errors_by_class.len() + usize::from(!w.offered.is_empty()));
-        let columns = workloads.sum::<usize>() + 2 * self.processes.len() + self.metrics.len();
+        let columns = workloads.sum::<usize>() + 3 * self.processes.len() + 7 * self.nodes.len() + self.metrics.len();
         let points = (values_max / columns.max(1)).max(POINTS_MIN);
         let by = (self.seconds.div_ceil(self.step_s) as usize).div_ceil(points);
         if by <= 1 {
@@ -113,6 +143,17 @@ impl Timeline {
         for line in self.processes.values_mut() {
             line.cpu = means(&line.cpu, by);
             line.rss_bytes = greatest(&line.rss_bytes, by);
+            line.run_delay = peaks(&line.run_delay, by);
+        }
+        for line in self.nodes.values_mut() {
+            line.busy = means(&line.busy, by);
+            let NodeLine { steal, psi_cpu, psi_memory, psi_io, .. } = line;
+            for shares in [steal, psi_cpu, psi_memory, psi_io] {
+                *shares = peaks(shares, by);
+            }
+            let least = |chunk: &[Option<u64>]| chunk.iter().copied().flatten().min();
+            line.available_bytes = line.available_bytes.chunks(by).map(least).collect();
+            line.network_bytes = greatest(&line.network_bytes, by);
         }
         for line in self.metrics.values_mut() {
             *line = means(line, by);
@@ -123,6 +164,10 @@ impl Timeline {
 
 fn greatest(values: &[Option<u64>], by: usize) -> Vec<Option<u64>> {
     values.chunks(by).map(|chunk| chunk.iter().copied().flatten().max()).collect()
+}
+
+fn peaks(values: &[Option<f64>], by: usize) -> Vec<Option<f64>> {
+    values.chunks(by).map(|chunk| chunk.iter().copied().flatten().reduce(f64::max)).collect()
 }
 
 /// Of those that there are.
@@ -154,7 +199,7 @@ mod tests {
         assert!(thin.step_s > 1 && thin.seconds == seconds);
         assert_eq!(line.p99.len(), seconds.div_ceil(thin.step_s) as usize);
         assert_eq!((line.max.iter().flatten().max(), line.errors.iter().max().copied()), (Some(&9_000_000), errors));
-        let values = line.p99.len() * (10 + 2 * thin.processes.len() + thin.metrics.len());
+        let values = line.p99.len() * (10 + 3 * thin.processes.len() + 7 * thin.nodes.len() + thin.metrics.len());
         assert!(values <= 200_000, "{values}");
     }
 
