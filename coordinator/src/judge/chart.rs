@@ -11,7 +11,7 @@ use indexmap::IndexMap;
 use super::figures::is_open;
 use super::heatmap;
 use super::view::View;
-use crate::report::model::{NodeLine, ProcessLine, Timeline, WorkloadLine};
+use crate::report::model::{NodeLine, ProcessLine, Timeline, WorkloadLine, rounded};
 
 pub(super) fn timeline(view: &View<'_>) -> Timeline {
     let seconds = view.seconds();
@@ -23,9 +23,9 @@ pub(super) fn timeline(view: &View<'_>) -> Timeline {
     let mut processes: IndexMap<String, ProcessLine> = IndexMap::new();
     for (agent, process, used) in view.record.processes() {
         let line = ProcessLine {
-            cpu: (0..seconds).map(|s| used.get(&s).map(|u| u.cpu)).collect(),
+            cpu: (0..seconds).map(|s| used.get(&s).map(|u| rounded(u.cpu))).collect(),
             rss_bytes: (0..seconds).map(|s| used.get(&s).map(|u| u.rss_bytes)).collect(),
-            run_delay: (0..seconds).map(|s| used.get(&s).and_then(|u| u.run_delay)).collect(),
+            run_delay: (0..seconds).map(|s| used.get(&s).and_then(|u| u.run_delay).map(rounded)).collect(),
         };
         processes.insert(format!("{process}@{agent}"), line);
     }
@@ -34,7 +34,8 @@ pub(super) fn timeline(view: &View<'_>) -> Timeline {
 }
 
 fn node(had: &BTreeMap<u32, NodeSample>, seconds: u32) -> NodeLine {
-    let share = |of: fn(&NodeSample) -> Option<f64>| (0..seconds).map(|s| had.get(&s).and_then(of)).collect();
+    let share =
+        |of: fn(&NodeSample) -> Option<f64>| (0..seconds).map(|s| had.get(&s).and_then(of).map(rounded)).collect();
     let bytes = |of: fn(&NodeSample) -> u64| (0..seconds).map(|s| had.get(&s).map(of)).collect();
     NodeLine {
         busy: share(|n| Some(n.busy)),

@@ -70,11 +70,10 @@ impl Formatter for Lines {
         out.write_all(b": ")
     }
     fn end_object<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
-        if self.depth <= DEPTH_MAX {
-            self.depth -= 1;
+        let spread = self.depth <= DEPTH_MAX;
+        self.depth -= 1;
+        if spread {
             self.line(out)?;
-        } else {
-            self.depth -= 1;
         }
         out.write_all(b"}")
     }

@@ -236,3 +236,25 @@ fn a_run_that_still_writes_figures_is_not_pruned_however_old_its_events_are() {
         assert_eq!(prune(root, Prune::Keep(0), now + 3_600_000_000).unwrap(), [id(1)]);
     }
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(8))]
+    #[test]
+    fn every_report_can_be_made_of_what_a_crash_left(kept in prop::array::uniform3(0.0f64..1.0)) {
+        let home = tempfile::tempdir().unwrap();
+        let dir = write(&Run::good(), &Place::Out(home.path().join("run")), ID);
+        fs::remove_file(dir.path().join(LEDGER)).unwrap();
+        for (file, share) in [EVENTS, SERIES, METRICS].into_iter().zip(kept) {
+            let bytes = fs::metadata(dir.path().join(file)).unwrap().len() as usize;
+            cut(&dir.path().join(file), bytes - (bytes as f64 * share) as usize);
+        }
+        let loaded = load(dir.path()).unwrap();
+        let report = judge(&loaded.plan, &loaded.record);
+        prop_assert_eq!(report.verdict.result, Outcome::Invalid);
+        for format in crate::report::REPORTS {
+            let text = String::from_utf8(format.render(&report).unwrap()).unwrap();
+            prop_assert!(text.to_lowercase().contains("invalid"), "{} says nothing of it", format.name());
+            prop_assert!(!text.contains("NaN"), "{}", format.name());
+        }
+    }
+}

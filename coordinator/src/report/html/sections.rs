@@ -68,7 +68,12 @@ pub fn verdict(report: &Report) -> Page {
     if !remedies.is_empty() {
         page.raw("<h4>What to do</h4><ul class=\"remedies\">");
         for remedy in remedies {
-            page.element("li", "", remedy);
+            page.raw("<li>");
+            // Between its backquotes is what to type.
+            for (i, part) in remedy.split('`').enumerate() {
+                page.element(if i % 2 == 1 { "code" } else { "span" }, "", part);
+            }
+            page.raw("</li>");
         }
         page.raw("</ul>");
     }

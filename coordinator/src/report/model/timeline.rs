@@ -123,9 +123,14 @@ impl Timeline {
         let columns = workloads.sum::<usize>() + 3 * self.processes.len() + 7 * self.nodes.len() + self.metrics.len();
         let points = (values_max / columns.max(1)).max(POINTS_MIN);
         let by = (self.seconds.div_ceil(self.step_s) as usize).div_ceil(points);
-        if by <= 1 {
-            return self;
+        if by > 1 {
+            self.thin(by);
         }
+        self
+    }
+
+    /// One value of `by`.
+    fn thin(&mut self, by: usize) {
         self.step_s *= by as u32;
         for line in self.workloads.values_mut() {
             for rates in [&mut line.achieved, &mut line.offered] {
@@ -158,8 +163,12 @@ impl Timeline {
         for line in self.metrics.values_mut() {
             *line = means(line, by);
         }
-        self
     }
+}
+
+/// A ten-thousandth is what a core or a share is known to, and half the digits of a float in the file.
+pub fn rounded(value: f64) -> f64 {
+    (value * 1e4).round() / 1e4
 }
 
 fn greatest(values: &[Option<u64>], by: usize) -> Vec<Option<u64>> {
