@@ -54,7 +54,7 @@ pub enum Report {
     /// Its output, whole lines where it writes them.
     Log { id: WorkerId, text: Vec<u8> },
     /// It is gone and reaped; `planned` as it was announced by then.
-    Exited { id: WorkerId, planned: bool, how: String, incarnation: u32 },
+    Exited { id: WorkerId, planned: bool, how: String },
 }
 
 /// Why a worker could not be started or asked.
@@ -159,7 +159,7 @@ impl Supervisor {
             }
             let _ = exited_tx.send(true);
             let planned = *lock(&planned);
-            let _ = reports.send(Report::Exited { id: exited_id, planned, how, incarnation }).await;
+            let _ = reports.send(Report::Exited { id: exited_id, planned, how }).await;
         });
         lock(&self.workers).insert(id.clone(), worker);
         if let Err(error) = self.ask(&id, start, Answer::Started, Duration::from_secs(20)).await {

@@ -3,6 +3,8 @@
 //! running → draining → healing → reading back → finishing → done. Every way out of a run goes through the same gates, so that
 //! nothing is left running and nothing broken, however it ends.
 
+use std::collections::BTreeSet;
+
 use gauntlet_common::event::{Abort, What};
 use gauntlet_common::phase::Phase;
 use gauntlet_common::scenario::OnAgentLoss;
@@ -17,7 +19,8 @@ pub enum Input {
     Signal(u8),
     /// A check with `on_fail: abort` has failed.
     CheckFailed(String),
-    /// Contact to an agent was lost and its lease has run out.
+    /// Contact to an agent was lost and its lease has run out, or it did not do what it was ordered. Known before: nothing
+    /// changes.
     AgentLost { agent: String, why: String },
     /// This coordinator cannot go on, such as for want of disk.
     Broken(String),
@@ -64,6 +67,7 @@ pub struct Conductor {
     reads_back: bool,
     signals: u32,
     now_us: i64,
+    lost: BTreeSet<String>,
 }
 
 impl Conductor {
@@ -78,6 +82,7 @@ impl Conductor {
             reads_back,
             signals: 0,
             now_us: i64::MIN,
+            lost: BTreeSet::new(),
         }
     }
 
@@ -93,6 +98,7 @@ impl Conductor {
             Input::Signal(number) => self.signal(number),
             Input::CheckFailed(detail) => self.abort(Abort::Check, detail),
             Input::Broken(detail) => self.abort(Abort::Internal, detail),
+            Input::AgentLost { agent, .. } if !self.lost.insert(agent.clone()) => Vec::new(),
             Input::AgentLost { agent, why } => {
                 let mut actions = vec![Action::Record(What::AgentLost { agent: agent.clone(), planned: false, why })];
                 if self.on_agent_loss == OnAgentLoss::Fail {
@@ -226,6 +232,7 @@ mod tests {
         let mut c = conductor(false);
         let lost = Input::AgentLost { agent: "n1".into(), why: "silent".into() };
         assert_eq!(orders(&c.on(lost.clone())), [Action::StopLoad { drain: true, aborted: true }]);
+        assert_eq!(c.on(lost.clone()), [], "it is lost once");
         let mut c = conductor(false);
         c.on_agent_loss = OnAgentLoss::Degrade;
         assert!(orders(&c.on(lost)).is_empty() && c.running());

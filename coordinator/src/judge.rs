@@ -6,6 +6,7 @@
 mod chart;
 mod checks;
 mod clocks;
+mod coverage;
 mod faults;
 mod figures;
 mod guards;

@@ -31,6 +31,7 @@ impl Screen {
     /// Says what happens after the load: draining, healing, reading back.
     pub fn stage(&mut self, stage: &'static str) {
         self.stage = Some(stage);
+        self.progress.stage(stage);
     }
 
     /// Shows where the run stands.

@@ -64,6 +64,8 @@ struct State {
     /// By worker: the faults that keep it dead.
     held_down: HashMap<WorkerId, HashSet<String>>,
     paused: HashMap<WorkerId, HashSet<String>>,
+    /// Restarts taken after ends that nobody planned.
+    restarts: HashMap<WorkerId, u32>,
     aborting: bool,
     /// Held by whoever starts a worker again: a fault's heal and a restart may want to at once.
     reviving: HashMap<WorkerId, Arc<tokio::sync::Mutex<()>>>,
@@ -257,6 +259,13 @@ impl Node {
     }
     pub(super) fn is_held_down(&self, id: &WorkerId) -> bool {
         self.state().held_down.contains_key(id)
+    }
+    /// The number of the next restart after an unplanned end, from 0; none once there were `most`. A start that failed
+    /// and an end soon after a start draw on the same account, so that a crash loop is bounded however it goes round.
+    pub(super) fn take_restart(&self, id: &WorkerId, most: u32) -> Option<u32> {
+        let mut state = self.state();
+        let taken = state.restarts.entry(id.clone()).or_default();
+        (*taken < most).then(|| std::mem::replace(taken, *taken + 1))
     }
     /// A pause takes hold of a worker, or lets go of it. Whether it is to be signalled: a pause that lets go while another
     /// holds on changes nothing.

@@ -17,8 +17,11 @@ use crate::clock;
 use crate::sample::{NodeSampler, Sample, Sampler};
 use crate::supervisor::{Report, WorkerId};
 
-/// Restarts of one instance in a run; after them it stays dead.
+/// Restarts of one instance in a run after ends that nobody planned; after them it stays dead. Those of planned deaths
+/// do not count.
 const RESTARTS_MAX: u32 = 5;
+/// Before the first of them; doubled before each next one, so that the last comes 4 s after its death.
+const BACK_OFF: Duration = Duration::from_millis(250);
 
 /// Most seconds that one look answers for; older ones stay without figures.
 const SECONDS_A_LOOK_MAX: u32 = 10;
@@ -35,9 +38,7 @@ pub async fn reports(node: Arc<Node>, mut reports: mpsc::Receiver<Report>) {
         match report {
             Some(Report::Message { body, .. }) => forward(&node, body).await,
             Some(Report::Log { id, text }) => node.pump().log(id.to_string(), text).await,
-            Some(Report::Exited { id, planned, how, incarnation }) => {
-                exited(&node, id, planned, how, incarnation).await
-            }
+            Some(Report::Exited { id, planned, how }) => exited(&node, id, planned, how).await,
             None => return,
         }
     }
@@ -57,7 +58,7 @@ async fn forward(node: &Node, body: from_worker::Body) {
     node.pump().push(batch).await;
 }
 
-async fn exited(node: &Arc<Node>, id: WorkerId, planned: bool, how: String, incarnation: u32) {
+async fn exited(node: &Arc<Node>, id: WorkerId, planned: bool, how: String) {
     let planned = planned || node.is_held_down(&id);
     if !node.is_armed() {
         // The step under way answers for it: prepare or wire fails, or arm finds it dead.
@@ -71,7 +72,7 @@ async fn exited(node: &Arc<Node>, id: WorkerId, planned: bool, how: String, inca
             node.tell(What::RoleExited { role: role.clone(), instance: *instance, planned, how }).await;
             let restart = node.plan().role(role).is_some_and(|role| role.restart == Restart::OnFailure);
             if !planned && restart {
-                tokio::spawn(start_again(node.clone(), id, incarnation));
+                tokio::spawn(start_again(node.clone(), id));
             }
         }
     }
@@ -79,10 +80,10 @@ async fn exited(node: &Arc<Node>, id: WorkerId, planned: bool, how: String, inca
 
 /// Tries to start a role again that nobody meant to die, later each time; ends when it lives, is kept dead by a fault, has
 /// had its restarts, or everything stops.
-async fn start_again(node: Arc<Node>, id: WorkerId, incarnation: u32) {
-    for attempt in incarnation..RESTARTS_MAX {
+async fn start_again(node: Arc<Node>, id: WorkerId) {
+    while let Some(attempt) = node.take_restart(&id, RESTARTS_MAX) {
         tokio::select! {
-            () = tokio::time::sleep(Duration::from_millis(250 << attempt)) => {}
+            () = tokio::time::sleep(BACK_OFF * (1 << attempt)) => {}
             () = node.over() => return,
         }
         if node.is_stopping() || node.is_held_down(&id) {
@@ -93,6 +94,7 @@ async fn start_again(node: Arc<Node>, id: WorkerId, incarnation: u32) {
             Err(why) => tracing::warn!("restarting {id}: {why}"),
         }
     }
+    tracing::warn!("{id} has had its {RESTARTS_MAX} restarts, and stays dead");
 }
 
 /// Says how late this node's start was against the agreed instant.

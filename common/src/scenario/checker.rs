@@ -32,6 +32,9 @@ pub struct Checker<'a> {
     pub found: Vec<Diagnostic>,
 }
 
+/// Words that a reader may well try and that this build refuses, each with its reason; no word of JSON Schema's own.
+pub const REFUSED: &str = "x-refused";
+
 static ANYTHING: Value = Value::Bool(true);
 
 /// Follows `$ref` as far as it goes.
@@ -60,6 +63,10 @@ impl<'a> Checker<'a> {
     /// Holds a node against a schema.
     pub fn check(&mut self, node: &Node, schema: &'a Value) {
         let schema = resolve(self.root, schema);
+        if let Some(why) = node.text().and_then(|text| schema.get(REFUSED)?.get(text)?.as_str()) {
+            let help = format!("write {}", words_below(self.root, schema).join(" or "));
+            return self.problem(node, why, help);
+        }
         if schema.get("discriminator").is_some() {
             return self.discriminated(node, schema);
         }
@@ -376,6 +383,12 @@ fn is_anything(schema: &Value) -> bool {
 fn words_of(schema: &Value) -> Vec<&str> {
     let one = schema.get("const").and_then(Value::as_str);
     one.into_iter().chain(list(schema, "enum").iter().filter_map(Value::as_str)).collect()
+}
+
+/// The same, also of the branches of an enumeration whose words are documented one by one.
+fn words_below(root: &Value, schema: &Value) -> Vec<String> {
+    let branches = list(schema, "oneOf").iter().map(|branch| resolve(root, branch));
+    branches.chain([schema]).flat_map(words_of).map(|word| format!("`{word}`")).collect()
 }
 
 fn type_name(name: &str) -> &'static str {

@@ -467,16 +467,21 @@ pub enum OnFail {
     Abort,
 }
 
-/// What an unplanned loss of an agent means.
+/// What it means when an agent is lost, or a role exits, outside a planned death.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(extend("x-refused" = { "reallocate": REALLOCATE_REFUSED }))]
 pub enum OnAgentLoss {
-    /// The run is invalid.
+    /// A lost agent makes the run invalid, a role that exits makes it fail.
     #[default]
     Fail,
     /// Coverage is reported and the rest judged.
     Degrade,
 }
+
+/// docs/adr/0005-agents-and-roles-lost.md tells it at length.
+const REALLOCATE_REFUSED: &str = "`reallocate` is not possible: load that moves to another node in the middle of a run is \
+     another measurement, and roles started elsewhere come without their data";
 
 /// Limits of the validity guards: when the measurement itself is at fault. docs/measurement.md says why they are what they are.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

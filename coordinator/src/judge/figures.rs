@@ -10,6 +10,7 @@ use gauntlet_common::scenario::{Arrivals, MetricKind};
 use gauntlet_common::snapshot::ErrorClass;
 use serde_json::Value;
 
+use super::coverage;
 use super::view::View;
 use crate::report::model::{Agent, Figures, Instance, Latency, Role, Spectrum, Workload};
 
@@ -80,6 +81,7 @@ pub(super) fn workload(view: &View<'_>, planned: &PlannedWorkload) -> Workload {
     if planned.spec.settings.get("insecure") == Some(&Value::Bool(true)) {
         notes.push("TLS without verification (insecure: true)".to_string());
     }
+    notes.extend(coverage::note(view, planned));
     Workload {
         model: model(planned),
         requests: all.requests,

@@ -7,6 +7,7 @@ use gauntlet_common::units::Micros;
 use gauntlet_common::verdict::Cause;
 
 use super::Reasons;
+use super::coverage;
 use super::taint::Taint;
 use super::view::View;
 use crate::report::model::{Check, CheckResult, Guard};
@@ -192,7 +193,8 @@ fn clocks(view: &View<'_>, guards: &mut Guards<'_>) {
 
     let mut wrong = Vec::new();
     let carries_load = |name: &str| view.plan.load_workers.iter().any(|worker| worker.agent == name);
-    for agent in agents.iter().filter(|a| carries_load(&a.name) && a.start_skew_us.is_none()) {
+    let silent = |a: &&crate::report::model::Agent| a.start_skew_us.is_none() && !lost_with_leave(view, &a.name);
+    for agent in agents.iter().filter(|a| carries_load(&a.name)).filter(silent) {
         wrong.push(format!("agent {} never said when its load began", agent.name));
     }
     let skews: Vec<i64> = agents.iter().filter_map(|a| a.start_skew_us).collect();
@@ -264,35 +266,79 @@ fn iterations(view: &View<'_>, guards: &mut Guards<'_>) {
 }
 
 fn processes(view: &View<'_>, guards: &mut Guards<'_>) {
-    let events = view.record.events();
-    let (mut roles, mut workers) = (Vec::new(), Vec::new());
-    for (i, event) in events.iter().enumerate() {
+    let exits = role_exits(view);
+    let degrade = view.plan.on_agent_loss == OnAgentLoss::Degrade;
+    // A role is the system under test: that it exits is the target's doing, and so a failure and no flaw of the measurement.
+    let wrong = exits.iter().filter(|_| !degrade).map(|exits| (Cause::CheckFailed, exits.text())).collect();
+    let limit = if degrade { "any (on_agent_loss: degrade)" } else { "no exit, unless planned" };
+    let down = exits.iter().filter(|exits| !exits.back).count();
+    guards.add("roles up", format!("{} exited, {down} stayed down", exits.len()), limit, wrong);
+
+    let mut workers = Vec::new();
+    for event in view.record.events() {
+        if let What::LoadWorkerExited { worker, planned: false, how } = &event.what
+            && view.excused_worker(*worker).is_none()
+        {
+            let at = event.at_us as f64 / 1e6;
+            workers.push(format!("load[{worker}] exited after {at:.1}s ({how}), unplanned"));
+        }
+    }
+    guards.invalid("load workers up", format!("{} down", workers.len()), "0 down, unless planned", workers);
+    if degrade {
+        let observed = coverage::told(view).unwrap_or_else(|| "all of the load and of the roles".into());
+        guards.add("coverage", observed, "any, and told (on_agent_loss: degrade)", Vec::new());
+    }
+}
+
+/// The unplanned ends of one role instance.
+struct RoleExits<'a> {
+    role: &'a str,
+    instance: u32,
+    count: u32,
+    first_us: i64,
+    last_us: i64,
+    how: &'a str,
+    /// It was started again after the last.
+    back: bool,
+}
+
+impl RoleExits<'_> {
+    fn text(&self) -> String {
+        let Self { role, instance, count, how, .. } = self;
+        let (first, last) = (self.first_us as f64 / 1e6, self.last_us as f64 / 1e6);
+        let end = if self.back { "and was started again" } else { "and stayed down" };
+        match count {
+            1 => format!("{role}[{instance}] exited after {last:.1}s ({how}), which nobody planned, {end}"),
+            _ => format!(
+                "{role}[{instance}] exited {count} times from {first:.1}s to {last:.1}s (last: {how}), which nobody planned, {end}"
+            ),
+        }
+    }
+}
+
+/// Each role instance that ended outside a planned death, in the order of the first end.
+fn role_exits<'a>(view: &View<'a>) -> Vec<RoleExits<'a>> {
+    let mut all: Vec<RoleExits<'a>> = Vec::new();
+    for event in view.record.events() {
         match &event.what {
             What::RoleExited { role, instance, planned: false, how } => {
-                let back = events[i..].iter().any(|later| match &later.what {
-                    What::RoleRestarted { role: r, instance: n, .. } | What::RoleReady { role: r, instance: n, .. } => {
-                        r == role && n == instance
-                    }
-                    _ => false,
+                let at = all.iter().position(|exits| exits.role == role && exits.instance == *instance);
+                let at = at.unwrap_or_else(|| {
+                    let (first_us, last_us) = (event.at_us, event.at_us);
+                    all.push(RoleExits { role, instance: *instance, count: 0, first_us, last_us, how, back: false });
+                    all.len() - 1
                 });
-                let node = view.plan.role(role).and_then(|r| r.instances.get(*instance as usize));
-                let excused = node.is_some_and(|node| lost_with_leave(view, node));
-                if !back && !excused {
-                    let at = event.at_us as f64 / 1e6;
-                    roles.push(format!(
-                        "{role}[{instance}] exited after {at:.1}s ({how}), unplanned, and never came back"
-                    ));
-                }
+                let exits = &mut all[at];
+                (exits.count, exits.last_us, exits.how, exits.back) = (exits.count + 1, event.at_us, how, false);
             }
-            What::LoadWorkerExited { worker, planned: false, how } if view.excused_worker(*worker).is_none() => {
-                let at = event.at_us as f64 / 1e6;
-                workers.push(format!("load[{worker}] exited after {at:.1}s ({how}), unplanned"));
+            What::RoleRestarted { role, instance, .. } | What::RoleReady { role, instance, .. } => {
+                let of = all.iter_mut().find(|exits| exits.role == role && exits.instance == *instance);
+                of.into_iter().for_each(|exits| exits.back = true);
             }
             _ => {}
         }
     }
-    guards.invalid("roles up", format!("{} down", roles.len()), "0 down, unless planned", roles);
-    guards.invalid("load workers up", format!("{} down", workers.len()), "0 down, unless planned", workers);
+    all
 }
 
 fn lost_with_leave(view: &View<'_>, node: &str) -> bool {

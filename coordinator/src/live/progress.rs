@@ -97,6 +97,13 @@ impl Progress {
         }
     }
 
+    /// What happens after the load. The block of a terminal shows it in its place; elsewhere it is a line.
+    pub fn stage(&mut self, stage: &str) {
+        if self.mode == Mode::Lines {
+            self.write(&format!("{stage}\n"));
+        }
+    }
+
     /// Takes the block away and gives the cursor back; also done when dropped.
     pub fn finish(&mut self) {
         if self.drawn > 0 {

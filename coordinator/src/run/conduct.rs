@@ -84,7 +84,10 @@ pub(super) async fn conduct(
             Some((agent, why)) = losses.recv() => Input::AgentLost { agent, why },
             Some(answered) = shell.asking.join_next() => match answered {
                 Ok((order, answers)) if order == shell.order => {
-                    shell.take_answers(answers);
+                    // Before the next order goes out, and before the run may end: the two ways to hear of a loss race.
+                    for (agent, why) in shell.take_answers(answers) {
+                        shell.act(conductor.on(Input::AgentLost { agent, why }));
+                    }
                     Input::Answered
                 }
                 Ok(_) => continue,
@@ -228,7 +231,10 @@ impl Shell<'_> {
         });
     }
 
-    fn take_answers(&mut self, answers: Answers) {
+    /// Takes what all agents answered to one order. Returns those that did not do it, with why: whatever the reason, what they
+    /// still had to do and to tell is missing from the run.
+    fn take_answers(&mut self, answers: Answers) -> Vec<(String, String)> {
+        let mut failed = Vec::new();
         let (mut read_back, mut unread): (Vec<ReadBackDone>, Vec<ReadBackDone>) = Default::default();
         for Answer { agent, asked, reply, clock } in answers {
             if let Some(clock) = clock {
@@ -240,9 +246,13 @@ impl Shell<'_> {
                 Ok(_) => {}
                 Err(error) => {
                     tracing::warn!("{error}");
+                    let name = &self.sessions[agent].host.name;
+                    if !matches!(asked, control_request::Body::ReadBack(_)) {
+                        failed.push((name.clone(), error.to_string()));
+                    }
                     // What its workers know was acknowledged, nobody can ask any more: at least one id stays unread.
                     if let control_request::Body::ReadBack(ask) = asked
-                        && self.plan.load_workers.iter().any(|worker| worker.agent == self.sessions[agent].host.name)
+                        && self.plan.load_workers.iter().any(|worker| worker.agent == *name)
                     {
                         let ReadBack { role, ledger } = ask;
                         unread.push(ReadBackDone { role, ledger, unreachable: 1, ..Default::default() });
@@ -262,6 +272,7 @@ impl Shell<'_> {
                 examples: done.examples,
             });
         }
+        failed
     }
 
     /// Waits for every batch that the agents said they had made, and for what a lost agent may still have to tell: one
