@@ -6,6 +6,7 @@
 
 mod conduct;
 mod kill;
+pub mod nft;
 mod node_kill;
 mod partition;
 mod pause;

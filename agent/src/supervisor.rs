@@ -4,6 +4,8 @@
 //! *thread* that forked, so [`Supervisor::spawn`] must run on the agent's main thread, which lives as long as the agent; the
 //! control runtime is a current-thread runtime there). Not here: what a worker is for, and when it is started again.
 
+mod tool;
+
 use std::collections::HashMap;
 use std::os::fd::AsRawFd;
 use std::process::Stdio;
@@ -23,6 +25,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
 
 use crate::worker::{ARGUMENT, SOCKET_FD};
+
+pub use tool::{Tool, ToolError};
 
 /// Messages to one worker that wait to be written; at the bound the sender waits.
 const TO_WORKER_MAX: usize = 64;
