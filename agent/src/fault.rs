@@ -22,6 +22,7 @@ use crate::runner::Node;
 use crate::supervisor::WorkerId;
 
 pub use conduct::conduct;
+pub use partition::Kernel;
 
 /// Every fault there is.
 pub const FAULTS: &[&dyn Fault] = &[&kill::Kill, &node_kill::NodeKill, &partition::Partition, &pause::Pause];
@@ -29,7 +30,8 @@ pub const FAULTS: &[&dyn Fault] = &[&kill::Kill, &node_kill::NodeKill, &partitio
 /// What a step of a fault answers: what was seen, or why it did not work.
 pub type Step<'a> = Pin<Box<dyn Future<Output = Result<String, String>> + Send + 'a>>;
 
-/// One kind of fault. The steps run in this order: `undo` (journalled), `inject`, `confirm`, then `heal`, which also proves that it is healed.
+/// One kind of fault. The steps run in this order: `look`, `undo` (journalled), `inject`, `confirm`, `hold`,
+/// then `heal`, which also proves that it is healed.
 pub trait Fault: Sync {
     /// Name, parameters and help.
     fn kind(&self) -> Kind;
@@ -37,6 +39,16 @@ pub trait Fault: Sync {
     /// Whether this agent has something to do for it: unless stated, where one of its targets lives.
     fn takes_part(&self, _plan: &Plan, fault: &PlannedFault, agent: &str) -> bool {
         fault.targets().any(|target| target.agent() == Some(agent))
+    }
+
+    /// Why this node will not do it, now that everybody's addresses are known; asked before the run is armed.
+    fn refuses(&self, _node: &Node, _fault: &PlannedFault) -> Option<String> {
+        None
+    }
+
+    /// Looks at what must be the same again afterwards; before anything is written or done.
+    fn look<'a>(&'a self, _node: &'a Node, _fault: &'a PlannedFault) -> Step<'a> {
+        Box::pin(async { Ok(String::new()) })
     }
 
     /// How to take it back, as written into the journal before it is applied.
@@ -47,6 +59,14 @@ pub trait Fault: Sync {
 
     /// Proves its effect.
     fn confirm<'a>(&'a self, node: &'a Node, fault: &'a PlannedFault) -> Step<'a>;
+
+    /// Until its end or the run's heal. An error: it did not last so long.
+    fn hold<'a>(&'a self, node: &'a Node, _fault: &'a PlannedFault, until_ns: u64) -> Step<'a> {
+        Box::pin(async move {
+            node.sleep_unless_healing(until_ns).await;
+            Ok(String::new())
+        })
+    }
 
     /// Takes it back and proves that.
     fn heal<'a>(&'a self, node: &'a Node, fault: &'a PlannedFault) -> Step<'a>;

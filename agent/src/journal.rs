@@ -20,6 +20,9 @@ pub enum Undo {
     Continue { worker: String, pid: u32, started_ticks: u64 },
     /// Links were cut inside worker processes; the cut ends with them, and at its own expiry.
     Uncut { until_ns: u64 },
+    /// A table of the firewall was made; its elements time out by themselves. `others`: the rest of the firewall before, as
+    /// [`crate::fault::nft::fingerprint`] has it.
+    Table { table: String, others: u64 },
 }
 
 /// One fault as written before it was applied.
@@ -153,6 +156,14 @@ fn write_line(file: &mut File, line: &Line) -> std::io::Result<u64> {
 pub fn undo_alone(undo: &Undo) -> Result<(), String> {
     match undo {
         Undo::Restart { .. } | Undo::Uncut { .. } => Ok(()),
+        Undo::Table { table, others } => {
+            crate::fault::nft::remove(table)?;
+            // Hours may lie between, and reboots: what else changed since is none of our doing, and no reason to refuse runs.
+            if crate::fault::nft::others().is_ok_and(|now| crate::fault::nft::fingerprint(&now) != *others) {
+                tracing::warn!(table, "the firewall beside our table is not as it was before the fault");
+            }
+            Ok(())
+        }
         Undo::Continue { worker, pid, started_ticks } => match crate::sample::started_ticks(*pid) {
             Some(ticks) if ticks == *started_ticks => {
                 nix::sys::signal::kill(nix::unistd::Pid::from_raw(*pid as i32), nix::sys::signal::Signal::SIGCONT)

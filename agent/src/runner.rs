@@ -160,6 +160,12 @@ impl Run {
     /// Tells every worker where everybody is; returns when all are ready.
     pub async fn wire(&self, wire: Wire) -> Result<(), Refusal> {
         self.node.set_wire(wire.clone());
+        for fault in self.node.plan().faults.iter().filter(|f| takes_part(f, self.node.plan(), self.node.name())) {
+            if let Some(why) = crate::fault::find(&fault.kind).and_then(|kind| kind.refuses(&self.node, fault)) {
+                let message = format!("agent {}: fault {}: {why}", self.node.name(), fault.id);
+                return Err(refuse(RefusedWhy::Plan, message));
+            }
+        }
         for id in self.node.planned_workers() {
             let asked =
                 self.node.supervisor().ask(&id, to_worker::Body::Wire(wire.clone()), Answer::Wired, WIRED_WITHIN);

@@ -56,6 +56,10 @@ pub async fn serve(
     if undone > 0 || !failed.is_empty() {
         tracing::warn!(undone, ?failed, "undid what an earlier agent left");
     }
+    let (swept, left) = crate::fault::nft::sweep(false);
+    if swept > 0 || !left.is_empty() {
+        tracing::warn!(swept, ?left, "removed empty tables that an earlier agent left in the firewall");
+    }
     // Data of runs that an earlier agent could not remove.
     let _ = std::fs::remove_dir_all(config.state_dir.join("runs"));
     let identity = session::Identity {
@@ -183,8 +187,33 @@ fn capabilities() -> Vec<String> {
     if effective & (1 << CAP_NET_ADMIN) != 0 { vec!["net_admin".into()] } else { Vec::new() }
 }
 
-/// `agent heal`: the same without serving; refuses while an agent runs, which heals by itself.
+/// What this node's kernel lets faults do, asked of it: `nft` drops packets, `netem` shapes them.
+pub(crate) async fn kernel_capabilities() -> Vec<String> {
+    let nft = crate::fault::nft::off_thread(crate::fault::nft::available).await;
+    if let Err(why) = &nft {
+        tracing::debug!("partitions on links only: {why}");
+    }
+    let netem = tokio::task::spawn_blocking(has_netem).await.unwrap_or(false);
+    [("nft", nft.is_ok()), ("netem", netem)].into_iter().filter(|(_, has)| *has).map(|(name, _)| name.into()).collect()
+}
+
+/// Whether the kernel has the packet scheduler netem: loaded, or among its modules.
+fn has_netem() -> bool {
+    let holds = |path: String| std::fs::read_to_string(path).is_ok_and(|text| text.contains("sch_netem"));
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let modules = format!("/lib/modules/{}", release.trim());
+    ["/proc/modules".into(), format!("{modules}/modules.dep"), format!("{modules}/modules.builtin")]
+        .into_iter()
+        .any(holds)
+}
+
+/// `agent heal`: the same without serving, and every table of ours in the firewall, whoever made it; refuses while an agent
+/// runs, which heals by itself.
 pub fn heal_alone(state_dir: &Path) -> Result<(u32, Vec<String>), ServeError> {
     let _node = take_node(state_dir)?;
-    Ok(undo_leftovers(&mut Journal::open(state_dir)?))
+    let (undone, mut failed) = undo_leftovers(&mut Journal::open(state_dir)?);
+    // Also what no journal tells of: another state folder's, another version's.
+    let (swept, left) = crate::fault::nft::sweep(true);
+    failed.extend(left);
+    Ok((undone + swept, failed))
 }

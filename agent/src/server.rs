@@ -22,6 +22,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::clock;
+use crate::fault::nft;
 use crate::identity;
 use crate::journal::Journal;
 use crate::pump::Pump;
@@ -401,6 +402,7 @@ impl Agent for Service {
         authorize(&request)?;
         let mut reply = crate::serve::facts(&self.shared.home.config);
         reply.protocol = PROTOCOL_VERSION;
+        reply.capabilities.extend(crate::serve::kernel_capabilities().await);
         let pending = self.shared.home.with_journal(|journal| journal.pending().count());
         reply.leftovers = pending.await.map_err(Status::internal)? as u32;
         if let Some(held) = lock(&self.shared.session).held() {
@@ -464,13 +466,16 @@ impl Agent for Service {
         authorize(&request)?;
         tracing::warn!(reason = request.get_ref().reason, "heal: stopping everything");
         let holder = self.holder();
-        let (faults_undone, not_undone) = match &holder {
+        let (mut faults_undone, mut not_undone) = match &holder {
             Some(part) => {
                 part.pump.end();
                 self.clean_up(part).await
             }
             None => self.shared.home.with_journal(crate::serve::undo_leftovers).await.map_err(Status::internal)?,
         };
+        let (swept, left) = nft::off_thread(|| Ok(nft::sweep(false))).await.map_err(Status::internal)?;
+        faults_undone += swept;
+        not_undone.extend(left);
         Ok(Response::new(HealReply { faults_undone, not_undone, stopped_a_run: holder.is_some() }))
     }
 }

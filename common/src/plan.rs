@@ -151,6 +151,15 @@ impl Plan {
 }
 
 impl PlannedFault {
+    /// How near its backend comes to the real thing, for plan and report; empty where there is nothing to say.
+    pub fn fidelity(&self) -> &'static str {
+        match self.backend.as_str() {
+            "kernel" => "packets dropped by the kernel, tcp only; load and other roles of a node share its address",
+            "link" => "tcp only: connections stall in our own links, and go on at once when healed",
+            _ => "",
+        }
+    }
+
     /// Everything it picked.
     pub fn targets(&self) -> impl Iterator<Item = &Selected> {
         self.selected.values().flatten()

@@ -2,6 +2,7 @@
 
 use gauntlet_agent::clock;
 use gauntlet_agent::config::Credentials;
+use gauntlet_common::plan::Plan;
 use gauntlet_common::plan::needs::{Limits, grouped};
 use gauntlet_proto::PROTOCOL_VERSION;
 use gauntlet_proto::agent::DescribeReply;
@@ -122,7 +123,46 @@ pub fn table(findings: &[Finding]) -> String {
         };
         text.push_str(&format!("{:width$}  {:address$}  {facts}  {state}\n", finding.host.name, finding.host.address));
     }
+    text.push_str(&faults(findings, width));
     text
+}
+
+/// What faults can do on each node: what its kernel offers, and the kinds that its agent.toml allows.
+fn faults(findings: &[Finding], width: usize) -> String {
+    let all = gauntlet_agent::fault::kinds().len();
+    let mut text = format!("\n{:width$}  {:26}  faults\n", "agent", "network");
+    for (name, facts) in findings.iter().filter_map(|finding| Some((&finding.host.name, finding.facts.as_ref()?))) {
+        let allowed = match facts.allowed_faults.as_slice() {
+            [] => "none".into(),
+            kinds if kinds.len() == all => "all".into(),
+            kinds => kinds.join(", "),
+        };
+        text.push_str(&format!("{name:width$}  {:26}  {allowed}\n", network(facts)));
+    }
+    text
+}
+
+/// `nft` drops packets, `netem` shapes them, `net_admin` is the right to either.
+fn network(facts: &DescribeReply) -> String {
+    let has = |name: &str| facts.capabilities.iter().any(|capability| capability == name);
+    ["net_admin", "nft", "netem"].map(|name| if has(name) { name.into() } else { format!("no {name}") }).join(" ")
+}
+
+/// Why a plan's faults may not be done on the nodes that were looked at: each has the last word, and is asked before anything starts.
+pub fn forbidden(plan: &Plan, findings: &[Finding]) -> Vec<String> {
+    let mut told = Vec::new();
+    for (name, facts) in findings.iter().filter_map(|finding| Some((&finding.host.name, finding.facts.as_ref()?))) {
+        for fault in &plan.faults {
+            let part = gauntlet_agent::fault::find(&fault.kind).is_some_and(|kind| kind.takes_part(plan, fault, name));
+            if part && !facts.allowed_faults.contains(&fault.kind) {
+                told.push(format!(
+                    "agent {name} does not allow {}, which fault {} needs; allow it in agent.toml there, or take the fault out",
+                    fault.kind, fault.id
+                ));
+            }
+        }
+    }
+    told
 }
 
 #[cfg(test)]
@@ -146,5 +186,24 @@ mod tests {
         assert!(other.contains("version 0.0.9") && other.contains("install the same build"), "{other}");
         let left = told(DescribeReply { leftovers: 2, ..same });
         assert!(left.contains("coordinator heal"), "{left}");
+    }
+
+    #[test]
+    fn the_table_shows_what_faults_can_do_on_each_node() {
+        let finding = |name: &str, capabilities: &[&str], faults: &[&str]| Finding {
+            host: Host { name: name.into(), address: "10.0.0.1:7700".into(), labels: Default::default() },
+            facts: Some(DescribeReply {
+                capabilities: capabilities.iter().map(|c| (*c).into()).collect(),
+                allowed_faults: faults.iter().map(|f| (*f).into()).collect(),
+                ..Default::default()
+            }),
+            clock_offset_us: 0,
+            problems: Vec::new(),
+        };
+        let all: Vec<&str> = gauntlet_agent::fault::kinds().iter().map(|kind| kind.name).collect();
+        let text = table(&[finding("n1", &["net_admin", "nft"], &all), finding("n2", &[], &["kill", "pause"])]);
+        let line = |name: &str| text.lines().filter(|line| line.starts_with(name)).next_back().unwrap().to_string();
+        assert!(line("n1").contains("net_admin nft no netem") && line("n1").ends_with("all"), "{text}");
+        assert!(line("n2").contains("no net_admin no nft") && line("n2").ends_with("kill, pause"), "{text}");
     }
 }

@@ -89,11 +89,12 @@ pub async fn run(request: Request, screen: &mut Screen, signals: &mut Signals) -
             ready
         }
     };
-    let (facts, limits) = ready::preflight(&hosts, &credentials).await?;
+    let (facts, findings) = ready::preflight(&hosts, &credentials).await?;
 
     // 2. The plan: a pure function of scenario, agents and seed.
     let plan = bind(&request.scenario, &catalogue(), &facts, request.seed, isolation).map_err(NotRun::bad_input)?;
-    ready::fits(&plan, &limits)?;
+    ready::allowed(&plan, &findings)?;
+    ready::fits(&plan, &findings)?;
     let hosts = ready::taking_part(&plan, &hosts);
 
     // 3. The run directory, before anything happens that it should tell.

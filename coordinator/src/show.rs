@@ -86,6 +86,9 @@ pub fn plan(plan: &Plan) -> String {
         let end = Micros(fault.at.0 + fault.duration.0);
         let (id, kind, backend) = (&fault.id, &fault.kind, &fault.backend);
         line(&mut out, format_args!("  {}..{end}  {id}: {kind} ({backend}) on {}", fault.at, targets.join(", ")));
+        if !fault.fidelity().is_empty() {
+            line(&mut out, format_args!("    {}", fault.fidelity()));
+        }
     }
     checks(&mut out, &plan.checks);
     out

@@ -23,6 +23,10 @@ pub async fn conduct(node: Arc<Node>, fault: PlannedFault) -> Option<String> {
         edge(FaultEdge::NotApplied, why).await;
         return None;
     }
+    if let Err(why) = kind.look(&node, &fault).await {
+        edge(FaultEdge::NotApplied, why).await;
+        return None;
+    }
     let number = match node.journal_apply(&fault.id, kind.undo(&node, &fault)).await {
         Ok(number) => number,
         Err(why) => {
@@ -37,7 +41,9 @@ pub async fn conduct(node: Arc<Node>, fault: PlannedFault) -> Option<String> {
                 Ok(detail) => edge(FaultEdge::Confirmed, detail).await,
                 Err(why) => edge(FaultEdge::NotConfirmed, why).await,
             }
-            node.sleep_unless_healing(until_ns).await;
+            if let Err(why) = kind.hold(&node, &fault, until_ns).await {
+                edge(FaultEdge::NotConfirmed, why).await;
+            }
         }
         Err(why) => edge(FaultEdge::NotApplied, why).await,
     }

@@ -95,6 +95,11 @@ pub fn others() -> Result<String, String> {
     ruleset::others(&nft(&["-j", "list", "ruleset"], "")?)
 }
 
+/// A short form of [`others`] for the journal.
+pub fn fingerprint(others: &str) -> u64 {
+    gauntlet_common::seed::key(0, &[others])
+}
+
 /// Removes tables of ours that nobody holds any more: those whose elements have all timed out, and with `all` also those
 /// that still cut. Where the firewall cannot even be asked, nothing of ours can be in it. How many, and which not.
 pub fn sweep(all: bool) -> (u32, Vec<String>) {

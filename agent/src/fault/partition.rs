@@ -1,13 +1,15 @@
-//! partition: role instances no longer reach each other. On the link layer: each selected worker process stalls what goes to
-//! and comes from the nodes of the other side, as if packets were dropped, and what it stalled continues at the heal.
+//! partition: role instances no longer reach each other, nor load what it is cut from where a side names a workload.
+//!
+//! Owns what both backends share: parameters and sides. How it is carried out is [`link`]'s (stalls inside our own links) or
+//! [`kernel`]'s (the node's firewall drops packets); the plan says which.
 
-use std::time::Duration;
+mod kernel;
+mod link;
+mod reach;
 
 use gauntlet_common::fault::Select;
-use gauntlet_common::plan::{PlannedFault, Selected};
+use gauntlet_common::plan::{Plan, PlannedFault, Selected};
 use gauntlet_common::scenario::{Kind, Problem};
-use gauntlet_common::units::counted;
-use gauntlet_proto::worker::Cut;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +17,8 @@ use super::{Fault, Step};
 use crate::journal::Undo;
 use crate::runner::Node;
 use crate::supervisor::WorkerId;
+
+pub use kernel::Kernel;
 
 /// Parameters of `partition`: `between` or `isolate`.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -38,12 +42,12 @@ struct Params {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum Backend {
-    /// What the preflight found.
+    /// The kernel where every node concerned offers it and has an address of its own, else links.
     #[default]
     Auto,
-    /// Gauntlet's own links; no privilege needed.
+    /// Gauntlet's own links; no privilege needed. Load is never cut.
     Link,
-    /// The node's firewall. A plan that demands it where no agent offers it is refused.
+    /// The node's firewall. A plan that demands it where an agent does not offer it is refused.
     Kernel,
 }
 
@@ -67,17 +71,22 @@ fn validate(params: &serde_json::Value) -> Vec<Problem> {
         .collect()
 }
 
-/// The two sides as role instances with their agents. Selectors are in `/between/0`, `/between/1` or `/isolate`.
-fn sides(node: &Node, fault: &PlannedFault) -> [Vec<(WorkerId, String)>; 2] {
-    let side = |pointer: &str| -> Vec<(WorkerId, String)> {
+/// Whoever stands on a side, with its agent.
+type Member = (WorkerId, String);
+/// Who does not reach whom.
+type Sides = [Vec<Member>; 2];
+
+/// The two sides of a partition. Selectors are in `/between/0`, `/between/1` or `/isolate`.
+fn sides(plan: &Plan, fault: &PlannedFault) -> Sides {
+    let side = |pointer: &str| -> Vec<Member> {
         let selected = fault.selected.get(pointer).map_or(&[][..], Vec::as_slice);
-        selected.iter().flat_map(|selected| expand(node, selected)).collect()
+        selected.iter().flat_map(|selected| expand(plan, selected)).collect()
     };
     let isolated = side("/isolate");
     if isolated.is_empty() {
         return [side("/between/0"), side("/between/1")];
     }
-    let all = node.plan().roles.iter().flat_map(|role| {
+    let all = plan.roles.iter().flat_map(|role| {
         role.instances.iter().enumerate().map(|(instance, agent)| {
             (WorkerId::Role { role: role.name.clone(), instance: instance as u32 }, agent.clone())
         })
@@ -86,102 +95,93 @@ fn sides(node: &Node, fault: &PlannedFault) -> [Vec<(WorkerId, String)>; 2] {
     [isolated, others]
 }
 
-/// A node stands for all it hosts.
-fn expand(node: &Node, selected: &Selected) -> Vec<(WorkerId, String)> {
+/// A node stands for all it hosts, a workload for the load workers that carry it.
+fn expand(plan: &Plan, selected: &Selected) -> Vec<Member> {
     match selected {
         Selected::Instance { role, instance, agent } => {
             vec![(WorkerId::Role { role: role.clone(), instance: *instance }, agent.clone())]
         }
-        Selected::Agent(agent) => node
-            .plan()
+        Selected::Agent(agent) => plan
             .hosted_by(agent)
             .map(|(role, instance)| (WorkerId::Role { role: role.name.clone(), instance }, agent.clone()))
             .collect(),
-        Selected::Workload(_) => Vec::new(),
+        Selected::Workload(name) => {
+            let workers = plan.workloads.iter().filter(|w| w.name == *name).flat_map(|w| &w.workers);
+            let on = |worker: &u32| {
+                let agent = plan.load_workers.get(*worker as usize)?.agent.clone();
+                Some((WorkerId::Load { worker: *worker }, agent))
+            };
+            workers.filter_map(on).collect()
+        }
     }
 }
 
-/// For each worker of this node that stands on a side: the directed pairs to cut.
-fn cuts_here(node: &Node, fault: &PlannedFault, until_ns: u64) -> Vec<(WorkerId, Vec<Cut>)> {
-    let direction =
-        serde_json::from_value::<Params>(fault.params.clone().into()).map_or(Direction::Both, |p| p.direction);
-    let [first, second] = sides(node, fault);
-    let mut all = Vec::new();
-    for (mine, theirs, i_am_first) in [(&first, &second, true), (&second, &first, false)] {
-        for (id, agent) in mine.iter().filter(|(_, agent)| agent == node.name()) {
-            let mut others: Vec<&String> =
-                theirs.iter().map(|(_, other)| other).filter(|other| *other != agent).collect();
-            others.sort();
-            others.dedup();
-            let cut = |from: &str, to: &str| Cut {
-                fault: fault.id.clone(),
-                from_agent: from.into(),
-                to_agent: to.into(),
-                until_ns,
-                load_too: false,
-            };
-            let outward = direction == Direction::Both || (direction == Direction::Forward) == i_am_first;
-            let inward = direction == Direction::Both || !outward;
-            let mut cuts = Vec::new();
-            for other in others {
-                if outward {
-                    cuts.push(cut(agent, other));
-                }
-                if inward {
-                    cuts.push(cut(other, agent));
-                }
-            }
-            all.push((id.clone(), cuts));
-        }
-    }
-    all
+fn direction(fault: &PlannedFault) -> Direction {
+    serde_json::from_value::<Params>(fault.params.clone().into()).map_or(Direction::Both, |p| p.direction)
+}
+
+/// Whether the plan gave it to the node's firewall.
+fn by_kernel(fault: &PlannedFault) -> bool {
+    fault.backend == "kernel"
 }
 
 pub struct Partition;
 
-/// How long a probe waits before it calls a link cut; a healthy one answers within a fraction.
-const PROBE: Duration = Duration::from_millis(400);
-
 impl Fault for Partition {
     fn kind(&self) -> Kind {
-        super::kind::<Params>("partition", "cuts role instances off from each other", "link", validate)
+        super::kind::<Params>("partition", "cuts role instances off from each other", "link|kernel", validate)
     }
 
-    fn takes_part(&self, _: &gauntlet_common::plan::Plan, fault: &PlannedFault, agent: &str) -> bool {
+    fn takes_part(&self, plan: &Plan, fault: &PlannedFault, agent: &str) -> bool {
         // With `isolate` the other side is everybody.
-        fault.selected.contains_key("/isolate") || fault.targets().any(|target| target.agent() == Some(agent))
+        fault.selected.contains_key("/isolate") || sides(plan, fault).iter().flatten().any(|(_, on)| on == agent)
+    }
+
+    fn refuses(&self, node: &Node, fault: &PlannedFault) -> Option<String> {
+        if by_kernel(fault) { kernel::refuses(node, fault) } else { None }
+    }
+
+    fn look<'a>(&'a self, node: &'a Node, fault: &'a PlannedFault) -> Step<'a> {
+        Box::pin(async move { if by_kernel(fault) { kernel::look(node, fault).await } else { Ok(String::new()) } })
     }
 
     fn undo(&self, node: &Node, fault: &PlannedFault) -> Vec<Undo> {
+        if by_kernel(fault) {
+            return kernel::undo(node, fault);
+        }
         let lasts_ns = fault.duration.0.saturating_mul(1_000);
         vec![Undo::Uncut { until_ns: node.scenario_ns(fault.at).saturating_add(lasts_ns) }]
     }
 
     fn inject<'a>(&'a self, node: &'a Node, fault: &'a PlannedFault, until_ns: u64) -> Step<'a> {
         Box::pin(async move {
-            let cuts = cuts_here(node, fault, until_ns);
-            let pairs: usize = cuts.iter().map(|(_, cuts)| cuts.len()).sum();
-            for (id, cuts) in cuts {
-                node.cut(&id, &fault.id, cuts).await?;
+            if by_kernel(fault) {
+                kernel::inject(node, fault, until_ns).await
+            } else {
+                link::inject(node, fault, until_ns).await
             }
-            Ok(format!("{pairs} directed links cut"))
         })
     }
 
     fn confirm<'a>(&'a self, node: &'a Node, fault: &'a PlannedFault) -> Step<'a> {
-        Box::pin(probe(node, fault, false))
+        Box::pin(async move {
+            if by_kernel(fault) { kernel::confirm(node, fault).await } else { link::probe(node, fault, false).await }
+        })
+    }
+
+    fn hold<'a>(&'a self, node: &'a Node, fault: &'a PlannedFault, until_ns: u64) -> Step<'a> {
+        Box::pin(async move {
+            if by_kernel(fault) {
+                return kernel::hold(node, fault, until_ns).await;
+            }
+            node.sleep_unless_healing(until_ns).await;
+            Ok(String::new())
+        })
     }
 
     fn heal<'a>(&'a self, node: &'a Node, fault: &'a PlannedFault) -> Step<'a> {
         Box::pin(async move {
-            for (id, _) in cuts_here(node, fault, 0) {
-                node.uncut(&id, &fault.id).await?;
-            }
-            if node.is_stopping() {
-                // The other side stops too, and would not answer; the workers themselves have said that nothing is cut.
-                return Ok("everything stops: links whole again, nobody left to reach".into());
-            }
-            probe(node, fault, true).await
+            if by_kernel(fault) { kernel::heal(node, fault).await } else { link::heal(node, fault).await }
         })
     }
 
@@ -190,38 +190,9 @@ impl Fault for Partition {
         node: &'a Node,
         fault: &'a PlannedFault,
     ) -> std::pin::Pin<Box<dyn std::future::Future<Output = Option<u64>> + Send + 'a>> {
-        // Read after the heal, whose answers carry the counts.
-        Box::pin(async move { Some(node.stalled(&fault.id)) })
+        // Read after the heal: the links' answers carry their counts, and the table's are read before it goes.
+        Box::pin(
+            async move { if by_kernel(fault) { kernel::touched(node, fault) } else { Some(node.stalled(&fault.id)) } },
+        )
     }
-}
-
-/// Each worker of this node that stands on a side tries a new connection to one instance of the other, and to a bystander.
-async fn probe(node: &Node, fault: &PlannedFault, expected: bool) -> Result<String, String> {
-    let [first, second] = sides(node, fault);
-    let mut probed = 0;
-    for (mine, theirs) in [(&first, &second), (&second, &first)] {
-        // Who is dead or stopped by another fault cannot try.
-        let can_try = |id: &WorkerId| node.supervisor().pid(id).is_some() && !node.is_stopped(id);
-        for (id, _) in mine.iter().filter(|(id, agent)| agent == node.name() && can_try(id)) {
-            let Some((_, address)) = theirs
-                .iter()
-                .filter(|(_, agent)| agent != node.name())
-                .find_map(|(peer, _)| Some((peer, node.foundation_of(peer)?)))
-            else {
-                continue;
-            };
-            let reached = node.probe(id, &address, PROBE).await?;
-            if reached != expected {
-                return Err(format!("{id} {} {address}", if reached { "still reaches" } else { "does not reach" }));
-            }
-            probed += 1;
-            let bystander = node.bystander(&[&first, &second]);
-            if let Some(address) = bystander.filter(|_| !expected)
-                && !node.probe(id, &address, PROBE).await?
-            {
-                return Err(format!("{id} does not reach the bystander {address} either"));
-            }
-        }
-    }
-    Ok(format!("{} {}", counted(probed, "probe"), if expected { "got through" } else { "cut off, bystanders not" }))
 }

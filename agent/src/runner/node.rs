@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use super::{Home, WIRED_WITHIN};
 use crate::clock;
+use crate::fault::Kernel;
 use crate::journal::Undo;
 use crate::pump::Pump;
 use crate::supervisor::{Answer, Supervisor, WorkerError, WorkerId};
@@ -54,6 +55,7 @@ pub struct Node {
     data_dir: PathBuf,
     course: watch::Sender<Course>,
     state: Mutex<State>,
+    kernel: Kernel,
 }
 
 #[derive(Default)]
@@ -93,6 +95,7 @@ impl Node {
             data_dir,
             course: watch::Sender::new(Course::Running),
             state: Mutex::default(),
+            kernel: Kernel::default(),
         }
     }
 
@@ -107,6 +110,17 @@ impl Node {
     /// The address that roles bind.
     pub fn host(&self) -> String {
         self.home.config.listen.ip().to_string()
+    }
+    /// Where coordinators reach it.
+    pub fn control(&self) -> std::net::SocketAddr {
+        self.home.config.listen
+    }
+    pub fn run_id(&self) -> &str {
+        &self.lent.run_id
+    }
+    /// What this run has in the firewall.
+    pub fn kernel(&self) -> &Kernel {
+        &self.kernel
     }
     pub fn plan(&self) -> &Plan {
         &self.plan
@@ -211,7 +225,8 @@ impl Node {
     pub async fn healing(&self) {
         self.reached(Course::Healing).await;
     }
-    async fn stopping(&self) {
+    /// Returns when everything is to end.
+    pub async fn stopping(&self) {
         self.reached(Course::Stopping).await;
     }
     /// Returns when no worker is left.
@@ -241,6 +256,11 @@ impl Node {
     /// An undo failed: no further fault on this node.
     pub fn block_faults(&self, fault: &str) {
         self.state().blocked.get_or_insert_with(|| format!("fault {fault} could not be undone on this node"));
+    }
+    /// How long the session's lease lasts unless renewed.
+    pub fn lease_left(&self) -> Duration {
+        let expires_ns = self.lent.lease_expires_ns.load(Ordering::Relaxed);
+        Duration::from_nanos(expires_ns.saturating_sub(clock::monotonic_ns()))
     }
     /// Why no fault may begin, if so.
     pub fn faults_blocked(&self) -> Option<String> {
@@ -367,6 +387,10 @@ impl Node {
 
     pub(super) fn set_wire(&self, wire: Wire) {
         self.state().wire = Some(wire);
+    }
+    /// Where everybody is, once it is known.
+    pub fn wire(&self) -> Wire {
+        self.state().wire.clone().unwrap_or_default()
     }
     fn endpoints(&self) -> Vec<Endpoint> {
         self.state().wire.as_ref().map(|wire| wire.endpoints.clone()).unwrap_or_default()

@@ -10,12 +10,14 @@ use super::{Isolation, Plan, PlannedAgent, PlannedFault, PlannedLoadWorker, Plan
 use crate::check;
 use crate::fault::{Placed, Select, SelectError};
 use crate::phase::Phase;
-use crate::scenario::{Catalogue, FaultSpec, From, RoleSpec, Scenario, Step, Target, Workload};
+use crate::scenario::{Catalogue, FaultSpec, From, Kind, RoleSpec, Scenario, Step, Target, Workload};
 use crate::seed::{self, Draws};
 use crate::units::Micros;
 
 /// The version of `plan.json`.
 pub const SCHEMA: &str = "gauntlet.plan/v1";
+/// The capability of an agent whose kernel drops packets for us.
+pub const KERNEL: &str = "nft";
 /// Most load workers on one agent.
 const WORKERS_PER_AGENT_MAX: u32 = 8;
 
@@ -25,7 +27,7 @@ pub struct AgentFacts {
     pub name: String,
     pub labels: IndexMap<String, String>,
     pub cores: u32,
-    /// As the preflight found them, such as `kernel`.
+    /// As the preflight found them, such as [`KERNEL`].
     pub capabilities: Vec<String>,
 }
 
@@ -45,9 +47,13 @@ pub enum BindError {
     #[error("fault `{fault}` counts from phase `{phase}`, which is not; name a phase of the file")]
     NoPhase { fault: String, phase: String },
     #[error(
-        "fault `{fault}` demands the backend `{backend}`, which no agent offers; write backend: auto or backend: link"
+        "fault `{fault}` demands the backend `{backend}`, which agent {agent} does not offer; give that agent CAP_NET_ADMIN and the package nftables (coordinator agents shows what it has), or write backend: auto"
     )]
-    Backend { fault: String, backend: String },
+    Backend { fault: String, backend: String, agent: String },
+    #[error(
+        "fault `{fault}` names workload `{workload}`, and links carry no load; write backend: kernel, or name roles only"
+    )]
+    LoadOnLinks { fault: String, workload: String },
     #[error(
         "fault `{fault}` picks only what is on agent {agent}, where no link between nodes is; give the scenario more agents: needs: {{ agents: 2 }}"
     )]
@@ -86,7 +92,12 @@ pub fn bind(
     let (workloads, load_workers) = place_load(scenario, catalogue, agents, &roles, seed, isolation)?;
     let names: Vec<&str> = scenario.workloads.keys().map(String::as_str).collect();
     let placed = Placed { roles: &roles, agents: &planned_agents, workloads: &names };
-    let faults = scenario.faults.iter().map(|fault| bind_fault(fault, catalogue, placed, &phases, seed));
+    let on = |workload: &str| -> Vec<&str> {
+        let carrying = workloads.iter().filter(|w| w.name == workload).flat_map(|w| &w.workers);
+        carrying.map(|worker| load_workers[*worker as usize].agent.as_str()).collect()
+    };
+    let offers = Offers { agents, isolation, roles: &roles, load_on: &on };
+    let faults = scenario.faults.iter().map(|fault| bind_fault(fault, catalogue, placed, &phases, seed, offers));
     let faults = faults.collect::<Result<Vec<_>, _>>()?;
     Ok(Plan {
         schema: SCHEMA.into(),
@@ -288,6 +299,7 @@ fn bind_fault(
     placed: Placed<'_>,
     phases: &[Phase],
     seed: u64,
+    offers: Offers<'_>,
 ) -> Result<PlannedFault, BindError> {
     let kind = catalogue.faults.iter().find(|kind| kind.name == fault.kind);
     let kind = kind.ok_or_else(|| BindError::UnknownKind { what: "fault", name: fault.kind.clone() })?;
@@ -306,9 +318,10 @@ fn bind_fault(
         let wrong = |source| BindError::Select { fault: fault.id.clone(), pointer: pointer.clone(), source };
         selected.insert(pointer.clone(), picked.map_err(wrong)?);
     }
+    let backend = backend(fault, kind, &selected, offers)?;
     let mut agents: Vec<Option<&str>> = selected.values().flatten().map(Selected::agent).collect();
     agents.dedup();
-    if let ("link", true, [Some(agent)]) = (kind.backend, selected.len() > 1, agents.as_slice()) {
+    if let (true, true, [Some(agent)]) = (kind.breaks_network(), selected.len() > 1, agents.as_slice()) {
         return Err(BindError::OneNode { fault: fault.id.clone(), agent: (*agent).into() });
     }
     Ok(PlannedFault {
@@ -316,17 +329,70 @@ fn bind_fault(
         kind: fault.kind.clone(),
         at: Micros(start.0 + fault.at.offset.0),
         duration: fault.duration,
-        backend: backend(fault, kind.backend)?,
+        backend,
         params: fault.params.clone(),
         selected,
     })
 }
 
-/// What carries a fault out: its kind's backend, which a file may name outright and may not change.
-fn backend(fault: &FaultSpec, natural: &str) -> Result<String, BindError> {
-    match fault.params.get("backend").and_then(Value::as_str) {
-        None | Some("auto") => Ok(natural.into()),
-        Some(demanded) if demanded == natural => Ok(natural.into()),
-        Some(demanded) => Err(BindError::Backend { fault: fault.id.clone(), backend: demanded.into() }),
+/// What the choice of a backend goes by.
+#[derive(Clone, Copy)]
+struct Offers<'a> {
+    agents: &'a [AgentFacts],
+    isolation: Isolation,
+    roles: &'a [PlannedRole],
+    /// The agents that carry a workload.
+    load_on: &'a dyn Fn(&str) -> Vec<&'a str>,
+}
+
+/// What carries a fault out: its kind's only backend, or the one that the file demands of those it has, or the best that all
+/// nodes concerned offer. On nodes that share a machine that is the link: a laptop's firewall is not ours to change unasked.
+fn backend(
+    fault: &FaultSpec,
+    kind: &Kind,
+    selected: &IndexMap<String, Vec<Selected>>,
+    offers: Offers<'_>,
+) -> Result<String, BindError> {
+    let demanded = fault.params.get("backend").and_then(Value::as_str).filter(|backend| *backend != "auto");
+    if !kind.by_kernel() {
+        return match demanded {
+            Some(other) if other != kind.backend => {
+                let agent = offers.agents.first().map_or_else(String::new, |agent| agent.name.clone());
+                Err(BindError::Backend { fault: fault.id.clone(), backend: other.into(), agent })
+            }
+            _ => Ok(kind.backend.into()),
+        };
     }
+    let lacking = concerned(selected, offers).into_iter().find(|name| {
+        let agent = offers.agents.iter().find(|agent| agent.name == *name);
+        agent.is_none_or(|agent| !agent.capabilities.iter().any(|capability| capability == KERNEL))
+    });
+    let workload = selected.values().flatten().find_map(|target| match target {
+        Selected::Workload(name) => Some(name.clone()),
+        _ => None,
+    });
+    match (demanded, lacking) {
+        (Some("kernel"), Some(agent)) => {
+            let fault = fault.id.clone();
+            Err(BindError::Backend { fault, backend: "kernel".into(), agent })
+        }
+        (Some("kernel"), None) => Ok("kernel".into()),
+        (None, None) if offers.isolation == Isolation::Dedicated => Ok("kernel".into()),
+        _ => match workload {
+            Some(workload) => Err(BindError::LoadOnLinks { fault: fault.id.clone(), workload }),
+            None => Ok("link".into()),
+        },
+    }
+}
+
+/// The agents that have something to do for a fault of the network: those of its targets, and with one side only, whose other
+/// is everybody, all that host a role.
+fn concerned(selected: &IndexMap<String, Vec<Selected>>, offers: Offers<'_>) -> Vec<String> {
+    let targets = selected.values().flatten().flat_map(|target| match target {
+        Selected::Workload(name) => (offers.load_on)(name),
+        _ => target.agent().into_iter().collect(),
+    });
+    let everybody = offers.roles.iter().flat_map(|role| &role.instances).map(String::as_str);
+    let one_sided = selected.len() == 1;
+    targets.chain(everybody.filter(|_| one_sided)).map(str::to_string).collect()
 }

@@ -31,7 +31,8 @@ pub struct Kind {
     pub ledgers: Vec<&'static str>,
     /// Drivers: the verbs of its requests.
     pub verbs: Vec<Verb>,
-    /// Faults: what carries it out, `process` (signals to the agent's own children) or `link` (the link layer); else empty.
+    /// Faults: what carries it out, `process` (signals to the agent's own children), `link` (the link layer), or `link|kernel`
+    /// where the node's firewall can too; else empty.
     pub backend: &'static str,
 }
 
@@ -80,6 +81,16 @@ impl Kind {
         let mut found = Vec::new();
         find(&self.schema, &self.schema, params, "", format, &mut found);
         found
+    }
+
+    /// Faults: whether it breaks connections between nodes.
+    pub fn breaks_network(&self) -> bool {
+        self.backend.split('|').any(|backend| backend == "link")
+    }
+
+    /// Faults: whether the node's kernel can carry it out.
+    pub fn by_kernel(&self) -> bool {
+        self.backend.split('|').any(|backend| backend == "kernel")
     }
 
     /// Every process has these, as `ROLE.cpu` and so on.

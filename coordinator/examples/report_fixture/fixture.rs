@@ -264,6 +264,7 @@ fn fault(
         id: id.into(),
         kind: kind.0.into(),
         backend: kind.1.into(),
+        fidelity: String::new(),
         targets: targets.iter().map(|t| (*t).to_owned()).collect(),
         requested_s: Some(at),
         applied_s: Some(at + 0.004),
@@ -271,6 +272,7 @@ fn fault(
         cleared_s: Some(at + length + 0.38),
         effect: Effect::Confirmed,
         undone: true,
+        evidence: vec!["confirmed on n2: 1 new connection and 1 old one cut off, 2 bystanders not".into()],
         detection_ms: Some(detection),
         impact: IndexMap::from([("users".to_owned(), impact)]),
     }

@@ -33,6 +33,8 @@ pub(super) struct FaultStory {
     not_undone: BTreeMap<Option<String>, String>,
     /// Real operations that it touched; none: nobody read that.
     touched: Option<u64>,
+    /// What the edges told: bounded by edges × agents.
+    evidence: Vec<String>,
 }
 
 /// Every fault of the plan.
@@ -62,6 +64,15 @@ impl FaultStory {
         let latest = |known: Option<i64>| Some(known.map_or(at, |k| k.max(at)));
         let place = event.agent.as_deref().map_or(String::new(), |agent| format!(" on {agent}"));
         let why = format!("{detail}{place}");
+        let told = match edge {
+            FaultEdge::Applied => "applied",
+            FaultEdge::Confirmed => "confirmed",
+            FaultEdge::Cleared => "cleared",
+            _ => "",
+        };
+        if !told.is_empty() && !detail.is_empty() {
+            self.evidence.push(format!("{told}{place}: {detail}"));
+        }
         match edge {
             FaultEdge::Requested => self.requested = earliest(self.requested),
             FaultEdge::Applied => {
@@ -150,6 +161,7 @@ pub(super) fn report(view: &View<'_>) -> Vec<Fault> {
         id: planned.id.clone(),
         kind: planned.kind.clone(),
         backend: planned.backend.clone(),
+        fidelity: planned.fidelity().into(),
         targets: planned.targets().map(Selected::to_string).collect(),
         requested_s: seconds(story.requested),
         applied_s: seconds(story.applied),
@@ -161,6 +173,7 @@ pub(super) fn report(view: &View<'_>) -> Vec<Fault> {
             () => Effect::Confirmed,
         },
         undone: story.undone(),
+        evidence: story.evidence.clone(),
         detection_ms: view.detection(&story.id).ok().filter(|us| us.is_finite()).map(|us| us / 1e3),
         impact: impact(view, story),
     };

@@ -201,6 +201,9 @@ pub struct Fault {
     pub id: String,
     pub kind: String,
     pub backend: String,
+    /// How near that backend comes to the real thing; empty: nothing to say.
+    #[serde(default)]
+    pub fidelity: String,
     pub targets: Vec<String>,
     pub requested_s: Option<f64>,
     pub applied_s: Option<f64>,
@@ -208,6 +211,9 @@ pub struct Fault {
     pub cleared_s: Option<f64>,
     pub effect: Effect,
     pub undone: bool,
+    /// What its edges told, agent by agent: probes, counters, the undo.
+    #[serde(default)]
+    pub evidence: Vec<String>,
     /// From injection to the first observer that took the target for dead or cut off; none: nobody did.
     pub detection_ms: Option<f64>,
     pub impact: IndexMap<String, Impact>,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use gauntlet_agent::clock;
 use gauntlet_agent::config::Credentials;
 use gauntlet_common::event::{Event, What};
-use gauntlet_common::plan::bind::AgentFacts;
+use gauntlet_common::plan::bind::{AgentFacts, KERNEL};
 use gauntlet_common::plan::needs::{Limits, lacking, needs};
 use gauntlet_common::plan::{Isolation, Plan};
 use gauntlet_common::verdict::Cause;
@@ -19,7 +19,7 @@ use super::NotRun;
 use crate::collect::Collector;
 use crate::dispatch::{Arrival, Caller, ClockOffset, Session, SessionError};
 use crate::inventory::Host;
-use crate::preflight;
+use crate::preflight::{self, Finding};
 use crate::signals::Signals;
 
 /// Batches of all agents waiting for the collector; at the bound the connections wait, and behind them the agents.
@@ -59,7 +59,8 @@ pub(super) fn embedded_facts(agents: u32) -> Vec<AgentFacts> {
     (1..=agents).map(|i| facts(format!("n{i}"), IndexMap::new(), local_cores())).collect()
 }
 
-/// Facts of an inventory that nobody asked: a dry run needs no agent, so cores are taken to be this machine's.
+/// Facts of an inventory that nobody asked: a dry run needs no agent, so cores are taken to be this machine's, and every
+/// node's kernel to drop packets for us.
 pub(super) fn assumed_facts(hosts: &[Host]) -> Vec<AgentFacts> {
     hosts.iter().map(|host| facts(host.name.clone(), host.labels.clone(), local_cores())).collect()
 }
@@ -69,14 +70,14 @@ fn local_cores() -> u32 {
 }
 
 fn facts(name: String, labels: IndexMap<String, String>, cores: u32) -> AgentFacts {
-    AgentFacts { name, labels, cores, capabilities: Vec::new() }
+    AgentFacts { name, labels, cores, capabilities: vec![KERNEL.into()] }
 }
 
 /// Asks all agents; all that stands in the way is told at once.
 pub(super) async fn preflight(
     hosts: &[Host],
     credentials: &Credentials,
-) -> Result<(Vec<AgentFacts>, Vec<Limits>), NotRun> {
+) -> Result<(Vec<AgentFacts>, Vec<Finding>), NotRun> {
     let findings = preflight::look(hosts, credentials).await;
     let problems: Vec<String> = findings
         .iter()
@@ -88,22 +89,28 @@ pub(super) async fn preflight(
     if !problems.is_empty() {
         return Err(NotRun::not_ready(format!("the cluster is not ready\n  {}", problems.join("\n  "))));
     }
-    let limits = findings.iter().filter_map(preflight::limits).collect();
-    let facts = findings
-        .into_iter()
-        .map(|finding| AgentFacts {
-            name: finding.host.name,
-            labels: finding.host.labels,
-            cores: finding.facts.as_ref().map_or(1, |facts| facts.cores),
-            capabilities: finding.facts.map(|facts| facts.capabilities).unwrap_or_default(),
-        })
-        .collect();
-    Ok((facts, limits))
+    let facts = findings.iter().map(|finding| AgentFacts {
+        name: finding.host.name.clone(),
+        labels: finding.host.labels.clone(),
+        cores: finding.facts.as_ref().map_or(1, |facts| facts.cores),
+        capabilities: finding.facts.as_ref().map(|facts| facts.capabilities.clone()).unwrap_or_default(),
+    });
+    Ok((facts.collect(), findings))
+}
+
+/// Whether every node allows the plan's faults; all that it forbids is told at once.
+pub(super) fn allowed(plan: &Plan, findings: &[Finding]) -> Result<(), NotRun> {
+    let forbidden = preflight::forbidden(plan, findings);
+    if forbidden.is_empty() {
+        return Ok(());
+    }
+    Err(NotRun::not_ready(format!("the nodes forbid this run\n  {}", forbidden.join("\n  "))))
 }
 
 /// Whether the nodes have what the plan needs of files, ports, memory and tasks; all that lacks is told at once.
-pub(super) fn fits(plan: &Plan, limits: &[Limits]) -> Result<(), NotRun> {
-    let lacking = lacking(&needs(plan), limits);
+pub(super) fn fits(plan: &Plan, findings: &[Finding]) -> Result<(), NotRun> {
+    let limits: Vec<Limits> = findings.iter().filter_map(preflight::limits).collect();
+    let lacking = lacking(&needs(plan), &limits);
     if lacking.is_empty() {
         return Ok(());
     }
@@ -185,10 +192,9 @@ async fn prepare_and_wire(plan: &Plan, sessions: &[Session]) -> Result<(), NotRu
             endpoints.len()
         )));
     }
-    let agents = sessions.iter().map(|session| AgentAddress {
-        agent: session.host.name.clone(),
-        host: session.host.address.rsplit_once(':').map_or(session.host.address.as_str(), |a| a.0).into(),
-    });
+    let agents = sessions
+        .iter()
+        .map(|session| AgentAddress { agent: session.host.name.clone(), host: session.host.address.clone() });
     let wire = Wire { endpoints, agents: agents.collect() };
     each(sessions, |_| control_request::Body::Wire(wire.clone())).await.map(drop)
 }

@@ -1,0 +1,404 @@
+//! partition by the node's firewall: packets between the two sides are dropped, of old and new connections alike.
+//!
+//! What is dropped, per pair of members: packets between the one's address and the ports of the other's services, both the
+//! client's and the server's. So a cut is as wide as the address: other roles of the same node lose those services too. Load is
+//! exempt unless a side names its workload: a port that load on the peer's node uses stays open to that node.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use gauntlet_common::plan::{Plan, PlannedFault};
+use gauntlet_common::scenario::Target;
+use gauntlet_common::units::{Micros, counted};
+use gauntlet_proto::agent::{Endpoint, Wire};
+
+use super::reach::{self, COMES_WITHIN, CUT_AFTER, Old};
+use super::{Direction, Member, Sides, direction, sides};
+use crate::clock;
+use crate::fault::nft::{self, Cut, Dropped, Port, Rules};
+use crate::journal::Undo;
+use crate::runner::Node;
+use crate::supervisor::WorkerId;
+
+/// Cuts on one node; a plan with more is refused.
+const CUTS_MAX: usize = 10_000;
+/// Peers that one node probes; of more, the first.
+const PROBED_MAX: usize = 64;
+/// The kernel counts elements' time in whole seconds, and one must pass: shorter faults are refused.
+const SHORTEST: Micros = Micros::from_secs(2);
+/// So long before a whole second is left, elements are given that second: time for the transaction, so that they never
+/// outlive the fault's end.
+const AHEAD_NS: u64 = 150_000_000;
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// What one run has in this node's firewall, by fault.
+#[derive(Default)]
+pub struct Kernel(Mutex<HashMap<String, Arc<Cutting>>>);
+
+/// One fault's table.
+struct Cutting {
+    rules: Rules,
+    /// The rest of the firewall, before.
+    others: String,
+    peers: Vec<SocketAddr>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    old: Vec<Old>,
+    dropped: Option<Dropped>,
+    healed: bool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Kernel {
+    fn get(&self, fault: &str) -> Result<Arc<Cutting>, String> {
+        lock(&self.0).get(fault).cloned().ok_or_else(|| "nothing was looked at before".into())
+    }
+
+    /// Whether another fault of this node still cuts that peer off.
+    fn cut_by_another(&self, fault: &str, peer: SocketAddr) -> bool {
+        let all = lock(&self.0);
+        let others = all.iter().filter(|(id, _)| *id != fault).map(|(_, cutting)| cutting);
+        others.filter(|cutting| !lock(&cutting.state).healed).any(|cutting| cutting.peers.contains(&peer))
+    }
+}
+
+/// Where everybody is: parsed from the wire.
+struct Places {
+    /// By agent: the address that its load comes from, and its control plane where that is known.
+    agents: HashMap<String, (IpAddr, Option<SocketAddr>)>,
+    endpoints: Vec<Endpoint>,
+}
+
+impl Places {
+    fn of(wire: &Wire) -> Self {
+        let place = |text: &str| {
+            let control: Option<SocketAddr> = text.parse().ok();
+            let ip = control.map(|at| at.ip()).or_else(|| text.trim_matches(['[', ']']).parse().ok())?;
+            Some((ip, control))
+        };
+        let agents = wire.agents.iter().filter_map(|known| Some((known.agent.clone(), place(&known.host)?)));
+        Self { agents: agents.collect(), endpoints: wire.endpoints.clone() }
+    }
+
+    fn foundation(&self, id: &WorkerId) -> Option<SocketAddr> {
+        self.endpoint(id)?.foundation.parse().ok()
+    }
+
+    fn endpoint(&self, id: &WorkerId) -> Option<&Endpoint> {
+        let WorkerId::Role { role, instance } = id else { return None };
+        self.endpoints.iter().find(|e| e.role == *role && e.instance == *instance)
+    }
+
+    /// The address that a member's packets come from.
+    fn address(&self, (id, agent): &Member) -> Option<IpAddr> {
+        self.foundation(id).map(|at| at.ip()).or_else(|| self.agents.get(agent).map(|(ip, _)| *ip))
+    }
+
+    /// What a member serves to a peer, as far as the peer is cut off from it.
+    fn served(&self, plan: &Plan, (id, _): &Member, peer: &Member) -> Vec<SocketAddr> {
+        let Some(endpoint) = self.endpoint(id) else { return Vec::new() };
+        let is_load = matches!(peer.0, WorkerId::Load { .. });
+        let open = !is_load && load_of(plan, &endpoint.role, &peer.1).is_some();
+        let service = (!open).then_some(&endpoint.service);
+        service.into_iter().chain([&endpoint.foundation]).filter_map(|text| text.parse().ok()).collect()
+    }
+}
+
+/// A workload whose load on this agent targets this role.
+fn load_of<'p>(plan: &'p Plan, role: &str, agent: &str) -> Option<&'p str> {
+    let on = |worker: &u32| plan.load_workers.get(*worker as usize).is_some_and(|w| w.agent == agent);
+    let found = plan.workloads.iter().find(|workload| {
+        matches!(&workload.spec.target, Target::Role(target) if target == role) && workload.workers.iter().any(on)
+    });
+    found.map(|workload| workload.name.as_str())
+}
+
+/// Everything that a partition drops, on whatever node.
+fn cuts(plan: &Plan, [first, second]: &Sides, direction: Direction, places: &Places) -> BTreeSet<Cut> {
+    let mut cuts = BTreeSet::new();
+    let pairs = first.iter().flat_map(|a| second.iter().map(move |b| (a, b))).filter(|(a, b)| a.1 != b.1);
+    for (a, b) in pairs {
+        let (Some(at_a), Some(at_b)) = (places.address(a), places.address(b)) else { continue };
+        if at_a.is_ipv4() != at_b.is_ipv4() {
+            continue;
+        }
+        let mut drop = |from: IpAddr, to: IpAddr, forward: bool| {
+            let meant = match direction {
+                Direction::Both => true,
+                Direction::Forward => forward,
+                Direction::Backward => !forward,
+            };
+            let (sender, receiver) = if forward { (a, b) } else { (b, a) };
+            if meant {
+                let served = |member, peer| places.served(plan, member, peer).into_iter();
+                cuts.extend(served(receiver, sender).map(|at| Cut {
+                    from,
+                    to,
+                    port: at.port(),
+                    which: Port::Destination,
+                }));
+                cuts.extend(served(sender, receiver).map(|at| Cut { from, to, port: at.port(), which: Port::Source }));
+            }
+        };
+        drop(at_a, at_b, true);
+        drop(at_b, at_a, false);
+    }
+    cuts
+}
+
+/// The table of one fault on this node: what comes to or leaves its own addresses.
+fn rules(node: &Node, fault: &PlannedFault, places: &Places) -> Rules {
+    let sides = sides(node.plan(), fault);
+    let own: BTreeSet<IpAddr> = sides
+        .iter()
+        .flatten()
+        .filter(|(_, on)| on == node.name())
+        .filter_map(|member| places.address(member))
+        .collect();
+    let mut cuts = cuts(node.plan(), &sides, direction(fault), places);
+    cuts.retain(|cut| own.contains(&cut.from) || own.contains(&cut.to));
+    let control = places.agents.values().filter_map(|(_, control)| *control).chain([node.control()]).collect();
+    Rules { table: nft::table_name(node.run_id(), &fault.id, node.name()), control, cuts }
+}
+
+/// Why this node will not do it.
+pub fn refuses(node: &Node, fault: &PlannedFault) -> Option<String> {
+    let (plan, places) = (node.plan(), Places::of(&node.wire()));
+    if fault.duration < SHORTEST {
+        return Some(format!("by the kernel it lasts at least {SHORTEST}; take a longer one, or backend: link"));
+    }
+    let sides = sides(plan, fault);
+    if let Some(why) = shared_port(plan, &sides, &places) {
+        return Some(why);
+    }
+    let load = sides.iter().flatten().filter(|(id, _)| matches!(id, WorkerId::Load { .. }));
+    if load.filter_map(|member| places.address(member)).any(|address| address.is_loopback()) {
+        return Some("load on loopback comes from many addresses; cut load off on real hosts only".into());
+    }
+    let rules = rules(node, fault, &places);
+    if let Some(cut) = rules.cuts.iter().find(|cut| rules.control.contains(&cut.server())) {
+        return Some(format!(
+            "it would cut the control plane at {}; no role may have an agent's address and port",
+            cut.server()
+        ));
+    }
+    (rules.cuts.len() > CUTS_MAX).then(|| format!("it has {} cuts on this node; at most {CUTS_MAX}", rules.cuts.len()))
+}
+
+/// A port that stays open to a node for its load's sake, though a role there is to lose it: the kernel sees only addresses.
+fn shared_port(plan: &Plan, [first, second]: &Sides, places: &Places) -> Option<String> {
+    let catalogue = crate::catalogue::catalogue();
+    let pairs = first.iter().flat_map(|a| second.iter().flat_map(move |b| [(a, b), (b, a)]));
+    for (client, server) in pairs.filter(|(a, b)| a.1 != b.1) {
+        let (WorkerId::Role { role: from, .. }, Some(to)) = (&client.0, places.endpoint(&server.0)) else { continue };
+        let (Some(workload), Some(role)) = (load_of(plan, &to.role, &client.1), plan.role(from)) else { continue };
+        let kind = catalogue.roles.iter().find(|kind| kind.name == role.kind);
+        let named = kind.map(|kind| kind.find_format(&role.params.clone().into(), "role")).unwrap_or_default();
+        if named.iter().any(|(_, name)| *name == to.role) {
+            return Some(format!(
+                "on agent {} role {from} and the load of {workload} both use {}'s port, and the kernel cannot tell them \
+                 apart; place the load elsewhere (from:), name {workload} in the fault too, or take backend: link",
+                client.1, to.role
+            ));
+        }
+    }
+    None
+}
+
+/// Notes the firewall as it is, and whom this node is to lose.
+pub async fn look(node: &Node, fault: &PlannedFault) -> Result<String, String> {
+    let places = Places::of(&node.wire());
+    let [first, second] = sides(node.plan(), fault);
+    let mut peers = Vec::new();
+    for (mine, theirs) in [(&first, &second), (&second, &first)] {
+        if mine.iter().any(|(_, on)| on == node.name()) {
+            let others = theirs.iter().filter(|(_, on)| on != node.name());
+            peers.extend(others.filter_map(|(id, _)| places.foundation(id)));
+        }
+    }
+    peers.sort();
+    peers.dedup();
+    let others = nft::off_thread(nft::others).await?;
+    let cutting = Cutting { rules: rules(node, fault, &places), others, peers, state: Mutex::default() };
+    lock(&node.kernel().0).insert(fault.id.clone(), Arc::new(cutting));
+    Ok(String::new())
+}
+
+/// For the journal.
+pub fn undo(node: &Node, fault: &PlannedFault) -> Vec<Undo> {
+    let cutting = node.kernel().get(&fault.id);
+    let undo = |cutting: Arc<Cutting>| Undo::Table {
+        table: cutting.rules.table.clone(),
+        others: nft::fingerprint(&cutting.others),
+    };
+    cutting.map(undo).into_iter().collect()
+}
+
+/// Whole seconds that elements may live: as long as the lease, and never beyond the fault's end.
+fn timeout_s(node: &Node, until_ns: u64) -> u32 {
+    let left = Duration::from_nanos(until_ns.saturating_sub(clock::monotonic_ns()));
+    left.min(node.lease_left()).as_secs() as u32
+}
+
+/// Opens the old connections of the probe, then makes the table.
+pub async fn inject(node: &Node, fault: &PlannedFault, until_ns: u64) -> Result<String, String> {
+    let cutting = node.kernel().get(&fault.id)?;
+    let from = node.control().ip();
+    let opening = cutting.peers.iter().take(PROBED_MAX).map(|peer| Old::open(from, *peer));
+    let old: Vec<Old> = futures_util::future::join_all(opening).await.into_iter().flatten().collect();
+    lock(&cutting.state).old = old;
+    let seconds = timeout_s(node, until_ns);
+    if seconds == 0 {
+        return Err("less than a second is left of the lease or of the fault".into());
+    }
+    let made = cutting.clone();
+    nft::off_thread(move || nft::create(&made.rules, seconds)).await?;
+    let cuts = cutting.rules.cuts.len();
+    Ok(format!("table inet {}: {} of address and port", cutting.rules.table, counted(cuts, "cut")))
+}
+
+/// Tries every peer over a new connection and over an old one, and what must get through.
+pub async fn confirm(node: &Node, fault: &PlannedFault) -> Result<String, String> {
+    let cutting = node.kernel().get(&fault.id)?;
+    let from = node.control().ip();
+    let peers = &cutting.peers[..cutting.peers.len().min(PROBED_MAX)];
+    let new = peers.iter().map(|peer| async move { (reach::reaches(from, *peer, CUT_AFTER).await, peer) });
+    let mut old = std::mem::take(&mut lock(&cutting.state).old);
+    let living = old.iter_mut().map(|old| async move { (old.lives().await, old.to) });
+    let places = Places::of(&node.wire());
+    let sides = sides(node.plan(), fault);
+    let bystanders = bystanders(node, &sides, &places);
+    let through = bystanders.iter().map(|at| async move { (reach::reaches(from, *at, COMES_WITHIN).await, at) });
+    let (new, living, through) = tokio::join!(
+        futures_util::future::join_all(new),
+        futures_util::future::join_all(living),
+        futures_util::future::join_all(through)
+    );
+    if let Some((_, peer)) = new.iter().find(|(reached, _)| *reached) {
+        return Err(format!("a new connection from {from} still reaches {peer}"));
+    }
+    if let Some((_, peer)) = living.iter().find(|(lives, _)| *lives) {
+        return Err(format!("an old connection from {from} to {peer} lives on"));
+    }
+    if let Some((_, at)) = through.iter().find(|(reached, _)| !*reached) {
+        return Err(format!("{from} does not reach {at} either, which nobody cut"));
+    }
+    let table = cutting.rules.table.clone();
+    let dropped = nft::off_thread(move || nft::dropped(&table)).await?;
+    if direction(fault) == Direction::Both && !peers.is_empty() && dropped.probes == 0 {
+        return Err("no probe got through, but our rules dropped none".into());
+    }
+    let (new, old) = (counted(new.len(), "new connection"), counted(living.len(), "old one"));
+    Ok(format!("{new} and {old} cut off, {} not", counted(through.len(), "bystander")))
+}
+
+/// Who must still be reached: a role that is on neither side, and the control planes of those who are cut off.
+fn bystanders(node: &Node, sides: &Sides, places: &Places) -> Vec<SocketAddr> {
+    let [first, second] = sides;
+    let role = node.bystander(&[first, second]).and_then(|text| text.parse().ok());
+    let agents: BTreeSet<&String> = sides.iter().flatten().map(|(_, on)| on).filter(|on| *on != node.name()).collect();
+    let control = agents.into_iter().filter_map(|agent| places.agents.get(agent)?.1);
+    role.into_iter().chain(control.take(PROBED_MAX)).collect()
+}
+
+/// Renews the elements once a second while the lease lives; on a grid that ends with the fault, so that whole seconds fit.
+pub async fn hold(node: &Node, fault: &PlannedFault, until_ns: u64) -> Result<String, String> {
+    let cutting = node.kernel().get(&fault.id)?;
+    loop {
+        let left_ns = until_ns.saturating_sub(clock::monotonic_ns());
+        // The last whole second that is not yet too near.
+        let seconds = left_ns.saturating_sub(AHEAD_NS + 1) / SECOND_NS;
+        if seconds == 0 {
+            node.sleep_unless_healing(until_ns).await;
+            return Ok(String::new());
+        }
+        if !node.sleep_unless_healing(until_ns - seconds * SECOND_NS - AHEAD_NS).await {
+            return Ok(String::new());
+        }
+        // A lease that nobody renews runs out here too: the kernel lets go by itself.
+        let seconds = timeout_s(node, until_ns);
+        if seconds == 0 {
+            continue;
+        }
+        let renewed = cutting.clone();
+        if let Err(why) = nft::off_thread(move || nft::renew(&renewed.rules, seconds)).await {
+            return Err(format!("not renewed, so it ends before its time: {why}"));
+        }
+    }
+}
+
+/// Reads what was dropped, removes the table, looks that the firewall is as before, and that the peers are reached again.
+pub async fn heal(node: &Node, fault: &PlannedFault) -> Result<String, String> {
+    let cutting = node.kernel().get(&fault.id)?;
+    let removed = cutting.clone();
+    let dropped = nft::off_thread(move || {
+        let dropped = nft::dropped(&removed.rules.table).ok();
+        nft::remove(&removed.rules.table)?;
+        let now = nft::others()?;
+        if now != removed.others {
+            return Err(format!(
+                "the table is gone, but the firewall is not as before: {}",
+                difference(&removed.others, &now)
+            ));
+        }
+        Ok(dropped)
+    });
+    let dropped = dropped.await?;
+    {
+        let mut state = lock(&cutting.state);
+        state.old.clear();
+        state.dropped = state.dropped.or(dropped);
+        state.healed = true;
+    }
+    let told = lock(&cutting.state).dropped.unwrap_or_default();
+    let evidence = format!(
+        "{} ({}) of real traffic and {} dropped",
+        counted(told.packets as usize, "packet"),
+        counted(told.bytes as usize, "byte"),
+        counted(told.probes as usize, "probe packet")
+    );
+    if node.is_stopping() {
+        // The other side stops too, and would not answer.
+        return Ok(format!("{evidence}; the table is gone; everything stops"));
+    }
+    let from = node.control().ip();
+    let again = cutting.peers.iter().take(PROBED_MAX).filter(|peer| !node.kernel().cut_by_another(&fault.id, **peer));
+    let reached = futures_util::future::join_all(again.map(|peer| async move {
+        tokio::select! {
+            reached = reach::comes_to_reach(from, *peer) => (reached, peer),
+            // Whoever is stopped meanwhile answers no more.
+            () = node.stopping() => (true, peer),
+        }
+    }));
+    match reached.await.into_iter().find(|(reached, _)| !*reached) {
+        Some((_, peer)) => Err(format!("the table is gone, but {from} does not reach {peer}")),
+        None => Ok(format!("{evidence}; the table is gone, every peer is reached again")),
+    }
+}
+
+/// Packets of real traffic; none where the table could not be read.
+pub fn touched(node: &Node, fault: &PlannedFault) -> Option<u64> {
+    let cutting = node.kernel().get(&fault.id).ok()?;
+    let dropped = lock(&cutting.state).dropped;
+    dropped.map(|dropped| dropped.packets)
+}
+
+/// The first rule that differs.
+fn difference(before: &str, now: &str) -> String {
+    let short = |line: &str| line.chars().take(200).collect::<String>();
+    let known: BTreeSet<&str> = before.lines().collect();
+    let there: BTreeSet<&str> = now.lines().collect();
+    match (there.difference(&known).next(), known.difference(&there).next()) {
+        (Some(new), _) => format!("somebody added {}", short(new)),
+        (None, Some(gone)) => format!("somebody removed {}", short(gone)),
+        (None, None) => "somebody changed its order".into(),
+    }
+}

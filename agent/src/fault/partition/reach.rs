@@ -1,0 +1,112 @@
+//! Who reaches whom, asked from this node's own address by new connections and by old ones that were opened before.
+//!
+//! Probes leave from [`PROBE_PORTS`], so that the firewall counts them apart from real traffic.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+
+use crate::fault::nft::PROBE_PORTS;
+
+/// Ports tried for one probe; one that is taken, by another probe for example, costs nothing.
+const PORT_TRIES: u16 = 50;
+/// How long an answer may take before it is called cut; a healthy one takes a fraction.
+pub const CUT_AFTER: Duration = Duration::from_millis(400);
+/// How long one that must come may take, on however slow a machine.
+pub const COMES_WITHIN: Duration = Duration::from_secs(10);
+
+/// A client's first words in HTTP/2 (RFC 9113, 3.4) and an empty SETTINGS frame.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00";
+/// A PING frame (RFC 9113, 6.7), which any server answers with the same and the ACK flag.
+const PING: &[u8] = b"\x00\x00\x08\x06\x00\x00\x00\x00\x00gauntlet";
+const PONG: &[u8] = b"\x00\x00\x08\x06\x01\x00\x00\x00\x00gauntlet";
+/// What a server may say before its answer; more is no server of ours.
+const ANSWER_BYTES_MAX: usize = 4096;
+
+async fn connect(from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let span = PROBE_PORTS.end() - PROBE_PORTS.start() + 1;
+    let mut last = io::Error::from(io::ErrorKind::AddrInUse);
+    for _ in 0..PORT_TRIES {
+        let port = PROBE_PORTS.start() + NEXT.fetch_add(1, Ordering::Relaxed) % span;
+        let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_reuseaddr(true)?;
+        // Closed without a word: no port is kept waiting, and no FIN is sent into a cut.
+        socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO))?;
+        match socket.bind(SocketAddr::new(from, port)) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => last = error,
+            Err(error) => return Err(error),
+            Ok(()) => match socket.connect(to).await {
+                Err(error) if matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable) => {
+                    last = error;
+                }
+                connected => return connected,
+            },
+        }
+    }
+    Err(last)
+}
+
+/// Whether a new connection gets an answer in time. A refusal is one: the way is open, whatever became of who listened there.
+pub async fn reaches(from: IpAddr, to: SocketAddr, within: Duration) -> bool {
+    match tokio::time::timeout(within, connect(from, to)).await {
+        Err(_) => false,
+        Ok(Ok(_)) => true,
+        Ok(Err(error)) => {
+            matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset)
+        }
+    }
+}
+
+/// Whether it gets an answer by and by: the other side may end the same fault a moment later.
+pub async fn comes_to_reach(from: IpAddr, to: SocketAddr) -> bool {
+    let trying = async {
+        while !reaches(from, to, CUT_AFTER * 2).await {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(COMES_WITHIN, trying).await.is_ok()
+}
+
+/// A connection to a Foundation service that was alive when it was opened.
+#[derive(Debug)]
+pub struct Old {
+    pub to: SocketAddr,
+    stream: TcpStream,
+}
+
+impl Old {
+    /// `None` where nobody answers, such as a role that another fault has killed.
+    pub async fn open(from: IpAddr, to: SocketAddr) -> Option<Self> {
+        let opening = async {
+            let mut old = Self { to, stream: connect(from, to).await.ok()? };
+            old.stream.write_all(PREFACE).await.ok()?;
+            old.answers().await.then_some(old)
+        };
+        tokio::time::timeout(CUT_AFTER * 5, opening).await.ok().flatten()
+    }
+
+    /// Whether it still carries a question there and the answer back.
+    pub async fn lives(&mut self) -> bool {
+        tokio::time::timeout(CUT_AFTER, self.answers()).await.unwrap_or(false)
+    }
+
+    async fn answers(&mut self) -> bool {
+        if self.stream.write_all(PING).await.is_err() {
+            return false;
+        }
+        let mut heard = Vec::new();
+        while heard.len() < ANSWER_BYTES_MAX {
+            match self.stream.read_buf(&mut heard).await {
+                Ok(1..) if heard.windows(PONG.len()).any(|window| window == PONG) => return true,
+                Ok(1..) => {}
+                _ => return false,
+            }
+        }
+        false
+    }
+}
