@@ -7,9 +7,9 @@ pub mod engine;
 pub mod flow;
 pub mod http;
 pub mod ledger;
+pub mod reactor;
 pub mod record;
 pub mod template;
-pub mod wait;
 pub mod worker;
 
 use std::net::IpAddr;
@@ -20,7 +20,7 @@ use gauntlet_common::seed::Draws;
 use gauntlet_common::snapshot::ErrorClass;
 use serde_json::{Map, Value};
 
-pub use wait::Events;
+pub use reactor::{Events, Reactor, Ready};
 
 /// The registry.
 pub const DRIVERS: &[DriverEntry] = &[http::ENTRY];
@@ -55,8 +55,8 @@ pub enum LoadError {
     Settings(String),
     #[error("target: {0}")]
     Target(String),
-    #[error("no precise timer: {0}")]
-    Timer(std::io::Error),
+    #[error("no way to wait for connections: {0}")]
+    Reactor(std::io::Error),
     #[error("spool of acknowledged ids: {0}")]
     Spool(std::io::Error),
 }
@@ -72,13 +72,14 @@ pub struct Setup<'a> {
     pub traced: bool,
     /// `ROLE.LEDGER` whose acknowledgements are looked for.
     pub ledgers: &'a [String],
-    /// From the send of a request, and for connecting.
+    /// From the send of a request, and for connecting, TLS and names included.
     pub timeout_ns: u64,
     /// Source address for targets in 127.0.0.0/8.
     pub source: Option<IpAddr>,
-    /// Tells completions apart between drivers of one worker.
+    /// Tells completions and sockets apart between drivers of one worker.
     pub workload: u32,
     pub events: Rc<Events>,
+    pub reactor: Rc<Reactor>,
 }
 
 /// A protocol. Single-threaded; never blocks; a submission yields exactly one [`Completion`] unless its slot is closed.
@@ -89,6 +90,13 @@ pub trait Driver {
     fn connect(&mut self, slot: u32);
     /// Sends a request, connecting first when the slot is not connected.
     fn submit(&mut self, submission: Submission<'_>);
+    /// A slot's socket is ready, or was that of a connection that is no more.
+    fn ready(&mut self, slot: u32, ready: Ready);
+    /// When [`Driver::tick`] is next due, ns of CLOCK_MONOTONIC; `u64::MAX`: never.
+    fn due(&mut self) -> u64;
+    /// Gives up connections that did not open in time, and takes in what the driver's own threads found. Called when due
+    /// and when the bell rang.
+    fn tick(&mut self, now_ns: u64);
     /// Gives a request up as timed out, unless it was sent so late (after a connect) that its time is not over:
     /// then says when it will be, ns of CLOCK_MONOTONIC.
     fn expire(&mut self, slot: u32, now_ns: u64) -> Option<u64>;

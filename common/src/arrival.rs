@@ -43,6 +43,14 @@ pub fn model(load: &IndexMap<String, Load>) -> Model {
         .unwrap_or(Model::Users)
 }
 
+/// Connections of an open model unless stated.
+const CONNECTIONS: u32 = 100;
+
+/// Connections of an open model, over all of its workers: the most that one of its phases states.
+pub fn connections(load: &IndexMap<String, Load>) -> u32 {
+    load.values().filter_map(|l| l.connections).max().unwrap_or(CONNECTIONS)
+}
+
 /// The load of each phase in the timeline's order, with the phase's span in ns; `None` where the phase carries none.
 fn by_phase<'a>(
     phases: &'a [Phase],

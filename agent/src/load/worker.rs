@@ -1,111 +1,175 @@
-//! The process of one shard of the load: the hot loop, and what the agent asks of it before and after.
+//! The process of one shard of the load: the hot loop on a thread of its own, and beside it the thread that talks with the
+//! agent, so that a loop at its limit still hears a stop and a snapshot's encoding delays no request.
 
-use std::cell::RefCell;
-use std::rc::Rc;
+use std::time::Duration;
 
 use gauntlet_common::histogram::Histogram;
 use gauntlet_common::snapshot::LoadSnapshot;
 use gauntlet_proto::agent::{self as wire, Endpoint, ReadBack};
-use gauntlet_proto::worker::{LoadStopped, StartLoad, Started, Wired, from_worker, to_worker};
+use gauntlet_proto::worker::{Failed, LoadStopped, StartLoad, Started, Wired, from_worker, to_worker};
 use tokio::sync::mpsc;
 
+use super::LoadError;
 use super::engine::{Engine, services};
+use super::reactor::{Bell, Reactor, Woken};
 use super::record::emptied;
-use super::wait::{Wait, Woken};
 use crate::clock::monotonic_ns;
 use crate::worker::Channel;
 
 /// Between two snapshots, ns.
 const SNAPSHOT_EVERY: u64 = 1_000_000_000;
-/// Snapshots that wait to be encoded and sent. At the bound the next is cut later and holds more.
-const SNAPSHOTS_MAX: usize = 8;
+/// What waits to be encoded and sent. At the bound the next snapshot is cut later and holds more, and anything else waits.
+const OUTGOING_MAX: usize = 8;
+/// Words of the agent that the loop has not heard; at the bound the agent's socket is read no further.
+const HEARD_MAX: usize = 64;
 /// The longest sleep, ns: a loop that was held up while nothing was due would not know it otherwise.
 const LOOK_EVERY: u64 = 50_000_000;
 /// Wake-ups later than this are worth noting, ns.
 const WOKE_LATE: u64 = 1_000_000;
-/// Things done before the connections' tasks get their turn.
+/// Things done before the sockets get their turn.
 const AT_ONCE: usize = 512;
 
-/// Runs until the agent says so or is gone. Must be on a `LocalSet`.
+/// Runs until the agent says so or is gone.
 pub async fn run(start: StartLoad, mut channel: Channel) -> Result<(), String> {
-    let mut worker = match Worker::prepare(&start, &channel) {
-        Ok(worker) => worker,
-        Err(error) => {
-            channel.fail(error.to_string(), false).await;
-            channel.flush().await;
-            return Err(error.to_string());
-        }
-    };
-    worker.say(from_worker::Body::Started(Started {})).await;
-    while let Some(body) = channel.from_agent.recv().await {
-        match body {
-            to_worker::Body::Wire(wire) => {
-                if let Err(error) = worker.wire(wire.endpoints, &mut channel).await {
-                    worker.say(failed(&error)).await;
-                    worker.end().await;
-                    channel.flush().await;
-                    return Err(error);
+    let bell = Bell::new().map_err(|e| format!("no eventfd: {e}"))?;
+    let (to_loop, from_agent) = mpsc::channel(HEARD_MAX);
+    let (to_agent, mut outgoing) = mpsc::channel(OUTGOING_MAX);
+    let (spare, emptied_histograms) = std::sync::mpsc::channel();
+    let rung = bell.clone();
+    let hot = std::thread::Builder::new().name("load".into()).spawn(move || {
+        let talk = Talk { from_agent, to_agent, spare: emptied_histograms };
+        Worker::prepare(&start, bell, talk).and_then(Worker::run)
+    });
+    let hot = hot.map_err(|e| format!("no thread for the load: {e}"))?;
+    let mut to_loop = Some(to_loop);
+    loop {
+        tokio::select! {
+            said = outgoing.recv() => match said {
+                Some(said) => pass_on(said, &channel, &spare).await,
+                None => break,
+            },
+            // Without a sender the loop sees that the agent is gone.
+            heard = hear(&mut channel.from_agent, to_loop.as_ref()), if to_loop.is_some() => {
+                if heard.is_none() {
+                    to_loop = None;
                 }
+                rung.ring();
             }
-            to_worker::Body::Begin(begin) => {
-                let Some(()) = worker.load(begin.start_ns, &mut channel).await else { break };
-            }
-            to_worker::Body::StopLoad(_) => worker.stopped().await,
-            to_worker::Body::ReadBack(ask) => worker.read_back(ask).await,
-            to_worker::Body::Shutdown(_) => break,
-            // Links between roles are no concern of load; a cut that takes load along would be handed to the driver here.
-            _ => {}
         }
     }
-    worker.end().await;
+    // It has dropped its last sender, so that it is about to return.
+    let ended = hot.join().unwrap_or_else(|_| Err("the load's loop panicked".into()));
     channel.flush().await;
-    Ok(())
+    ended
 }
 
-fn failed(message: &str) -> from_worker::Body {
-    from_worker::Body::Failed(gauntlet_proto::worker::Failed { message: message.into(), port_in_use: false })
+/// Passes the agent's next word to the loop, when there is room for it. `None`: the agent or the loop is gone.
+async fn hear(
+    from_agent: &mut mpsc::Receiver<to_worker::Body>,
+    to_loop: Option<&mpsc::Sender<to_worker::Body>>,
+) -> Option<()> {
+    let place = to_loop?.reserve().await.ok()?;
+    place.send(from_agent.recv().await?);
+    Some(())
 }
 
-/// What goes out in order.
-enum Outgoing {
+/// Encodes, and sends in order. An agent that is gone is noticed where its words are read.
+async fn pass_on(said: Said, channel: &Channel, spare: &std::sync::mpsc::Sender<Vec<Histogram>>) {
+    let body = match said {
+        Said::Body(body) => body,
+        Said::Snapshot(snapshot) => {
+            let message = wire::LoadSnapshot::from(&snapshot);
+            let _ = spare.send(emptied(snapshot));
+            from_worker::Body::Load(message)
+        }
+    };
+    let _ = channel.to_agent.send(body).await;
+}
+
+/// What goes out, in order.
+enum Said {
+    Body(from_worker::Body),
     Snapshot(LoadSnapshot),
-    Stopped(LoadStopped),
+}
+
+/// The loop's ends of its channels to the thread that talks with the agent.
+struct Talk {
+    from_agent: mpsc::Receiver<to_worker::Body>,
+    to_agent: mpsc::Sender<Said>,
+    /// Emptied histograms on their way back.
+    spare: std::sync::mpsc::Receiver<Vec<Histogram>>,
+}
+
+impl Talk {
+    fn say(&self, body: from_worker::Body) {
+        // The other end lives until this one is dropped.
+        let _ = self.to_agent.blocking_send(Said::Body(body));
+    }
 }
 
 struct Worker {
     engine: Engine,
-    wait: Wait,
     endpoints: Vec<Endpoint>,
-    to_agent: mpsc::Sender<from_worker::Body>,
-    outgoing: mpsc::Sender<Outgoing>,
-    /// Emptied histograms on their way back from the sender.
-    spare: Rc<RefCell<Vec<Histogram>>>,
-    sender: tokio::task::JoinHandle<()>,
+    talk: Talk,
+    woken: Vec<Woken>,
+}
+
+/// What a wait let the loop hear.
+enum Heard {
+    Nothing,
+    Word(to_worker::Body),
+    /// The agent is gone, or wants this process to end.
+    End,
 }
 
 impl Worker {
-    fn prepare(start: &StartLoad, channel: &Channel) -> Result<Self, super::LoadError> {
-        let engine = Engine::prepare(start)?;
-        let wait = Wait::new(engine.events.clone())?;
-        let (outgoing, receiver) = mpsc::channel(SNAPSHOTS_MAX);
-        let spare = Rc::new(RefCell::new(Vec::new()));
-        let to_agent = channel.to_agent.clone();
-        let sender = tokio::task::spawn_local(send_snapshots(receiver, to_agent.clone(), spare.clone()));
-        Ok(Self { engine, wait, endpoints: Vec::new(), to_agent, outgoing, spare, sender })
+    fn prepare(start: &StartLoad, bell: Bell, talk: Talk) -> Result<Self, String> {
+        // A wait is as late as this thread's slack allows, 50 us unless stated. Without it arrivals are only later.
+        let _ = nix::sys::prctl::set_timerslack(1);
+        let reactor = Reactor::new(bell).map_err(LoadError::Reactor);
+        match reactor.and_then(|reactor| Engine::prepare(start, reactor.into())) {
+            Ok(engine) => Ok(Self { engine, endpoints: Vec::new(), talk, woken: Vec::new() }),
+            Err(error) => {
+                talk.say(failed(&error.to_string()));
+                Err(error.to_string())
+            }
+        }
+    }
+
+    /// What the agent asks for, one thing after the other.
+    fn run(mut self) -> Result<(), String> {
+        self.talk.say(from_worker::Body::Started(Started {}));
+        while let Some(body) = self.talk.from_agent.blocking_recv() {
+            match body {
+                to_worker::Body::Wire(wire) => {
+                    if let Err(error) = self.wire(wire.endpoints) {
+                        self.talk.say(failed(&error));
+                        return Err(error);
+                    }
+                }
+                to_worker::Body::Begin(begin) => {
+                    let Some(()) = self.load(begin.start_ns) else { return Ok(()) };
+                }
+                to_worker::Body::StopLoad(_) => self.stopped(),
+                to_worker::Body::ReadBack(ask) => self.read_back(&ask)?,
+                to_worker::Body::Shutdown(_) => return Ok(()),
+                // Links between roles are no concern of load; a cut that takes load along would be handed to the driver here.
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// The hot loop: what happened → record; next intended start → step → driver; wait. `None`: the agent is gone.
-    async fn load(&mut self, start_ns: u64, channel: &mut Channel) -> Option<()> {
-        if !self.until_start(start_ns, channel).await? {
-            self.stopped().await;
+    fn load(&mut self, start_ns: u64) -> Option<()> {
+        if !self.until_start(start_ns)? {
+            self.stopped();
             return Some(());
         }
         self.engine.begin(start_ns);
         let (mut next_cut, mut wake) = (SNAPSHOT_EVERY, u64::MAX);
         loop {
-            while let Some(event) = self.engine.events.pop() {
-                self.engine.happened(event);
-            }
+            self.engine.listen();
             let now = self.engine.now();
             if now.saturating_sub(wake) > WOKE_LATE {
                 self.engine.woke(wake, now - wake);
@@ -124,116 +188,108 @@ impl Worker {
                 break;
             }
             wake = self.engine.next_due(now).min(next_cut).min(drained).min(now + LOOK_EVERY);
-            let wait = self.wait.until(start_ns + wake, monotonic_ns(), &mut channel.from_agent);
-            match wait.await {
-                Woken::Look => {}
-                Woken::Agent(Some(to_worker::Body::StopLoad(stop))) => {
+            match self.wait(start_ns + wake) {
+                Heard::Nothing => {}
+                Heard::Word(to_worker::Body::StopLoad(stop)) => {
                     self.engine.stop_now();
                     if !stop.drain {
                         self.engine.end_all(false);
                     }
                 }
-                Woken::Agent(None | Some(to_worker::Body::Shutdown(_))) => return None,
-                Woken::Agent(Some(_)) => {}
+                Heard::Word(_) => {}
+                Heard::End => return None,
             }
         }
         self.engine.end_all(true);
-        self.stopped().await;
+        self.stopped();
         Some(())
     }
 
-    /// Waits for the agreed instant. `false`: a stop came before it, and the load must not begin.
-    async fn until_start(&mut self, start_ns: u64, channel: &mut Channel) -> Option<bool> {
-        loop {
-            let now = monotonic_ns();
-            if now >= start_ns {
-                return Some(true);
-            }
-            match self.wait.until(start_ns, now, &mut channel.from_agent).await {
-                Woken::Agent(Some(to_worker::Body::StopLoad(_))) => return Some(false),
-                Woken::Agent(None | Some(to_worker::Body::Shutdown(_))) => return None,
-                Woken::Look | Woken::Agent(Some(_)) => {
-                    while let Some(event) = self.engine.events.pop() {
-                        self.engine.happened(event);
-                    }
+    /// Waits until this instant of CLOCK_MONOTONIC at most, and lets the drivers take in what came. At least the sockets
+    /// are looked at, so that an overloaded loop does not starve them.
+    fn wait(&mut self, until_ns: u64) -> Heard {
+        let waited = self.engine.reactor.wait(until_ns, monotonic_ns(), &mut self.woken);
+        if let Err(error) = waited {
+            // Only for want of memory: the loop goes on as fast as it can, but not on the whole core.
+            tracing::warn!(%error, "waiting for connections");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let mut heard = Heard::Nothing;
+        for woken in &self.woken {
+            match *woken {
+                Woken::Socket { workload, slot, ready } => self.engine.ready(workload, slot, ready),
+                Woken::Bell => {
+                    self.engine.rung();
+                    heard = match self.talk.from_agent.try_recv() {
+                        Ok(to_worker::Body::Shutdown(_)) | Err(mpsc::error::TryRecvError::Disconnected) => Heard::End,
+                        Ok(body) => {
+                            // Rings for several words may have been one: the next wait looks again.
+                            self.engine.reactor.bell().ring();
+                            Heard::Word(body)
+                        }
+                        Err(mpsc::error::TryRecvError::Empty) => Heard::Nothing,
+                    };
                 }
             }
         }
+        heard
     }
 
-    /// Hands a snapshot to the sender, unless it is behind.
+    /// Waits for the agreed instant. `false`: a stop came before it, and the load must not begin.
+    fn until_start(&mut self, start_ns: u64) -> Option<bool> {
+        while monotonic_ns() < start_ns {
+            match self.wait(start_ns) {
+                Heard::Word(to_worker::Body::StopLoad(_)) => return Some(false),
+                Heard::End => return None,
+                Heard::Nothing | Heard::Word(_) => self.engine.listen(),
+            }
+        }
+        Some(true)
+    }
+
+    /// Hands a snapshot to the other thread, unless that is behind.
     fn cut(&mut self) {
-        let spare = std::mem::take(&mut *self.spare.borrow_mut());
-        self.engine.recycle(spare);
-        if let Ok(place) = self.outgoing.try_reserve() {
-            place.send(Outgoing::Snapshot(self.engine.cut(false)));
+        self.talk.spare.try_iter().for_each(|histograms| self.engine.recycle(histograms));
+        if let Ok(place) = self.talk.to_agent.try_reserve() {
+            place.send(Said::Snapshot(self.engine.cut(false)));
         }
     }
 
     /// The last snapshot, and the count that it must add up to.
-    async fn stopped(&mut self) {
+    fn stopped(&mut self) {
         let last = self.engine.cut(true);
         let recorded_total = self.engine.recorded();
-        // The sender ends only with this worker or its agent.
-        let _ = self.outgoing.send(Outgoing::Snapshot(last)).await;
-        let _ = self.outgoing.send(Outgoing::Stopped(LoadStopped { recorded_total })).await;
+        // The other end lives until this one is dropped.
+        let _ = self.talk.to_agent.blocking_send(Said::Snapshot(last));
+        self.talk.say(from_worker::Body::LoadStopped(LoadStopped { recorded_total }));
     }
 
     /// Learns the addresses and opens the connections that the first arrivals find ready.
-    async fn wire(&mut self, endpoints: Vec<Endpoint>, channel: &mut Channel) -> Result<(), String> {
+    fn wire(&mut self, endpoints: Vec<Endpoint>) -> Result<(), String> {
         self.engine.wire(&endpoints).map_err(|e| e.to_string())?;
         self.endpoints = endpoints;
         let bound = monotonic_ns() + self.engine.drains_for();
         while !self.engine.is_warm() && monotonic_ns() < bound {
-            match self.wait.until(bound, monotonic_ns(), &mut channel.from_agent).await {
-                Woken::Agent(None | Some(to_worker::Body::Shutdown(_))) => return Err("the agent is gone".into()),
-                Woken::Look | Woken::Agent(Some(_)) => {
-                    while let Some(event) = self.engine.events.pop() {
-                        self.engine.happened(event);
-                    }
-                }
+            if let Heard::End = self.wait(bound) {
+                return Err("the agent is gone".into());
             }
+            self.engine.tick(monotonic_ns());
+            self.engine.listen();
         }
-        self.say(from_worker::Body::Wired(Wired {})).await;
+        self.talk.say(from_worker::Body::Wired(Wired {}));
         Ok(())
     }
 
-    async fn read_back(&mut self, ask: ReadBack) {
+    fn read_back(&mut self, ask: &ReadBack) -> Result<(), String> {
         let addresses: Vec<String> = services(&self.endpoints, &ask.role).map(|e| e.foundation.clone()).collect();
-        let done = self.engine.spools.read_back(&ask.role, &ask.ledger, &addresses).await;
-        self.say(from_worker::Body::ReadBackDone(done)).await;
-    }
-
-    async fn say(&self, body: from_worker::Body) {
-        // An agent that is gone is noticed where its messages are read.
-        let _ = self.to_agent.send(body).await;
-    }
-
-    /// Waits until all that was said is on its way.
-    async fn end(self) {
-        drop(self.outgoing);
-        let _ = self.sender.await;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|e| format!("no runtime to read back: {e}"))?;
+        let done = runtime.block_on(self.engine.spools.read_back(&ask.role, &ask.ledger, &addresses));
+        self.talk.say(from_worker::Body::ReadBackDone(done));
+        Ok(())
     }
 }
 
-/// Encodes on a thread of its own, so that the loop does not wait for it, and sends in order.
-async fn send_snapshots(
-    mut outgoing: mpsc::Receiver<Outgoing>,
-    to_agent: mpsc::Sender<from_worker::Body>,
-    spare: Rc<RefCell<Vec<Histogram>>>,
-) {
-    while let Some(next) = outgoing.recv().await {
-        let message = match next {
-            Outgoing::Stopped(stopped) => from_worker::Body::LoadStopped(stopped),
-            Outgoing::Snapshot(snapshot) => {
-                let encode = move || (wire::LoadSnapshot::from(&snapshot), emptied(snapshot));
-                let Ok((message, histograms)) = tokio::task::spawn_blocking(encode).await else { return };
-                *spare.borrow_mut() = histograms;
-                from_worker::Body::Load(message)
-            }
-        };
-        if to_agent.send(message).await.is_err() {
-            return;
-        }
-    }
+fn failed(message: &str) -> from_worker::Body {
+    from_worker::Body::Failed(Failed { message: message.into(), port_in_use: false })
 }

@@ -3,6 +3,7 @@
 // The whole file is test code, helpers included.
 #![allow(clippy::unwrap_used)]
 
+mod connections;
 mod secure;
 mod store;
 mod support;

@@ -133,3 +133,20 @@ fn a_partition_inside_one_node_is_refused_before_it_wastes_a_run() {
     assert!(error.contains("`cut`") && error.contains("needs: { agents: 2 }"), "{error}");
     assert!(bound(2).is_ok());
 }
+
+#[test]
+fn a_pool_smaller_than_the_load_workers_is_cut_exactly_and_leaves_the_others_without_arrivals() {
+    let text = |connections: &str| {
+        format!(
+            "schema: gauntlet/v1\nname: x\nphases: [{{ name: a, for: 9s }}]\nworkloads: {{ web: {{ driver: http, target: \"http://x/\", from: all, flow: [get: {{ path: / }}], load: {{ a: {{ rate: 10/s{connections} }} }} }} }}\n"
+        )
+    };
+    let workers = |connections| {
+        let scenario = scenario(&text(connections));
+        bind(&scenario, &catalogue(), &agents(5), 1, Isolation::Dedicated).unwrap().workloads[0].workers.clone()
+    };
+    assert_eq!(workers(""), (0..20).collect::<Vec<_>>(), "four on each of five agents, for 100 connections");
+    assert_eq!(workers(", connections: 20"), (0..20).collect::<Vec<_>>());
+    assert_eq!(workers(", connections: 3"), [0, 6, 13], "spread over the agents");
+    assert_eq!(workers(", connections: 1"), [0]);
+}

@@ -7,12 +7,12 @@ use indexmap::IndexMap;
 use serde_json::Value;
 
 use super::{Isolation, Plan, PlannedAgent, PlannedFault, PlannedLoadWorker, PlannedRole, PlannedWorkload, Selected};
-use crate::check;
 use crate::fault::{Placed, Select, SelectError};
 use crate::phase::Phase;
 use crate::scenario::{Catalogue, FaultSpec, From, Kind, RoleSpec, Scenario, Step, Target, Workload};
 use crate::seed::{self, Draws};
 use crate::units::Micros;
+use crate::{arrival, check};
 
 /// The version of `plan.json`.
 pub const SCHEMA: &str = "gauntlet.plan/v1";
@@ -209,18 +209,32 @@ fn place_load(
     let ledgers = ledgers(scenario, catalogue);
     let workloads = scenario.workloads.iter().zip(&chosen).map(|((name, workload), (path, on))| {
         let numbers = workers.iter().enumerate().filter(|(_, (agent, _))| on.contains(agent)).map(|(n, _)| n as u32);
+        let numbers = with_connections(workload, numbers.collect());
         let own = ledgers.iter().filter(|ledger| path.iter().any(|role| ledger.split('.').next() == Some(role)));
         PlannedWorkload {
             name: name.clone(),
             spec: workload.clone(),
             steps: steps(&workload.flow),
-            workers: numbers.collect(),
+            workers: numbers,
             key: seed::key(seed, &["workload", name]),
             ledgers: own.cloned().collect(),
         }
     });
     let workloads = workloads.collect();
     Ok((workloads, workers.into_iter().map(|(_, worker)| worker).collect()))
+}
+
+/// Those of the workers that carry an open model: as many as it has connections, evenly chosen, when it has fewer than there
+/// are workers. A worker without a connection could only drop its arrivals.
+fn with_connections(workload: &Workload, workers: Vec<u32>) -> Vec<u32> {
+    let connections = match arrival::model(&workload.load) {
+        arrival::Model::Rate => arrival::connections(&workload.load) as usize,
+        arrival::Model::Users | arrival::Model::Iterations => return workers,
+    };
+    if connections >= workers.len() {
+        return workers;
+    }
+    (0..connections).map(|i| workers[i * workers.len() / connections]).collect()
 }
 
 fn workers_of(agent: &AgentFacts, isolation: Isolation) -> u32 {

@@ -8,11 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::{Plan, PlannedRole, PlannedWorkload};
-use crate::arrival::{Curve, Iterations, Model, Users, model};
+use crate::arrival::{Curve, Iterations, Model, Users, connections, model};
 use crate::scenario::Target;
-
-/// Connections of an open model unless stated, over all workers.
-pub const OPEN_CONNECTIONS: u32 = 100;
 
 /// Files of any worker process beside its connections: runtime, pipes, logs, spools, a store's segments.
 const FILES_BASE: u64 = 256;
@@ -127,7 +124,7 @@ fn share_of(total: u64, share: u64, shares: u64) -> u64 {
 fn connections_of(plan: &Plan, workload: &PlannedWorkload) -> u64 {
     let load = &workload.spec.load;
     match model(load) {
-        Model::Rate => u64::from(load.values().filter_map(|l| l.connections).max().unwrap_or(OPEN_CONNECTIONS)),
+        Model::Rate => u64::from(connections(load)),
         Model::Users => Users::new(Curve::users(&plan.phases, load)).count(),
         Model::Iterations => Iterations::new(&plan.phases, load).count(),
     }
@@ -285,7 +282,7 @@ mod tests {
         assert_eq!(files(&all[1], "jobs[0]"), 0, "no load comes here");
         assert_eq!((all[0].ports, all[0].ports_to.as_str()), (501, "gateway"));
         let all = needs(&plan(json!({ "rate": "10/s" }), &["n1"]));
-        assert_eq!(files(&all[0], "load[0]"), u64::from(OPEN_CONNECTIONS));
+        assert_eq!(files(&all[0], "load[0]"), 100);
         let all = needs(&plan(json!({ "rate": "10/s", "connections": 7 }), &["n1"]));
         assert_eq!(files(&all[0], "load[0]"), 7);
     }

@@ -3,35 +3,38 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use gauntlet_common::arrival::{Arrivals, Curve, Iterations, Model, Users, model};
-use gauntlet_common::plan::needs::OPEN_CONNECTIONS;
+use gauntlet_common::arrival::{Arrivals, Curve, Iterations, Model, Users, connections, model};
 use gauntlet_common::plan::{Plan, PlannedWorkload};
 use gauntlet_common::scenario::Target;
 use gauntlet_proto::agent::Endpoint;
 use gauntlet_proto::worker::StartLoad;
 
-use super::{Engine, Pool, Run, Runner, Source};
+use super::{Engine, OPENING_MAX, Pool, Run, Runner, Source};
 use crate::load::flow::Flow;
 use crate::load::ledger::Spools;
 use crate::load::record::Recorder;
-use crate::load::{DRIVERS, Events, LoadError, Setup};
+use crate::load::{DRIVERS, Events, LoadError, Reactor, Setup};
 
 impl Engine {
     /// Prepares the workloads that this worker carries.
-    pub fn prepare(start: &StartLoad) -> Result<Self, LoadError> {
+    pub fn prepare(start: &StartLoad, reactor: Rc<Reactor>) -> Result<Self, LoadError> {
         let plan: Plan = serde_json::from_slice(&start.plan_json).map_err(|e| LoadError::Plan(e.to_string()))?;
         let steps: Vec<usize> = plan.workloads.iter().map(|w| w.steps.len()).collect();
         let mut engine = Self {
             runs: Vec::new(),
             by_workload: vec![None; plan.workloads.len()],
             timers: Default::default(),
+            soon: Default::default(),
+            clock: 0,
             recorder: Recorder::new(start.worker, &steps),
             spools: Spools::new(&start.data_dir),
             events: Rc::new(Events::default()),
+            reactor,
             start_ns: 0,
             stop: plan.end().0 * 1_000,
             prewarmed: Vec::new(),
             prewarming: 0,
+            to_open: Default::default(),
             unstarted_counted: false,
         };
         for (index, workload) in plan.workloads.iter().enumerate() {
@@ -68,6 +71,7 @@ impl Engine {
             source: start.host.parse::<IpAddr>().ok(),
             workload: index as u32,
             events: self.events.clone(),
+            reactor: self.reactor.clone(),
         })
         .map_err(|e| LoadError::Workload { workload: workload.name.clone(), why: e.to_string() })?;
         let shares = workload.workers.len() as u64;
@@ -96,7 +100,7 @@ impl Engine {
 
     /// Tells the drivers where their targets are and opens the pools' connections.
     pub fn wire(&mut self, endpoints: &[Endpoint]) -> Result<(), LoadError> {
-        for run in &mut self.runs {
+        for (r, run) in self.runs.iter_mut().enumerate() {
             let targets = match &run.target {
                 Target::Url(url) => vec![url.clone()],
                 Target::Role(role) => services(endpoints, role).map(|e| e.service.clone()).collect(),
@@ -108,11 +112,19 @@ impl Engine {
                 (0..u64::from(slots)).map(|slot| ((run.share + slot * run.shares) % count) as u32).collect();
             run.driver.wire(&targets, &route)?;
             if run.pool.is_some() {
-                (0..slots).for_each(|slot| run.driver.connect(slot));
+                self.to_open.extend((0..slots).map(|slot| (r, slot)));
                 self.prewarming += slots as usize;
             }
         }
+        (0..OPENING_MAX).for_each(|_| self.open_next());
         Ok(())
+    }
+
+    /// Opens the next connection of those that open before the load.
+    pub(super) fn open_next(&mut self) {
+        if let Some((run, slot)) = self.to_open.pop_front() {
+            self.runs[run].driver.connect(slot);
+        }
     }
 
     /// Whether every connection that opens before the load has, or has failed to.
@@ -152,9 +164,9 @@ fn source(plan: &Plan, workload: &PlannedWorkload, share: u64, shares: u64) -> (
 
 type Mine = std::iter::StepBy<std::ops::Range<u64>>;
 
-/// This worker's part of the workload's connections: every n-th, and at least one.
+/// This worker's part of the workload's connections: every n-th. The plan gives a workload no more workers than connections.
 fn pool(workload: &PlannedWorkload, share: u64, shares: u64) -> Pool {
-    let total = workload.spec.load.values().filter_map(|l| l.connections).max().unwrap_or(OPEN_CONNECTIONS);
-    let size = u64::from(total).saturating_sub(share).div_ceil(shares).max(1) as u32;
+    let total = u64::from(connections(&workload.spec.load));
+    let size = total.saturating_sub(share).div_ceil(shares) as u32;
     Pool { size, free: (0..size).collect(), waiting: Default::default() }
 }

@@ -7,7 +7,8 @@ use gauntlet_proto::worker::StartLoad;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::load::LoadError;
+use crate::load::reactor::Bell;
+use crate::load::{Completion, LoadError, Submission};
 
 /// The submissions that nobody answered yet: (token, when submitted).
 type Asked = Rc<RefCell<VecDeque<(u64, u64)>>>;
@@ -22,6 +23,11 @@ impl Driver for Held {
     fn submit(&mut self, submission: Submission<'_>) {
         self.0.borrow_mut().push_back((submission.token, submission.now_ns));
     }
+    fn ready(&mut self, _: u32, _: Ready) {}
+    fn due(&mut self) -> u64 {
+        u64::MAX
+    }
+    fn tick(&mut self, _: u64) {}
     fn expire(&mut self, _: u32, _: u64) -> Option<u64> {
         None
     }
@@ -42,7 +48,8 @@ fn engine(load: Value) -> (Engine, Asked) {
     });
     let plan_json = serde_json::to_vec(&plan).unwrap().into();
     let start = StartLoad { plan_json, agent: "a".into(), ..StartLoad::default() };
-    let mut engine = Engine::prepare(&start).unwrap();
+    let reactor = Reactor::new(Bell::new().unwrap()).unwrap();
+    let mut engine = Engine::prepare(&start, reactor.into()).unwrap();
     let asked = Asked::default();
     engine.runs[0].driver = Box::new(Held(asked.clone()));
     (engine, asked)

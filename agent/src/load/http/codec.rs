@@ -3,6 +3,8 @@
 //! Any split of the byte stream gives the same responses. Nothing is copied but a head that came in pieces and a body
 //! that somebody asked for.
 
+use std::mem::MaybeUninit;
+
 /// Largest head, bytes; a longer one is a protocol error.
 pub const HEAD_BYTES_MAX: usize = 32 * 1024;
 /// Most headers of a response.
@@ -161,9 +163,12 @@ impl Decoder {
         bytes: &[u8],
         on_head: &mut impl FnMut(u16, &[Header<'_>]),
     ) -> Result<Option<usize>, CodecError> {
-        let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
-        let mut response = httparse::Response::new(&mut headers);
-        let used = match response.parse(bytes).map_err(|_| CodecError::Head)? {
+        // Not initialised: filling so many empty headers would cost more than reading the few that come.
+        let mut headers = [const { MaybeUninit::uninit() }; HEADERS_MAX];
+        let mut response = httparse::Response::new(&mut []);
+        let parser = httparse::ParserConfig::default();
+        let parsed = parser.parse_response_with_uninit_headers(&mut response, bytes, &mut headers);
+        let used = match parsed.map_err(|_| CodecError::Head)? {
             httparse::Status::Complete(used) if used <= HEAD_BYTES_MAX => used,
             httparse::Status::Partial if bytes.len() <= HEAD_BYTES_MAX => return Ok(None),
             _ => return Err(CodecError::HeadTooLong),

@@ -1,15 +1,13 @@
-//! One TCP connection, plain or TLS: how it is opened, and writes that never block.
+//! One TCP connection, plain or TLS: how it is begun, and reads and writes that never block.
 
-use std::cell::RefCell;
-use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::rc::Rc;
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
 
+use nix::errno::Errno;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
-use tokio::net::TcpSocket;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use socket2::{Domain, Socket, Type};
 
 /// Where a slot's connection goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +15,8 @@ pub struct Target {
     pub tls: bool,
     pub host: String,
     pub port: u16,
+    /// When the host is one and no name.
+    pub address: Option<SocketAddr>,
     /// The URL's path without its last `/`.
     pub base: Vec<u8>,
     /// ` HTTP/1.1` and the Host line.
@@ -48,6 +48,7 @@ impl Target {
         let base = path.trim_end_matches('/');
         Ok(Self {
             tls,
+            address: host.parse().ok().map(|ip| SocketAddr::new(ip, port)),
             host: host.to_string(),
             port,
             base: if base.is_empty() { Vec::new() } else { format!("/{base}").into_bytes() },
@@ -56,178 +57,185 @@ impl Target {
     }
 }
 
-/// An open connection.
+/// A connection that is opening or open.
 #[derive(Debug)]
 pub struct Connection {
-    write: OwnedWriteHalf,
-    pub tls: Option<RefCell<ClientConnection>>,
-    /// What the kernel did not take yet; a task writes it. Bounded by one request: a slot has one in flight.
-    pending: RefCell<Vec<u8>>,
+    stream: TcpStream,
+    tls: Option<Box<ClientConnection>>,
 }
 
-/// Connects, with TLS where the target has it. The caller bounds the time.
-pub async fn open(
-    target: &Target,
-    tls: Option<&Arc<ClientConfig>>,
-    source: Option<IpAddr>,
-) -> io::Result<(Connection, OwnedReadHalf)> {
-    let stream = match target.host.parse::<IpAddr>() {
-        Ok(ip) => connect(SocketAddr::new(ip, target.port), source).await?,
-        Err(_) => connect_by_name(target, source).await?,
-    };
-    stream.set_nodelay(true)?;
-    let (mut read, write) = stream.into_split();
-    let session = match tls.filter(|_| target.tls) {
-        Some(config) => Some(RefCell::new(handshake(target, config, &mut read, &write).await?)),
-        None => None,
-    };
-    Ok((Connection { write, tls: session, pending: RefCell::default() }, read))
+/// How far a TLS handshake is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handshake {
+    Done,
+    /// The socket's next readiness brings it on.
+    Waits,
 }
 
-/// Every address of the name in turn, as the resolver orders them.
-async fn connect_by_name(target: &Target, source: Option<IpAddr>) -> io::Result<tokio::net::TcpStream> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in tokio::net::lookup_host((target.host.as_str(), target.port)).await? {
-        match connect(address, source).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
+impl Connection {
+    /// Begins to connect. The socket is writable when it is connected, or has failed ([`Connection::connected`]).
+    pub fn begin(address: SocketAddr, source: Option<IpAddr>) -> io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), None)?;
+        socket.set_tcp_nodelay(true)?;
+        // Sources spread over 127.x.y.z, so that addresses identify nodes; the port is chosen at connect, when the four-tuple
+        // is known, and not at bind, where 28,000 would be all there are.
+        if let (IpAddr::V4(to), Some(IpAddr::V4(from))) = (address.ip(), source)
+            && to.is_loopback()
+            && from.is_loopback()
+        {
+            nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::IpBindAddressNoPort, &true)?;
+            socket.bind(&SocketAddr::new(from.into(), 0).into())?;
+        }
+        match socket.connect(&address.into()) {
+            Err(e) if e.raw_os_error() != Some(Errno::EINPROGRESS as i32) => Err(e),
+            _ => Ok(Self { stream: socket.into(), tls: None }),
         }
     }
-    Err(last)
-}
 
-async fn connect(address: SocketAddr, source: Option<IpAddr>) -> io::Result<tokio::net::TcpStream> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // Sources spread over 127.x.y.z, so that addresses identify nodes; the port is chosen at connect, when the four-tuple
-    // is known, and not at bind, where 28,000 would be all there are.
-    if let (IpAddr::V4(to), Some(IpAddr::V4(from))) = (address.ip(), source)
-        && to.is_loopback()
-        && from.is_loopback()
-    {
-        nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::IpBindAddressNoPort, &true)?;
-        socket.bind(SocketAddr::new(from.into(), 0))?;
+    /// Its socket, to be watched.
+    pub fn socket(&self) -> &TcpStream {
+        &self.stream
     }
-    socket.connect(address).await
-}
 
-async fn handshake(
-    target: &Target,
-    config: &Arc<ClientConfig>,
-    read: &mut OwnedReadHalf,
-    write: &OwnedWriteHalf,
-) -> io::Result<ClientConnection> {
-    let name = ServerName::try_from(target.host.clone()).map_err(io::Error::other)?;
-    let mut tls = ClientConnection::new(config.clone(), name).map_err(io::Error::other)?;
-    let mut buffer = [0; 4096];
-    loop {
-        while tls.wants_write() {
-            match tls.write_tls(&mut TryWriter(write)) {
-                Ok(_) => {}
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => write.writable().await?,
+    /// Whether the TCP connection is there by now. An error is why it will not be.
+    pub fn connected(&self) -> io::Result<bool> {
+        match self.stream.take_error()? {
+            Some(error) => Err(error),
+            None => Ok(self.stream.peer_addr().is_ok()),
+        }
+    }
+
+    /// Begins TLS with the target.
+    pub fn secure(&mut self, target: &Target, config: &Arc<ClientConfig>) -> io::Result<()> {
+        let name = ServerName::try_from(target.host.clone()).map_err(io::Error::other)?;
+        let session = ClientConnection::new(config.clone(), name).map_err(io::Error::other)?;
+        self.tls = Some(Box::new(session));
+        Ok(())
+    }
+
+    /// Whether TLS has begun.
+    pub fn is_secure(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Brings the handshake as far as it goes without waiting.
+    pub fn handshake(&mut self, buffer: &mut [u8]) -> io::Result<Handshake> {
+        let Some(tls) = &mut self.tls else { return Ok(Handshake::Done) };
+        loop {
+            while tls.wants_write() {
+                match tls.write_tls(&mut self.stream) {
+                    Ok(_) => {}
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(Handshake::Waits),
+                    Err(e) => return Err(e),
+                }
+            }
+            if !tls.is_handshaking() {
+                return Ok(Handshake::Done);
+            }
+            match self.stream.read(buffer) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(n) => decrypt(tls, &buffer[..n], &mut |_| {})?,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(Handshake::Waits),
                 Err(e) => return Err(e),
             }
         }
-        if !tls.is_handshaking() {
-            return Ok(tls);
+    }
+
+    /// Writes a request at once as far as the kernel takes it; the rest, sealed where there is TLS, goes to `left`, which
+    /// is bounded by one request: a slot has one in flight.
+    pub fn write(&mut self, bytes: &[u8], left: &mut Vec<u8>) -> io::Result<()> {
+        let Some(tls) = &mut self.tls else { return write_raw(&self.stream, bytes, left) };
+        let mut sealed = Vec::new();
+        let mut bytes = bytes;
+        while !bytes.is_empty() {
+            let n = tls.writer().write(bytes)?;
+            bytes = &bytes[n..];
+            while tls.wants_write() {
+                tls.write_tls(&mut sealed)?;
+            }
         }
-        read.readable().await?;
-        match read.try_read(&mut buffer) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(n) => decrypt(&mut tls, &buffer[..n], |_| Ok(()))?,
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-            Err(e) => return Err(e),
+        write_raw(&self.stream, &sealed, left)
+    }
+
+    /// Writes what was left.
+    pub fn flush(&mut self, left: &mut Vec<u8>) -> io::Result<()> {
+        flush(&self.stream, left)
+    }
+
+    /// Reads once: how many bytes came from the socket, 0 at its end.
+    pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match (&self.stream).read(buffer) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                other => return other,
+            }
         }
+    }
+
+    /// What bytes from the socket say, in one or more pieces.
+    pub fn open(&mut self, bytes: &[u8], left: &mut Vec<u8>, mut plain: impl FnMut(&[u8])) -> io::Result<()> {
+        let Some(tls) = &mut self.tls else {
+            plain(bytes);
+            return Ok(());
+        };
+        decrypt(tls, bytes, &mut plain)?;
+        // A peer may ask for new keys at any time.
+        if tls.wants_write() {
+            let mut sealed = Vec::new();
+            while tls.wants_write() {
+                tls.write_tls(&mut sealed)?;
+            }
+            return write_raw(&self.stream, &sealed, left);
+        }
+        Ok(())
     }
 }
 
+fn write_raw(stream: &TcpStream, bytes: &[u8], left: &mut Vec<u8>) -> io::Result<()> {
+    let mut bytes = bytes;
+    if left.is_empty() {
+        match (&*stream).write(bytes) {
+            Ok(n) if n == bytes.len() => return Ok(()),
+            Ok(n) => bytes = &bytes[n..],
+            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    left.extend_from_slice(bytes);
+    flush(stream, left)
+}
+
+/// Until nothing is left or the kernel takes no more: only then it tells when it does again.
+fn flush(mut stream: &TcpStream, left: &mut Vec<u8>) -> io::Result<()> {
+    while !left.is_empty() {
+        match stream.write(left) {
+            Ok(n) => drop(left.drain(..n)),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    // An idle connection holds no memory.
+    *left = Vec::new();
+    Ok(())
+}
+
 /// Hands ciphertext to a session and gives on what it decrypts to.
-pub fn decrypt(
-    tls: &mut ClientConnection,
-    mut bytes: &[u8],
-    mut plain: impl FnMut(&[u8]) -> io::Result<()>,
-) -> io::Result<()> {
+fn decrypt(tls: &mut ClientConnection, mut bytes: &[u8], plain: &mut impl FnMut(&[u8])) -> io::Result<()> {
     let mut buffer = [0; 8192];
     while !bytes.is_empty() {
         tls.read_tls(&mut bytes)?;
         tls.process_new_packets().map_err(io::Error::other)?;
         loop {
-            match io::Read::read(&mut tls.reader(), &mut buffer) {
+            match tls.reader().read(&mut buffer) {
                 Ok(0) => break,
-                Ok(n) => plain(&buffer[..n])?,
+                Ok(n) => plain(&buffer[..n]),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
                 Err(e) => return Err(e),
             }
         }
     }
     Ok(())
-}
-
-struct TryWriter<'a>(&'a OwnedWriteHalf);
-
-impl io::Write for TryWriter<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.try_write(bytes)
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Connection {
-    /// Writes a request: at once as far as the kernel takes it, the rest by a task.
-    pub fn write(self: &Rc<Self>, bytes: &[u8]) -> io::Result<()> {
-        let Some(tls) = &self.tls else { return self.write_raw(bytes) };
-        let mut sealed = Vec::new();
-        let mut tls = tls.borrow_mut();
-        let mut bytes = bytes;
-        while !bytes.is_empty() {
-            let n = io::Write::write(&mut tls.writer(), bytes)?;
-            bytes = &bytes[n..];
-            while tls.wants_write() {
-                tls.write_tls(&mut sealed)?;
-            }
-        }
-        self.write_raw(&sealed)
-    }
-
-    fn write_raw(self: &Rc<Self>, bytes: &[u8]) -> io::Result<()> {
-        let mut pending = self.pending.borrow_mut();
-        if !pending.is_empty() {
-            pending.extend_from_slice(bytes);
-            return Ok(());
-        }
-        let written = match self.write.try_write(bytes) {
-            Ok(n) => n,
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => 0,
-            Err(e) => return Err(e),
-        };
-        if written < bytes.len() {
-            pending.extend_from_slice(&bytes[written..]);
-            tokio::task::spawn_local(self.clone().write_pending());
-        }
-        Ok(())
-    }
-
-    /// An error ends it: the reader sees the same one and says what it means.
-    async fn write_pending(self: Rc<Self>) {
-        while self.write.writable().await.is_ok() {
-            let mut pending = self.pending.borrow_mut();
-            match self.write.try_write(&pending) {
-                Ok(n) => drop(pending.drain(..n)),
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => return,
-            }
-            if pending.is_empty() {
-                return;
-            }
-        }
-    }
-
-    /// Ends it at once, also for the tasks that still hold it.
-    pub fn close(&self) {
-        // Fails only when the peer has ended it already.
-        let _ = socket2::SockRef::from(self.write.as_ref()).shutdown(std::net::Shutdown::Both);
-    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,108 @@
+//! The end of a load: the stop, the drain, and what is counted last.
+
+use std::cmp::Reverse;
+
+use gauntlet_common::histogram::Histogram;
+use gauntlet_common::snapshot::{ErrorClass, LoadSnapshot};
+
+use super::runner::State;
+use super::{Engine, Run, Source};
+use crate::load::record::Sample;
+
+impl Engine {
+    /// No step begins from now on.
+    pub fn stop_now(&mut self) {
+        self.stop = self.stop.min(self.now());
+    }
+
+    /// When no step begins any more.
+    pub fn stops_at(&self) -> u64 {
+        self.stop
+    }
+
+    /// Whether the load has stopped and every request has its outcome.
+    pub fn is_over(&self, now: u64) -> bool {
+        if now < self.stop {
+            return false;
+        }
+        let idle = |run: &Run| run.in_flight == 0 && run.pool.as_ref().is_none_or(|p| p.waiting.is_empty());
+        let first = self.timers.peek().map(|Reverse(timer)| timer.at);
+        let begun = self.soon.iter().map(|timer| timer.at).chain(first).all(|at| at >= self.stop);
+        begun && self.runs.iter().all(idle)
+    }
+
+    /// How long a drain lasts at most: one timeout of the most patient workload.
+    pub fn drains_for(&self) -> u64 {
+        self.runs.iter().map(|run| run.timeout).max().unwrap_or(0)
+    }
+
+    /// Ends what is left, as timed out and dropped when it is recorded.
+    pub fn end_all(&mut self, recorded: bool) {
+        let ended = self.now();
+        for run in &mut self.runs {
+            if let Some(pool) = &mut run.pool {
+                pool.waiting.clear();
+            }
+            for runner in &mut run.runners {
+                let (sent, class) = match runner.state {
+                    State::InFlight => (runner.ready.max(runner.intended), ErrorClass::Timeout),
+                    State::Waiting => (runner.intended, ErrorClass::Dropped),
+                    State::Idle | State::Starting | State::Thinking => continue,
+                };
+                if runner.state == State::InFlight {
+                    run.driver.close(runner.slot);
+                }
+                runner.state = State::Idle;
+                if recorded {
+                    let (workload, intended) = (run.workload, runner.intended);
+                    let step = run.flow.series[runner.request];
+                    self.recorder.record(Sample { workload, step, intended, sent, ended, outcome: Err(class) });
+                }
+            }
+            run.in_flight = 0;
+        }
+        while self.events.pop().is_some() {}
+    }
+
+    /// Requests recorded since the start.
+    pub fn recorded(&self) -> u64 {
+        self.recorder.recorded()
+    }
+
+    /// The loop meant to look at this moment, and looked so much later, both in ns.
+    pub fn woke(&mut self, at: u64, late: u64) {
+        self.recorder.woke(at, late / 1_000);
+    }
+
+    /// Takes what was recorded since the last snapshot, and flushes the spools.
+    pub fn cut(&mut self, last: bool) -> LoadSnapshot {
+        self.spools.flush();
+        if last {
+            self.count_unstarted();
+        }
+        self.recorder.cut(last)
+    }
+
+    /// Takes emptied histograms back.
+    pub fn recycle(&mut self, histograms: impl IntoIterator<Item = Histogram>) {
+        self.recorder.recycle(histograms);
+    }
+
+    /// Exact iterations that the time did not suffice for were planned all the same. Once.
+    fn count_unstarted(&mut self) {
+        if std::mem::replace(&mut self.unstarted_counted, true) {
+            return;
+        }
+        for run in &self.runs {
+            let Source::Iterations(iterations) = &run.source else { continue };
+            let mine = run.runners.iter().map(|r| iterations.of_user(r.user)).sum::<u64>();
+            let begun = run.runners.iter().map(|r| r.begun).sum::<u64>();
+            let unstarted = mine.saturating_sub(begun);
+            if unstarted > 0 {
+                let counts = self.recorder.counts(run.workload, self.stop.saturating_sub(1));
+                counts.planned += unstarted;
+                counts.unstarted += unstarted;
+            }
+        }
+    }
+}
