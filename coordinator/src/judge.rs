@@ -12,6 +12,7 @@ mod figures;
 mod guards;
 mod heatmap;
 mod schedule;
+mod success;
 mod taint;
 mod view;
 
@@ -44,6 +45,7 @@ pub fn judge(plan: &Plan, record: &Record) -> Report {
     validity.push(guards::samples(&view, &checks, &mut reasons));
     validity.push(guards::kept_up(&view, &taint, &checks));
     check_reasons(&view, &mut checks, &mut reasons);
+    success::judge(&view, &mut reasons);
     // Stable: within one gravity, in the order in which they were found.
     reasons.sort_by_key(|(cause, _)| cause.rank());
     let story = Story::of(record.events());

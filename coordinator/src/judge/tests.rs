@@ -319,6 +319,17 @@ fn a_run_without_requests_measured_nothing() {
 }
 
 #[test]
+fn a_target_that_answered_nothing_fails_the_run_although_refusals_are_fast() {
+    let mut run = Run::good().checking(json!([{ "expr": "p99(users) < 300ms" }]));
+    run.snapshots = load(|_| (0, 10), 5_000);
+    let report = run.report();
+    assert_eq!(report.checks[0].result, CheckResult::Pass);
+    expect(&report, Outcome::Fail, 10, "not one of the 8000 requests of `users` succeeded");
+    run.snapshots = load(|at| (u64::from(at == 200), 10), 5_000);
+    expect(&run.report(), Outcome::Pass, 0, "");
+}
+
+#[test]
 fn requests_cut_off_in_flight_make_a_whole_run_invalid() {
     let mut run = Run::good();
     for event in &mut run.events {

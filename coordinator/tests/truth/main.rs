@@ -9,6 +9,7 @@
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails by panicking")]
 
 mod delays;
+mod hostile;
 mod merging;
 mod server;
 mod stops;

@@ -14,3 +14,4 @@ mod shipped;
 mod signals;
 mod support;
 mod verdicts;
+mod zoo;
