@@ -9,6 +9,7 @@ pub mod http;
 pub mod ledger;
 pub mod reactor;
 pub mod record;
+pub mod tally;
 pub mod template;
 pub mod worker;
 
@@ -59,6 +60,8 @@ pub enum LoadError {
     Reactor(std::io::Error),
     #[error("spool of acknowledged ids: {0}")]
     Spool(std::io::Error),
+    #[error("the counts shared with the agent: {0}")]
+    Tally(std::io::Error),
 }
 
 /// What a driver is prepared from.

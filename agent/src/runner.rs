@@ -13,6 +13,7 @@ use gauntlet_common::plan::{Plan, PlannedFault};
 use gauntlet_common::units::Micros;
 use gauntlet_proto::agent::{Endpoint, ReadBack, ReadBackDone, RefusedWhy, Wire};
 use gauntlet_proto::bounds::PLAN_BYTES_MAX;
+use gauntlet_proto::convert::read_back;
 use gauntlet_proto::worker::{Begin, StartLoad, StartRole, StopLoad, from_worker, to_worker};
 use tokio::sync::mpsc;
 
@@ -112,6 +113,7 @@ impl Run {
                         worker: *worker,
                         host: node.host(),
                         data_dir: node.data_dir_of(&id),
+                        tally_cells: crate::load::tally::cells(node.series()),
                     };
                     node.supervisor().spawn(id.clone(), to_worker::Body::StartLoad(start)).await?;
                 }
@@ -247,7 +249,7 @@ impl Run {
 
     /// Asks this node's load workers to read acknowledged work back.
     pub async fn read_back(&self, ask: ReadBack) -> ReadBackDone {
-        let mut sum = ReadBackDone { role: ask.role.clone(), ledger: ask.ledger.clone(), ..Default::default() };
+        let mut sum = read_back::nothing(&ask);
         let node = &self.node;
         // Those that a fault has killed are asked too: what they alone knew stays unread, and that must be told.
         let asking = node.spooling(&ask.role, &ask.ledger).into_iter().map(|id| {
@@ -257,13 +259,8 @@ impl Run {
         for answer in join_all(asking).await {
             match answer {
                 // A late answer to an earlier question is none to this one.
-                Ok(from_worker::Body::ReadBackDone(done)) if (&done.role, &done.ledger) == (&ask.role, &ask.ledger) => {
-                    sum.acknowledged += done.acknowledged;
-                    sum.missing += done.missing;
-                    sum.duplicated += done.duplicated;
-                    sum.unreachable += done.unreachable;
-                    sum.examples.extend(done.examples);
-                    sum.examples.truncate(10);
+                Ok(from_worker::Body::ReadBackDone(done)) if read_back::same_ledger(&sum, &done) => {
+                    read_back::add(&mut sum, done);
                 }
                 // What it knew nobody can ask any more: at least one acknowledgement stays unread.
                 Ok(_) => sum.unreachable += 1,

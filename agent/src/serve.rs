@@ -10,7 +10,7 @@ use std::time::Duration;
 use gauntlet_proto::PROTOCOL_VERSION;
 use gauntlet_proto::agent::DescribeReply;
 use gauntlet_proto::agent::agent_server::AgentServer;
-use gauntlet_proto::bounds::MESSAGE_BYTES_MAX;
+use gauntlet_proto::bounds::{MESSAGE_BYTES_MAX, SEAL_BYTES_MAX};
 use nix::fcntl::{Flock, FlockArg};
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
@@ -79,7 +79,7 @@ pub async fn serve(
         .client_ca_root(Certificate::from_pem(&credentials.ca));
     let grpc = AgentServer::new(service.clone())
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        .max_encoding_message_size(MESSAGE_BYTES_MAX + SEAL_BYTES_MAX);
     // Without it every answer waits for the other side's delayed acknowledgement: 40 ms, also for clock pings.
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     // A peer that vanished without a word must not keep its connection, and what hangs on it, for ever.

@@ -5,14 +5,14 @@
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures_util::Stream;
 use gauntlet_proto::agent::agent_server::Agent;
 use gauntlet_proto::agent::{
-    Armed, Batch, ClockPong, ControlReply, ControlRequest, DataRequest, DescribeReply, DescribeRequest, FaultsHealed,
-    Finished, HealReply, HealRequest, LeaseRenewed, LoadStopped, Placed, Ready, Refused, RefusedWhy, Welcome,
+    Armed, ClockPong, ControlReply, ControlRequest, DataRequest, DescribeReply, DescribeRequest, FaultsHealed,
+    Finished, HealReply, HealRequest, LeaseRenewed, LoadStopped, Placed, Ready, Refused, RefusedWhy, Sealed, Welcome,
     control_reply, control_request,
 };
 use gauntlet_proto::{PROTOCOL_VERSION, agent as wire};
@@ -22,6 +22,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::clock;
+use crate::config::Config;
 use crate::fault::nft;
 use crate::identity;
 use crate::journal::Journal;
@@ -55,6 +56,7 @@ struct Shared {
 /// What a session has beside its run: reached without waiting for a step.
 struct Part {
     token: u64,
+    run: String,
     pump: Pump,
     lease_expires_ns: Arc<AtomicU64>,
     node: Mutex<Option<Arc<Node>>>,
@@ -62,17 +64,21 @@ struct Part {
     over: watch::Sender<bool>,
     /// The last step taken, for a coordinator that came back without having heard the answer.
     answered: Mutex<Option<(control_request::Body, control_reply::Body)>>,
+    /// The answer to finish, for one that did not hear it: the session is over by then, and owes this still.
+    finished: OnceLock<Finished>,
 }
 
 impl Part {
-    fn new(token: u64) -> Self {
+    fn new(token: u64, run: &str, config: &Config) -> Self {
         Self {
             token,
-            pump: Pump::default(),
+            run: run.into(),
+            pump: Pump::spooling(&config.name, config.state_dir.join("spool")),
             lease_expires_ns: Arc::default(),
             node: Mutex::default(),
             over: watch::Sender::new(false),
             answered: Mutex::default(),
+            finished: OnceLock::new(),
         }
     }
 
@@ -100,7 +106,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Service {
     /// An idle agent.
     pub fn new(home: Home, session: Session) -> Self {
-        let newest = Mutex::new(Arc::new(Part::new(0)));
+        let newest = Mutex::new(Arc::new(Part::new(0, "", &home.config)));
         let shared = Shared { home, session: session.into(), run: None.into(), newest };
         Self { shared: Arc::new(shared) }
     }
@@ -192,6 +198,12 @@ impl Service {
         if let Some(why) = config.stopped_by() {
             return Err(Refusal::new(RefusedWhy::Policy, why));
         }
+        let newest = self.newest();
+        let theirs = hello.resume_token != 0 && (hello.resume_token, &hello.run) == (newest.token, &newest.run);
+        if theirs && newest.finished.get().is_some() {
+            // The answer to its finish may have been lost with the connection.
+            return Ok(newest);
+        }
         let mut session = lock(&self.shared.session);
         let now_ns = clock::monotonic_ns();
         let token = session.hello(&hello, now_ns)?;
@@ -201,7 +213,8 @@ impl Service {
                 session.end(token);
                 return Err(Refusal::new(RefusedWhy::Resources, why));
             }
-            let older = std::mem::replace(&mut *lock(&self.shared.newest), Arc::new(Part::new(token)));
+            let older =
+                std::mem::replace(&mut *lock(&self.shared.newest), Arc::new(Part::new(token, &hello.run, config)));
             // A data connection of the session before ends here, whatever it had not acknowledged.
             older.pump.close();
         }
@@ -216,13 +229,18 @@ impl Service {
         part: &Arc<Part>,
         body: control_request::Body,
     ) -> Option<Result<control_reply::Body, Refusal>> {
+        let finishes = matches!(body, control_request::Body::Finish(_));
+        if let Some(finished) = part.finished.get().filter(|_| finishes) {
+            return Some(Ok(control_reply::Body::Finished(*finished)));
+        }
         let held = lock(&self.shared.session).check(part.token, clock::monotonic_ns());
         if let Err(refusal) = held {
             return Some(Err(refusal));
         }
-        if let control_request::Body::Finish(_) = body {
+        if finishes {
             self.clean_up(part).await;
-            return Some(Ok(control_reply::Body::Finished(Finished { last_sequence: part.pump.last() })));
+            let finished = part.finished.get_or_init(|| Finished { last_sequence: part.pump.last() });
+            return Some(Ok(control_reply::Body::Finished(*finished)));
         }
         let mut over = part.over.subscribe();
         let step = async {
@@ -423,7 +441,7 @@ impl Agent for Service {
         Ok(Response::new(Box::pin(ReceiverStream::new(rx))))
     }
 
-    type DataStream = Outgoing<Batch>;
+    type DataStream = Outgoing<Sealed>;
     async fn data(&self, request: Request<Streaming<DataRequest>>) -> Result<Response<Self::DataStream>, Status> {
         authorize(&request)?;
         let mut requests = request.into_inner();
@@ -443,7 +461,10 @@ impl Agent for Service {
             loop {
                 tokio::select! {
                     request = requests.message() => match request {
-                        Ok(Some(request)) if request.token == first.token => pump.acknowledge(request.acknowledged),
+                        Ok(Some(request)) if request.token == first.token => {
+                            pump.acknowledge(request.acknowledged);
+                            sent = request.again_after.map_or(sent, |after| after.min(sent));
+                        }
                         _ => return,
                     },
                     batches = pump.after(sent, QUEUE_MAX) => {

@@ -24,7 +24,8 @@ use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
 
-use crate::worker::{ARGUMENT, SOCKET_FD};
+use crate::load::tally;
+use crate::worker::{ARGUMENT, SOCKET_FD, TALLY_FD};
 
 pub use tool::{Tool, ToolError};
 
@@ -97,6 +98,8 @@ struct Worker {
     /// Reaped, and all that it wrote was read.
     exited: watch::Receiver<bool>,
     planned: Arc<Mutex<bool>>,
+    /// A load worker's counts, which outlive it.
+    tally: Option<tally::Kept>,
 }
 
 /// All workers of this agent, living or dead.
@@ -121,8 +124,15 @@ impl Supervisor {
         let failed = |why: String| WorkerError::Spawn { id: id.clone(), why };
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(|e| failed(e.to_string()))?;
         ours.set_nonblocking(true).map_err(|e| failed(e.to_string()))?;
+        let tally = match &start {
+            to_worker::Body::StartLoad(start) if start.tally_cells > 0 => {
+                Some(tally::Kept::new(start.tally_cells).map_err(|e| failed(format!("its counts: {e}")))?)
+            }
+            _ => None,
+        };
         let nice = if matches!(id, WorkerId::Role { .. }) { ROLE_NICE } else { 0 };
-        let mut child = command(&theirs, nice).and_then(|mut c| c.spawn()).map_err(|e| failed(e.to_string()))?;
+        let mut child =
+            command(&theirs, tally.as_ref(), nice).and_then(|mut c| c.spawn()).map_err(|e| failed(e.to_string()))?;
         drop(theirs);
         let Some(pid) = child.id() else { return Err(failed("it ended at once".into())) };
         let incarnation = lock(&self.workers).get(&id).map_or(0, |w| w.incarnation + 1);
@@ -137,6 +147,7 @@ impl Supervisor {
             reaped: Arc::default(),
             exited,
             planned: Arc::default(),
+            tally,
         };
         let outputs = [child.stdout.take().map(Output::Out), child.stderr.take().map(Output::Err)];
         let forward = |output| tokio::spawn(forward_log(id.clone(), output, self.reports.clone()));
@@ -243,6 +254,13 @@ impl Supervisor {
         tokio::time::timeout(within, exited.wait_for(|gone| *gone)).await.is_ok()
     }
 
+    /// What a load worker has counted, living or dead; none where it has no shared counts.
+    pub fn tally(&self, id: &WorkerId) -> Option<tally::Reading> {
+        let workers = lock(&self.workers);
+        let kept = workers.get(id)?.tally.as_ref()?;
+        kept.read().inspect_err(|error| tracing::error!("the counts of {id}: {error}")).ok()
+    }
+
     /// Process ids of the living.
     pub fn living(&self) -> Vec<(WorkerId, u32, u32)> {
         let workers = lock(&self.workers);
@@ -289,21 +307,32 @@ impl Supervisor {
     }
 }
 
-/// This executable as a worker with `socket` as its descriptor 3.
-fn command(socket: &std::os::unix::net::UnixStream, nice: i32) -> std::io::Result<tokio::process::Command> {
+/// This executable as a worker with `socket` as its descriptor 3 and `tally` as its descriptor 4.
+fn command(
+    socket: &std::os::unix::net::UnixStream,
+    tally: Option<&tally::Kept>,
+    nice: i32,
+) -> std::io::Result<tokio::process::Command> {
     let mut command = tokio::process::Command::new(std::env::current_exe()?);
     command.arg(ARGUMENT).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let (fd, parent) = (socket.as_raw_fd(), nix::unistd::getpid());
+    let tally_fd = tally.map(|kept| kept.file().as_raw_fd());
     // SAFETY: only async-signal-safe calls between fork and exec: dup2, prctl, getppid, setpriority, fcntl.
     unsafe {
         command.pre_exec(move || {
+            // First out of the way of the socket's place, which it may hold.
+            let tally_fd = match tally_fd {
+                Some(fd) => Some(checked(nix::libc::fcntl(fd, nix::libc::F_DUPFD_CLOEXEC, TALLY_FD + 1))?),
+                None => None,
+            };
             if fd == SOCKET_FD {
                 // dup2 onto itself would leave close-on-exec set.
-                if nix::libc::fcntl(fd, nix::libc::F_SETFD, 0) < 0 {
-                    return Err(std::io::Error::last_os_error());
-                }
-            } else if nix::libc::dup2(fd, SOCKET_FD) < 0 {
-                return Err(std::io::Error::last_os_error());
+                checked(nix::libc::fcntl(fd, nix::libc::F_SETFD, 0))?;
+            } else {
+                checked(nix::libc::dup2(fd, SOCKET_FD))?;
+            }
+            if let Some(fd) = tally_fd {
+                checked(nix::libc::dup2(fd, TALLY_FD))?;
             }
             nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
             if nix::unistd::getppid() != parent {
@@ -314,6 +343,10 @@ fn command(socket: &std::os::unix::net::UnixStream, nice: i32) -> std::io::Resul
         });
     }
     Ok(command)
+}
+
+fn checked(result: i32) -> std::io::Result<i32> {
+    if result < 0 { Err(std::io::Error::last_os_error()) } else { Ok(result) }
 }
 
 fn describe(status: std::process::ExitStatus) -> String {

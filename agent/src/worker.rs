@@ -18,6 +18,8 @@ use tokio_util::codec::LengthDelimitedCodec;
 pub const ARGUMENT: &str = "__worker";
 /// The descriptor of the socket to the agent.
 pub const SOCKET_FD: i32 = 3;
+/// The descriptor of a load worker's counts; see [`crate::load::tally`].
+pub const TALLY_FD: i32 = 4;
 /// Messages waiting in either direction; at the bound the sender waits.
 const QUEUE_MAX: usize = 256;
 

@@ -73,6 +73,18 @@ pub enum What {
         planned: bool,
         how: String,
     },
+    /// What a load worker that died had counted by then, kept where its death does not reach. `sent`: what its snapshots
+    /// held that its agent has.
+    LoadWorkerCounted {
+        worker: u32,
+        sent: u64,
+        /// By series, in the order of [`crate::snapshot::Layout`].
+        recorded: Vec<u64>,
+        planned: u64,
+        not_issued: u64,
+        /// The latest second of an intended start that it counted.
+        second_max: Option<u32>,
+    },
     /// An edge of a fault, on one agent.
     Fault {
         id: String,

@@ -74,6 +74,54 @@ pub struct LoadSnapshot {
     pub last: bool,
     /// Requests this worker recorded since its start, this snapshot included: the ledger's other side.
     pub recorded_total: u64,
+    /// The same by series, in the order of [`Layout`].
+    pub recorded: Vec<u64>,
+}
+
+/// The order of a plan's series, where they are numbered: workload, then step, then errors before successes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Layout {
+    /// By workload: the number of its first series.
+    offsets: Vec<usize>,
+    series: usize,
+}
+
+impl Layout {
+    /// `steps`: of every workload of the plan, how many.
+    pub fn new(steps: impl IntoIterator<Item = usize>) -> Self {
+        let mut layout = Self::default();
+        for n in steps {
+            layout.offsets.push(layout.series);
+            layout.series += n * 2;
+        }
+        layout
+    }
+
+    /// How many series there are.
+    pub fn series(&self) -> usize {
+        self.series
+    }
+
+    /// How many workloads there are.
+    pub fn workloads(&self) -> usize {
+        self.offsets.len()
+    }
+
+    /// A series' number; none when the plan does not have it.
+    pub fn number(&self, workload: u32, step: u32, ok: bool) -> Option<usize> {
+        let first = *self.offsets.get(workload as usize)?;
+        let end = self.offsets.get(workload as usize + 1).copied().unwrap_or(self.series);
+        let number = first + step as usize * 2 + usize::from(ok);
+        (number < end).then_some(number)
+    }
+
+    /// The workload, step and outcome group of a number below [`Layout::series`].
+    pub fn place(&self, number: usize) -> (u32, u32, bool) {
+        // Workloads without a step share their offset with the next one.
+        let workload = self.offsets.partition_point(|first| *first <= number).saturating_sub(1);
+        let within = number - self.offsets.get(workload).copied().unwrap_or_default();
+        (workload as u32, (within / 2) as u32, within % 2 == 1)
+    }
 }
 
 /// What one second of intended starts gained.
@@ -199,4 +247,24 @@ pub struct NodeSample {
     /// Over all interfaces of the agent's network namespace, loopback included.
     pub rx_bytes: u64,
     pub tx_bytes: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_series_has_one_number_and_no_other_has_any() {
+        let steps = [1, 0, 3, 2];
+        let layout = Layout::new(steps);
+        assert_eq!((layout.series(), layout.workloads()), (12, 4));
+        for number in 0..layout.series() {
+            let (workload, step, ok) = layout.place(number);
+            assert!((step as usize) < steps[workload as usize], "{number} is {workload}.{step}");
+            assert_eq!(layout.number(workload, step, ok), Some(number));
+        }
+        for (workload, step) in [(0, 1), (1, 0), (2, 3), (3, 2), (4, 0)] {
+            assert_eq!(layout.number(workload, step, false), None);
+        }
+    }
 }

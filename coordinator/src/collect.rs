@@ -7,6 +7,7 @@ use gauntlet_common::snapshot::LoadSnapshot;
 use gauntlet_proto::agent::{Batch, batch};
 use gauntlet_proto::convert;
 
+use crate::dispatch::Lost;
 use crate::record::{Record, RecordError};
 use crate::rundir::{Place, RunDir, RunDirError};
 
@@ -92,6 +93,12 @@ impl Collector {
             }
         };
         (event, self.new_trouble())
+    }
+
+    /// Batches of this agent that were asked for and will not come: named, and the run goes on without them.
+    pub fn lost(&mut self, agent: usize, lost: &Lost) {
+        self.taken[agent] = self.taken[agent].max(lost.to);
+        self.trouble(format!("agent {}: {lost}", self.agents[agent]));
     }
 
     /// Only what the record took goes onto disk: read back, it is taken again.

@@ -3,6 +3,9 @@
 //! A broken connection is opened again while the lease may still live; what was asked and not answered is asked again
 //! where that is harmless. After the lease the agent counts as lost: by then it has cleaned up by itself.
 
+mod data;
+mod inbox;
+
 use std::time::Duration;
 
 use gauntlet_agent::clock;
@@ -11,10 +14,10 @@ use gauntlet_agent::identity::agent_dns_name;
 use gauntlet_proto::PROTOCOL_VERSION;
 use gauntlet_proto::agent::agent_client::AgentClient;
 use gauntlet_proto::agent::{
-    Batch, ClockPing, ControlReply, ControlRequest, DataRequest, DescribeReply, DescribeRequest, HealReply,
-    HealRequest, Hello, RefusedWhy, RenewLease, control_reply, control_request,
+    Batch, ClockPing, ControlReply, ControlRequest, DescribeReply, DescribeRequest, HealReply, HealRequest, Hello,
+    RefusedWhy, RenewLease, control_reply, control_request,
 };
-use gauntlet_proto::bounds::MESSAGE_BYTES_MAX;
+use gauntlet_proto::bounds::{MESSAGE_BYTES_MAX, SEAL_BYTES_MAX};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -22,6 +25,7 @@ use tonic::Streaming;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 use crate::inventory::Host;
+pub use inbox::Lost;
 
 /// How long an agent goes on without hearing from here.
 pub const LEASE: Duration = Duration::from_secs(5);
@@ -74,7 +78,7 @@ pub async fn connect(host: &Host, credentials: &Credentials) -> Result<Client, S
         .map_err(|_| unreachable(format!("no answer within {} s", CONNECT_WITHIN.as_secs())))?
         .map_err(|e| unreachable(explain(&chain(&e), host)))?;
     Ok(AgentClient::new(channel)
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX + SEAL_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX))
 }
 
@@ -143,8 +147,15 @@ pub struct Caller {
     pub owner: String,
 }
 
-/// A batch with its agent's index in the plan.
-pub type Arrival = (usize, Batch);
+/// What came from an agent, with its index in the plan.
+pub type Arrival = (usize, Arrived);
+
+/// Batches come in order and once, and so do those that are lost.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Arrived {
+    Batch(Batch),
+    Lost(Lost),
+}
 
 /// One agent's session. Dropping it ends the renewals, and so the run on that agent.
 pub struct Session {
@@ -177,9 +188,24 @@ impl Session {
         let (orders, orders_rx) = mpsc::channel(QUEUE_MAX);
         let (lost_tx, lost) = watch::channel(None);
         let acknowledged = watch::Sender::new(0);
-        let keeper = Keeper { host: host.clone(), credentials: credentials.clone(), caller: caller.clone(), token };
-        tokio::spawn(keeper.clone().keep(control, orders_rx, lost_tx));
-        tokio::spawn(keeper.receive(index, arrivals, acknowledged.subscribe(), orders.downgrade()));
+        let keeper = Keeper {
+            host: host.clone(),
+            credentials: credentials.clone(),
+            caller: caller.clone(),
+            token,
+            end: std::sync::Arc::new(watch::Sender::new(None)),
+        };
+        let receiver = data::Receiver {
+            keeper: keeper.clone(),
+            index,
+            arrivals,
+            acknowledged: acknowledged.subscribe(),
+            end: keeper.end.subscribe(),
+            session: orders.downgrade(),
+            inbox: Default::default(),
+        };
+        tokio::spawn(keeper.keep(control, orders_rx, lost_tx));
+        tokio::spawn(receiver.keep());
         Ok(Self { host: host.clone(), version, orders, lost, acknowledged })
     }
 
@@ -311,6 +337,8 @@ struct Keeper {
     credentials: Credentials,
     caller: Caller,
     token: u64,
+    /// The number of the agent's last batch, once it has said so.
+    end: std::sync::Arc<watch::Sender<Option<u64>>>,
 }
 
 type Waiting = Option<(control_request::Body, oneshot::Sender<Result<control_reply::Body, SessionError>>)>;
@@ -388,6 +416,9 @@ impl Keeper {
                         }
                         body => {
                             let finished = matches!(body, control_reply::Body::Finished(_));
+                            if let control_reply::Body::Finished(finished) = &body {
+                                self.end.send_replace(Some(finished.last_sequence));
+                            }
                             // Late words on an order that was overtaken are no answer to the one that overtook it.
                             if let Some((_, answer)) = waiting.take_if(|(asked, _)| answers(&body, asked)) {
                                 let _ = answer.send(Ok(body));
@@ -442,60 +473,6 @@ impl Keeper {
             sleep(RETRY_AFTER).await;
         }
         Err(why)
-    }
-
-    /// Keeps the data connection until the session is over.
-    async fn receive(
-        self,
-        index: usize,
-        arrivals: mpsc::Sender<Arrival>,
-        mut acknowledged: watch::Receiver<u64>,
-        session: mpsc::WeakSender<Order>,
-    ) {
-        let mut received = 0;
-        while session.upgrade().is_some() {
-            if let Err(error) = self.receive_once(index, &arrivals, &mut acknowledged, &mut received).await {
-                tracing::debug!(agent = self.host.name, "data connection: {error}");
-            }
-            if arrivals.is_closed() || acknowledged.has_changed().is_err() {
-                return;
-            }
-            sleep(RETRY_AFTER).await;
-        }
-    }
-
-    async fn receive_once(
-        &self,
-        index: usize,
-        arrivals: &mpsc::Sender<Arrival>,
-        acknowledged: &mut watch::Receiver<u64>,
-        received: &mut u64,
-    ) -> Result<(), String> {
-        let mut client = connect(&self.host, &self.credentials).await.map_err(|e| e.to_string())?;
-        let (requests, rx) = mpsc::channel(QUEUE_MAX);
-        // What arrived and is not acknowledged yet is on its way through the collector: not asked for again.
-        let token = self.token;
-        let first = DataRequest { token, acknowledged: *acknowledged.borrow_and_update() };
-        requests.send(first).await.map_err(|e| e.to_string())?;
-        let mut batches = client.data(ReceiverStream::new(rx)).await.map_err(|e| e.message().to_string())?.into_inner();
-        loop {
-            tokio::select! {
-                batch = batches.message() => match batch {
-                    Ok(Some(batch)) if batch.sequence > *received => {
-                        *received = batch.sequence;
-                        arrivals.send((index, batch)).await.map_err(|e| e.to_string())?;
-                    }
-                    Ok(Some(_)) => {}
-                    Ok(None) => return Ok(()),
-                    Err(status) => return Err(status.message().to_string()),
-                },
-                changed = acknowledged.changed() => {
-                    changed.map_err(|e| e.to_string())?;
-                    let acknowledged = *acknowledged.borrow_and_update();
-                    requests.send(DataRequest { token, acknowledged }).await.map_err(|e| e.to_string())?;
-                }
-            }
-        }
     }
 }
 

@@ -24,7 +24,9 @@ use gauntlet_common::units::Micros;
 use gauntlet_common::verdict::{Cause, Outcome, exit_code};
 
 use crate::record::Record;
-use crate::report::model::{Agent, Check, CheckResult, Ledger, Phase, Report, SCHEMA, VALUES_MAX, Verdict};
+use crate::report::model::{
+    Agent, Check, CheckResult, Ledger, LedgerSeries, Phase, Report, SCHEMA, VALUES_MAX, Verdict,
+};
 
 pub use faults::SETTLING;
 use taint::Taint;
@@ -198,6 +200,7 @@ fn phases(view: &View<'_>, tainted: &Intervals) -> Vec<Phase> {
 
 fn ledger(view: &View<'_>) -> Ledger {
     let summary = view.record.ledger();
+    let name = |workload: u32| view.plan.workloads.get(workload as usize);
     let (planned, unplanned): (Vec<_>, Vec<_>) =
         summary.gaps.iter().partition(|gap| gap.planned || view.excused_worker(gap.worker).is_some());
     let text = |gaps: Vec<&gauntlet_common::ledger::Gap>| gaps.into_iter().map(|g| view.gap_text(g)).collect();
@@ -206,6 +209,17 @@ fn ledger(view: &View<'_>) -> Ledger {
         batches_received: summary.batches_received,
         recorded: summary.recorded,
         merged: summary.merged,
+        series: summary
+            .series
+            .iter()
+            .map(|count| LedgerSeries {
+                workload: name(count.workload).map_or_else(String::new, |w| w.name.clone()),
+                step: name(count.workload).and_then(|w| w.steps.get(count.step as usize).cloned()).unwrap_or_default(),
+                outcome: if count.ok { "ok" } else { "error" }.into(),
+                recorded: count.recorded,
+                merged: count.merged,
+            })
+            .collect(),
         gaps: text(unplanned),
         planned_gaps: text(planned),
     }

@@ -17,7 +17,9 @@ use gauntlet_common::event::{Event, What};
 use gauntlet_common::histogram::Histogram;
 use gauntlet_common::ledger::{Entry, Ledger, Summary};
 use gauntlet_common::plan::Plan;
-use gauntlet_common::snapshot::{IntervalDelta, LoadSnapshot, NodeSample, ProcessSample, RoleMetrics, WorkloadDelta};
+use gauntlet_common::snapshot::{
+    IntervalDelta, Layout, LoadSnapshot, NodeSample, ProcessSample, RoleMetrics, WorkloadDelta,
+};
 
 pub use figures::Bin;
 use packed::Packed;
@@ -133,7 +135,7 @@ impl Record {
             processes: BTreeMap::new(),
             nodes: BTreeMap::new(),
             wakeups: BTreeMap::new(),
-            ledger: Ledger::default(),
+            ledger: Ledger::new(Layout::new(plan.workloads.iter().map(|w| w.steps.len()))),
             troubles: Vec::new(),
         })
     }
@@ -150,6 +152,11 @@ impl Record {
         }
         if let What::LoadWorkerExited { worker, planned, .. } = &event.what {
             self.ledger.died(*worker, *planned);
+        }
+        if let What::LoadWorkerCounted { worker, recorded, second_max, .. } = &event.what
+            && (*worker >= self.workers || !self.ledger.counted(*worker, recorded, *second_max))
+        {
+            self.note_trouble(format!("the counts of load[{worker}] at its death are not of this plan's series"));
         }
         self.events.push(event);
         Ok(())
@@ -301,8 +308,14 @@ impl Record {
 
     /// The account of all load workers; `merged` is counted anew from the histograms here, so that it proves them.
     pub fn ledger(&self) -> Summary {
-        let slots = self.series.iter().flatten().flatten().flat_map(|series| series.intervals.values());
-        Summary { merged: slots.map(|slot| slot.count).sum(), ..self.ledger.summary(self.workers) }
+        let mut summary = self.ledger.summary(self.workers);
+        let merged = |series: &Series| series.intervals.values().map(|slot| slot.count).sum::<u64>();
+        for count in &mut summary.series {
+            let series = &self.series[count.workload as usize][count.step as usize];
+            count.merged = merged(&series[usize::from(count.ok)]);
+        }
+        summary.merged = summary.series.iter().map(|count| count.merged).sum();
+        summary
     }
 }
 

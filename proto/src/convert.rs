@@ -2,3 +2,5 @@
 
 pub mod load;
 pub mod metrics;
+pub mod read_back;
+pub mod sealed;

@@ -4,6 +4,8 @@
 use gauntlet_common::histogram::Histogram;
 use gauntlet_common::snapshot::{ErrorClass, IntervalDelta, LoadSnapshot, SeriesDelta, WorkloadDelta};
 
+use super::tally::Tally;
+
 /// Intervals kept apart between two snapshots; a request's intended start can lie a timeout in the past. What is older
 /// than the oldest of so many is counted in that one: late, but never lost.
 pub const OPEN_INTERVALS_MAX: usize = 128;
@@ -34,7 +36,7 @@ pub struct Recorder {
     open: Vec<Open>,
     pool: Vec<Histogram>,
     sequence: u64,
-    recorded: u64,
+    tally: Tally,
 }
 
 #[derive(Debug)]
@@ -49,13 +51,24 @@ struct Open {
 impl Recorder {
     /// `steps`: of every workload of the plan, how many.
     pub fn new(worker: u32, steps: &[usize]) -> Self {
+        let series = steps.iter().sum::<usize>() * 2;
+        Self::with(worker, steps, Tally::own(series))
+    }
+
+    /// With its running counts where the agent finds them after this process's death; 0 cells: there is no such place.
+    pub fn inheriting(worker: u32, steps: &[usize], tally_cells: u32) -> std::io::Result<Self> {
+        let series = steps.iter().sum::<usize>() * 2;
+        Ok(Self::with(worker, steps, Tally::inherited(tally_cells, series)?))
+    }
+
+    fn with(worker: u32, steps: &[usize], tally: Tally) -> Self {
         let mut offsets = Vec::new();
         let mut series = 0;
         for n in steps {
             offsets.push(series);
             series += n * 2;
         }
-        Self { worker, offsets, series, open: Vec::new(), pool: Vec::new(), sequence: 0, recorded: 0 }
+        Self { worker, offsets, series, open: Vec::new(), pool: Vec::new(), sequence: 0, tally }
     }
 
     /// Counts one request.
@@ -64,9 +77,9 @@ impl Recorder {
             self.offsets[sample.workload as usize] + sample.step as usize * 2 + usize::from(sample.outcome.is_ok());
         let us = |from: u64| sample.ended.saturating_sub(from) / 1_000;
         let (response, service) = (us(sample.intended), us(sample.sent));
-        self.recorded += 1;
         let pool = &mut self.pool;
         let open = open(&mut self.open, self.series, self.offsets.len(), sample.intended);
+        self.tally.count(index, open.number);
         let (responses, services) = open.series[index].get_or_insert_with(|| (take(pool), take(pool)));
         responses.record(response);
         services.record(service);
@@ -95,15 +108,19 @@ impl Recorder {
 
     /// Requests recorded since the start.
     pub fn recorded(&self) -> u64 {
-        self.recorded
+        self.tally.recorded().iter().sum()
     }
 
     /// Takes all that was recorded since the last one.
     pub fn cut(&mut self, last: bool) -> LoadSnapshot {
         self.sequence += 1;
         let offsets = &self.offsets;
-        let intervals = self.open.drain(..).map(|open| close(open, offsets)).collect();
-        LoadSnapshot { worker: self.worker, sequence: self.sequence, intervals, last, recorded_total: self.recorded }
+        let intervals: Vec<IntervalDelta> = self.open.drain(..).map(|open| close(open, offsets)).collect();
+        let counts = || intervals.iter().flat_map(|interval| &interval.workloads);
+        self.tally.add_planned(counts().map(|w| w.planned).sum(), counts().map(|w| w.not_issued).sum());
+        let recorded = self.tally.recorded();
+        let recorded_total = recorded.iter().sum();
+        LoadSnapshot { worker: self.worker, sequence: self.sequence, intervals, last, recorded_total, recorded }
     }
 
     /// Takes emptied histograms back.
@@ -190,6 +207,7 @@ mod tests {
         let cut = recorder.cut(false);
         assert_eq!((cut.worker, cut.sequence, cut.recorded_total), (4, 1, 3));
         assert_eq!(cut.intervals.iter().map(|i| i.interval).collect::<Vec<_>>(), [1, 3]);
+        assert_eq!(cut.recorded, [0, 1, 0, 0, 1, 1, 0, 0], "errors and successes of each step");
         let third = &cut.intervals[1];
         let series: Vec<_> = third
             .series

@@ -45,6 +45,14 @@ pub struct Lent {
     pub lease_expires_ns: Arc<AtomicU64>,
 }
 
+/// How far a load worker's snapshots have come.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Sent {
+    pub(super) requests: u64,
+    /// It said that it was the last.
+    pub(super) ended: bool,
+}
+
 /// One node in one run.
 pub struct Node {
     home: Home,
@@ -72,6 +80,8 @@ struct State {
     /// Held by whoever starts a worker again: a fault's heal and a restart may want to at once.
     reviving: HashMap<WorkerId, Arc<tokio::sync::Mutex<()>>>,
     cuts: HashMap<WorkerId, Vec<Cut>>,
+    /// By load worker: the count of its last snapshot that is here.
+    sent: HashMap<u32, Sent>,
     stalled: HashMap<(String, WorkerId), u64>,
     questions: u64,
     blocked: Option<String>,
@@ -125,6 +135,10 @@ impl Node {
     pub fn plan(&self) -> &Plan {
         &self.plan
     }
+    /// How many series the plan has.
+    pub(super) fn series(&self) -> usize {
+        self.plan.workloads.iter().map(|workload| workload.steps.len() * 2).sum()
+    }
     pub fn supervisor(&self) -> &Supervisor {
         &self.supervisor
     }
@@ -168,6 +182,15 @@ impl Node {
     pub(super) fn living_load(&self) -> Vec<WorkerId> {
         let living = self.supervisor.living().into_iter().map(|(id, ..)| id);
         living.filter(|id| matches!(id, WorkerId::Load { .. })).collect()
+    }
+
+    /// Notes a snapshot that is on its way to the coordinator.
+    pub(super) fn note_sent(&self, worker: u32, sent: Sent) {
+        self.state().sent.insert(worker, sent);
+    }
+    /// How far a load worker's snapshots have come.
+    pub(super) fn sent(&self, worker: u32) -> Sent {
+        self.state().sent.get(&worker).copied().unwrap_or_default()
     }
 
     // ---- the run's clock

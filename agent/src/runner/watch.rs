@@ -13,7 +13,9 @@ use gauntlet_proto::worker::from_worker;
 use tokio::sync::mpsc;
 
 use super::Node;
+use super::node::Sent;
 use crate::clock;
+use crate::load::tally::Reading;
 use crate::sample::{NodeSampler, Sample, Sampler};
 use crate::supervisor::{Report, WorkerId};
 
@@ -46,7 +48,10 @@ pub async fn reports(node: Arc<Node>, mut reports: mpsc::Receiver<Report>) {
 
 async fn forward(node: &Node, body: from_worker::Body) {
     let batch = match body {
-        from_worker::Body::Load(snapshot) => batch::Body::Load(snapshot),
+        from_worker::Body::Load(snapshot) => {
+            node.note_sent(snapshot.worker, Sent { requests: snapshot.recorded_total, ended: snapshot.last });
+            batch::Body::Load(snapshot)
+        }
         from_worker::Body::Role(metrics) => batch::Body::Role(metrics),
         from_worker::Body::EventJson(json) => batch::Body::EventJson(json),
         from_worker::Body::Failed(failed) => {
@@ -66,6 +71,9 @@ async fn exited(node: &Arc<Node>, id: WorkerId, planned: bool, how: String) {
     }
     match &id {
         WorkerId::Load { worker } => {
+            if let Some(counted) = counted(node, &id, *worker) {
+                node.tell(counted).await;
+            }
             node.tell(What::LoadWorkerExited { worker: *worker, planned, how }).await;
         }
         WorkerId::Role { role, instance } => {
@@ -76,6 +84,18 @@ async fn exited(node: &Arc<Node>, id: WorkerId, planned: bool, how: String) {
             }
         }
     }
+}
+
+/// What a load worker that ended before its last snapshot had counted.
+fn counted(node: &Node, id: &WorkerId, worker: u32) -> Option<What> {
+    let sent = node.sent(worker);
+    if sent.ended {
+        return None;
+    }
+    let Reading { recorded, planned, not_issued, second_max } = node.supervisor().tally(id)?;
+    let total: u64 = recorded.iter().sum();
+    tracing::warn!("{id} died after recording {total} requests; {} had been sent", sent.requests);
+    Some(What::LoadWorkerCounted { worker, sent: sent.requests, recorded, planned, not_issued, second_max })
 }
 
 /// Tries to start a role again that nobody meant to die, later each time; ends when it lives, is kept dead by a fault, has

@@ -210,6 +210,7 @@ pub async fn run_worker(plan: &Value, worker: u32, also: Also) -> Told {
         worker,
         host: also.host.clone(),
         data_dir: also.data_dir.clone(),
+        tally_cells: 0,
     };
     let running = tokio::task::spawn_local(gauntlet_agent::load::worker::run(start, Channel::new(theirs)));
     let told = drive(ours, also).await;

@@ -349,14 +349,15 @@ impl Data {
         let mut client = agent.client().await;
         let (requests, rx) = mpsc::channel(64);
         let acknowledged = arrived.lock().unwrap().sequences.last().copied().unwrap_or(0);
-        requests.send(DataRequest { token, acknowledged }).await.unwrap();
+        requests.send(DataRequest { token, acknowledged, again_after: None }).await.unwrap();
         let mut batches = client.data(ReceiverStream::new(rx)).await.unwrap().into_inner();
         let taken = arrived.clone();
         let reading = tokio::spawn(async move {
-            while let Ok(Some(batch)) = batches.message().await {
-                let acknowledged = batch.sequence;
+            while let Ok(Some(sealed)) = batches.message().await {
+                let acknowledged = sealed.sequence;
+                let batch = gauntlet_proto::convert::sealed::open(sealed).unwrap();
                 take(&mut taken.lock().unwrap(), batch);
-                if requests.send(DataRequest { token, acknowledged }).await.is_err() {
+                if requests.send(DataRequest { token, acknowledged, again_after: None }).await.is_err() {
                     return;
                 }
             }

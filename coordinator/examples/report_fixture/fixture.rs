@@ -413,6 +413,13 @@ pub fn passed() -> Report {
             batches_received: 4_340,
             recorded: 805_802,
             merged: 805_802,
+            series: vec![LedgerSeries {
+                workload: "users".into(),
+                step: "login".into(),
+                outcome: "ok".into(),
+                recorded: 805_802,
+                merged: 805_802,
+            }],
             gaps: Vec::new(),
             planned_gaps: Vec::new(),
         },

@@ -212,7 +212,7 @@ pub(crate) fn load(by_tenth: impl Fn(u32) -> (u64, u64), took_us: u64) -> Vec<Lo
 }
 
 fn worker_load(worker: u32, by_tenth: &impl Fn(u32) -> (u64, u64), took_us: u64) -> Vec<LoadSnapshot> {
-    let mut total = 0;
+    let mut recorded = vec![0; 4];
     let second = |interval: u32| {
         let mut series: Vec<SeriesDelta> = (0..4)
             .map(|i| SeriesDelta {
@@ -246,8 +246,11 @@ fn worker_load(worker: u32, by_tenth: &impl Fn(u32) -> (u64, u64), took_us: u64)
             intervals: vec![second(interval)],
             ..LoadSnapshot::default()
         };
-        total += snapshot.requests();
-        snapshot.recorded_total = total;
+        for delta in &snapshot.intervals[0].series {
+            recorded[delta.step as usize * 2 + usize::from(delta.ok)] += delta.response_time.count();
+        }
+        snapshot.recorded_total = recorded.iter().sum();
+        snapshot.recorded.clone_from(&recorded);
         snapshot.last = interval + 1 == SECONDS;
         snapshot
     };

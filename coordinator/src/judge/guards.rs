@@ -135,8 +135,10 @@ fn ledger(view: &View<'_>, guards: &mut Guards<'_>) {
     let mut wrong: Vec<String> =
         unexcused.map(|gap| format!("missing from the record: {}", view.gap_text(gap))).collect();
     // Gaps tell why; without one the figures must be equal.
-    if summary.gaps.is_empty() && summary.recorded != summary.merged {
-        wrong.push(format!("the workers recorded {} requests, and {} were merged", summary.recorded, summary.merged));
+    let unequal = summary.series.iter().filter(|series| series.recorded != series.merged);
+    for series in unequal.filter(|_| summary.gaps.is_empty()) {
+        let (name, recorded, merged) = (view.series_name(series), series.recorded, series.merged);
+        wrong.push(format!("the workers recorded {recorded} requests of {name}, and {merged} were merged"));
     }
     let observed = format!(
         "{} of {} batches, {} of {} requests",

@@ -6,7 +6,7 @@ use gauntlet_agent::catalogue::catalogue;
 use gauntlet_common::check::{Acks, Counts, Gauge, Intervals, Names, Objective, Source, Timeline};
 use gauntlet_common::event::{Abort, What};
 use gauntlet_common::histogram::Histogram;
-use gauntlet_common::ledger::Gap;
+use gauntlet_common::ledger::{Gap, Missing, SeriesCount};
 use gauntlet_common::plan::Plan;
 use gauntlet_common::scenario::OnAgentLoss;
 use gauntlet_common::units::Micros;
@@ -80,9 +80,26 @@ impl<'a> View<'a> {
         lost.then_some(agent.as_str())
     }
 
+    /// "users.login ok"
+    pub fn series_name(&self, series: &SeriesCount) -> String {
+        let workload = self.plan.workloads.get(series.workload as usize);
+        let step = workload.and_then(|w| w.steps.get(series.step as usize));
+        let outcome = if series.ok { "ok" } else { "error" };
+        match (workload, step) {
+            (Some(workload), Some(step)) => format!("{}.{step} {outcome}", workload.name),
+            _ => format!("workload {} step {} {outcome}", series.workload, series.step),
+        }
+    }
+
     /// "load[1] on n4: ..."
     pub fn gap_text(&self, gap: &Gap) -> String {
-        let text = gap.to_string();
+        let text = match gap.what {
+            Missing::Misplaced { workload, step, ok, recorded, merged } => {
+                let name = self.series_name(&SeriesCount { workload, step, ok, recorded, merged });
+                format!("load[{}]: counted {recorded} requests of {name}, but its snapshots hold {merged}", gap.worker)
+            }
+            _ => gap.to_string(),
+        };
         match (self.plan.load_workers.get(gap.worker as usize), text.split_once(':')) {
             (Some(worker), Some((name, rest))) => format!("{name} on {}:{rest}", worker.agent),
             _ => text,

@@ -71,6 +71,10 @@ fn words(event: &Event) -> Option<(Tone, String, Option<String>)> {
         What::RunEnded { duration_us } => {
             (Tone::Plain, format!("ended after {}", format::span(*duration_us as f64 / 1e6)))
         }
+        What::LoadWorkerCounted { worker, sent, recorded, .. } => {
+            let recorded: u64 = recorded.iter().sum();
+            (Tone::Bad, format!("load[{worker}] died after recording {recorded} requests; {sent} had been sent"))
+        }
         What::AgentJoined { .. }
         | What::AgentStarted { .. }
         | What::ClockMeasured { .. }

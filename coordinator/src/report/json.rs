@@ -143,7 +143,7 @@ mod tests {
         has(fault, "id kind backend targets requested_s applied_s confirmed_s cleared_s effect undone detection_ms");
         has(&fault["impact"]["users"], "recovery_ms longest_gap_ms failovers");
         has(&value["checks"][0], "id expr windows observed limit samples severity result correctness");
-        has(&value["ledger"], "batches_expected batches_received recorded merged gaps");
+        has(&value["ledger"], "batches_expected batches_received recorded merged series gaps");
         has(&value["validity"][0], "guard ok observed limit");
         assert_eq!((&value["isolation"], &value["verdict"]["result"]), (&"shared".into(), &"fail".into()));
     }

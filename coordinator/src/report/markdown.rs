@@ -274,6 +274,7 @@ fn agents(out: &mut String, report: &Report) -> std::fmt::Result {
 
 fn evidence(out: &mut String, report: &Report) -> std::fmt::Result {
     let ledger = &report.ledger;
+    let (equal, unequal) = ledger.series_words();
     writeln!(out, "\n## Can it be believed?\n")?;
     row(out, &["guard", "held", "observed", "limit"])?;
     rule(out, "----")?;
@@ -283,12 +284,16 @@ fn evidence(out: &mut String, report: &Report) -> std::fmt::Result {
     }
     writeln!(
         out,
-        "\nLedger: {} of {} batches; {} requests recorded, {} merged.",
+        "\nLedger: {} of {} batches; {} requests recorded, {} merged; {equal}.",
         format::count(ledger.batches_received),
         format::count(ledger.batches_expected),
         format::count(ledger.recorded),
         format::count(ledger.merged)
     )?;
+    for series in unequal.iter().take(MOST_ROWS) {
+        writeln!(out, "- {}", escape(series))?;
+    }
+    more(out, unequal.len(), MOST_ROWS, "series")?;
     for gap in ledger.gaps.iter().take(MOST_ROWS) {
         writeln!(out, "- gap: {}", escape(gap))?;
     }

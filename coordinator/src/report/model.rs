@@ -280,10 +280,35 @@ pub struct Ledger {
     pub recorded: u64,
     /// Requests, as merged here.
     pub merged: u64,
+    /// The same by series, in the plan's order.
+    pub series: Vec<LedgerSeries>,
     /// "load[1] on n4: snapshots 17..19 missing, 4211 requests".
     pub gaps: Vec<String>,
     /// Gaps of planned deaths, which invalidate nothing.
     pub planned_gaps: Vec<String>,
+}
+
+/// One workload × step × outcome group of the ledger.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LedgerSeries {
+    pub workload: String,
+    pub step: String,
+    /// `ok` or `error`.
+    pub outcome: String,
+    pub recorded: u64,
+    pub merged: u64,
+}
+
+impl Ledger {
+    /// "12 of 12 series equal", and each that is not: "users.login ok: 500 recorded, 480 merged".
+    pub fn series_words(&self) -> (String, Vec<String>) {
+        let unequal: Vec<_> = self.series.iter().filter(|series| series.recorded != series.merged).collect();
+        let all = self.series.len();
+        let tell = |s: &&LedgerSeries| {
+            format!("{}.{} {}: {} recorded, {} merged", s.workload, s.step, s.outcome, s.recorded, s.merged)
+        };
+        (format!("{} of {all} series equal", all - unequal.len()), unequal.iter().map(tell).collect())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -253,9 +253,10 @@ fn recovery(fault: &super::model::Fault) -> Line {
 fn guards(lines: &mut Vec<Line>, report: &Report, width: usize) {
     let broken: Vec<_> = report.validity.iter().filter(|guard| !guard.ok).collect();
     let ledger = &report.ledger;
-    let exact = ledger.recorded == ledger.merged && ledger.gaps.is_empty();
+    let (equal, unequal) = ledger.series_words();
+    let exact = ledger.recorded == ledger.merged && unequal.is_empty() && ledger.gaps.is_empty();
     let sum = format!(
-        "{} requests recorded, {} merged; {} of {} guards held",
+        "{} requests recorded, {} merged, {equal}; {} of {} guards held",
         format::count(ledger.recorded),
         format::count(ledger.merged),
         report.validity.len() - broken.len(),
@@ -280,13 +281,14 @@ fn guards(lines: &mut Vec<Line>, report: &Report, width: usize) {
     let texts = broken
         .iter()
         .map(|guard| format!("{}: {}, limit {}", guard.guard, guard.observed, guard.limit))
-        .chain(ledger.gaps.iter().cloned());
+        .chain(ledger.gaps.iter().cloned())
+        .chain(unequal.iter().cloned());
     for text in texts.take(MOST_ROWS) {
         for (i, line) in wrap(&text, width - 5).into_iter().enumerate() {
             lines.push(Line::of(Tone::Warn, if i == 0 { "  ! " } else { "    " }).plain(line));
         }
     }
-    more(lines, broken.len() + ledger.gaps.len(), "findings");
+    more(lines, broken.len() + ledger.gaps.len() + unequal.len(), "findings");
 }
 
 /// Never cut: they are there to be copied.

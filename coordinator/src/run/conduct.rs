@@ -7,6 +7,7 @@ use gauntlet_common::event::{Event, What};
 use gauntlet_common::plan::Plan;
 use gauntlet_common::units::Micros;
 use gauntlet_proto::agent::{Finish, HealFaults, ReadBack, ReadBackDone, StopLoad, control_reply, control_request};
+use gauntlet_proto::convert::read_back;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
@@ -14,7 +15,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::ready::{self, Armed};
 use crate::collect::Collector;
 use crate::conductor::{Action, Conductor, Input};
-use crate::dispatch::{Arrival, ClockOffset, Session, SessionError};
+use crate::dispatch::{Arrival, Arrived, ClockOffset, Session, SessionError};
 use crate::judge;
 use crate::screen::Screen;
 use crate::signals::Signals;
@@ -32,8 +33,8 @@ const CLOCK_LOOKS_MAX: u32 = 50_000;
 const CLOCK_LOOKS_AN_AGENT_MAX: u32 = 500;
 /// Pings for one of them.
 const PINGS_BETWEEN: u32 = 8;
-/// The longest wait for the last batches.
-const LAST_BATCHES_WITHIN: Duration = Duration::from_secs(20);
+/// The longest wait for the last batches: what stays missing is given up long before.
+const LAST_BATCHES_WITHIN: Duration = Duration::from_secs(30);
 
 /// What all agents answered to one order.
 type Answers = Vec<Answer>;
@@ -142,7 +143,15 @@ impl Shell<'_> {
     }
 
     /// Takes a batch and acknowledges it once it is safe; the first trouble with the disk is told.
-    fn take(&mut self, (index, batch): Arrival) -> Option<String> {
+    fn take(&mut self, (index, arrived): Arrival) -> Option<String> {
+        let batch = match arrived {
+            Arrived::Batch(batch) => batch,
+            Arrived::Lost(lost) => {
+                self.collector.lost(index, &lost);
+                self.sessions[index].acknowledge(lost.to);
+                return None;
+            }
+        };
         let sequence = batch.sequence;
         let (event, trouble) = self.collector.take(index, batch);
         if let Some(event) = event {
@@ -302,15 +311,10 @@ impl Shell<'_> {
 
 /// Adds one agent's reading back to the sum of its ledger.
 fn gather(sums: &mut Vec<ReadBackDone>, done: ReadBackDone) {
-    let Some(sum) = sums.iter_mut().find(|sum| sum.role == done.role && sum.ledger == done.ledger) else {
+    let Some(sum) = sums.iter_mut().find(|sum| read_back::same_ledger(sum, &done)) else {
         return sums.push(done);
     };
-    sum.acknowledged += done.acknowledged;
-    sum.missing += done.missing;
-    sum.duplicated += done.duplicated;
-    sum.unreachable += done.unreachable;
-    sum.examples.extend(done.examples);
-    sum.examples.truncate(10);
+    read_back::add(sum, done);
 }
 
 /// Looks at every agent's clock as long as the run goes on, in turns, and tells what it found.

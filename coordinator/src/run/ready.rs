@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::NotRun;
 use crate::collect::Collector;
-use crate::dispatch::{Arrival, Caller, ClockOffset, Session, SessionError};
+use crate::dispatch::{Arrival, Arrived, Caller, ClockOffset, Session, SessionError};
 use crate::inventory::Host;
 use crate::preflight::{self, Finding};
 use crate::signals::Signals;
@@ -246,13 +246,22 @@ async fn release(sessions: &[Session]) {
 async fn last_words(sessions: &[Session], arrivals: &mut mpsc::Receiver<Arrival>, collector: &mut Collector) {
     let deadline = Instant::now() + LAST_WORDS_WITHIN;
     while Instant::now() < deadline {
-        let Ok(Some((agent, batch))) = timeout_at(deadline.min(Instant::now() + QUIET), arrivals.recv()).await else {
+        let Ok(Some((agent, arrived))) = timeout_at(deadline.min(Instant::now() + QUIET), arrivals.recv()).await else {
             return;
         };
-        let sequence = batch.sequence;
-        if let (_, Some(trouble)) = collector.take(agent, batch) {
-            tracing::error!("{trouble}");
-        }
+        let sequence = match arrived {
+            Arrived::Batch(batch) => {
+                let sequence = batch.sequence;
+                if let (_, Some(trouble)) = collector.take(agent, batch) {
+                    tracing::error!("{trouble}");
+                }
+                sequence
+            }
+            Arrived::Lost(lost) => {
+                collector.lost(agent, &lost);
+                lost.to
+            }
+        };
         // A session that did not open has no number, and nobody to thank.
         if let Some(session) = sessions.get(agent) {
             session.acknowledge(sequence);
@@ -306,7 +315,7 @@ mod tests {
         assert_eq!(plain.message, "app[0] died before the start", "no logs, no word of them");
         let (tx, mut arrivals) = mpsc::channel(1);
         let log = LogChunk { process: "app[0]".into(), text: "no such disk\n".into() };
-        tx.send((0, Batch { sequence: 1, body: Some(batch::Body::Log(log)) })).await.unwrap();
+        tx.send((0, Arrived::Batch(Batch { sequence: 1, body: Some(batch::Body::Log(log)) }))).await.unwrap();
         last_words(&[], &mut arrivals, &mut collector).await;
         let error = with_logs(plain, collector.dir());
         let logs = home.path().join("run/agents");

@@ -27,6 +27,7 @@ impl From<&snapshot::LoadSnapshot> for LoadSnapshot {
             intervals: from.intervals.iter().map(interval_to_wire).collect(),
             last: from.last,
             recorded_total: from.recorded_total,
+            recorded: from.recorded.clone(),
         }
     }
 }
@@ -40,6 +41,7 @@ impl TryFrom<LoadSnapshot> for snapshot::LoadSnapshot {
             intervals: wire.intervals.into_iter().map(interval_from_wire).collect::<Result<_, _>>()?,
             last: wire.last,
             recorded_total: wire.recorded_total,
+            recorded: wire.recorded,
         })
     }
 }
@@ -147,7 +149,8 @@ mod tests {
         workload.bins[9] = (3, 1);
         let (series, workloads) = (vec![series], vec![workload]);
         let interval = snapshot::IntervalDelta { interval: 17, series, workloads, wakeup_us_max: 33 };
-        snapshot::LoadSnapshot { worker: 3, sequence: 8, intervals: vec![interval], last: true, recorded_total: 99 }
+        let (intervals, recorded) = (vec![interval], vec![90, 9]);
+        snapshot::LoadSnapshot { worker: 3, sequence: 8, intervals, last: true, recorded_total: 99, recorded }
     }
 
     #[test]
@@ -155,6 +158,7 @@ mod tests {
         let back = snapshot::LoadSnapshot::try_from(LoadSnapshot::from(&sample())).unwrap();
         let (a, b) = (&back.intervals[0], &sample().intervals[0]);
         assert_eq!((back.worker, back.sequence, back.last, back.recorded_total), (3, 8, true, 99));
+        assert_eq!(back.recorded, [90, 9]);
         assert_eq!((a.wakeup_us_max, &a.workloads[0].bins), (33, &b.workloads[0].bins));
         assert_eq!(a.workloads[0].errors, b.workloads[0].errors);
         let buckets = |h: &Histogram| h.buckets().collect::<Vec<_>>();

@@ -26,7 +26,7 @@ impl Engine {
             timers: Default::default(),
             soon: Default::default(),
             clock: 0,
-            recorder: Recorder::new(start.worker, &steps),
+            recorder: Recorder::inheriting(start.worker, &steps, start.tally_cells).map_err(LoadError::Tally)?,
             spools: Spools::new(&start.data_dir),
             events: Rc::new(Events::default()),
             reactor,

@@ -15,24 +15,24 @@ pub fn section(report: &Report, bytes: usize) -> Page {
 
 fn ledger(page: &mut Page, report: &Report, bytes: usize) {
     let ledger = &report.ledger;
-    let exact = ledger.recorded == ledger.merged && ledger.gaps.is_empty();
+    let (equal, unequal) = ledger.series_words();
+    let exact = ledger.recorded == ledger.merged && unequal.is_empty() && ledger.gaps.is_empty();
     page.raw("<section id=\"ledger\"><h2>Ledger <small>what the workers recorded against what was merged</small></h2><div class=\"tiles\">");
     tile(page, "requests recorded", &format::count(ledger.recorded), "by the load workers", "");
     let class = if exact { "good-text" } else { "bad-text" };
-    tile(page, "requests merged", &format::count(ledger.merged), "into these figures", class);
+    tile(page, "requests merged", &format::count(ledger.merged), &equal, class);
     let expected = format!("of {} expected", format::count(ledger.batches_expected));
     let class = if ledger.batches_received < ledger.batches_expected { "bad-text" } else { "" };
     tile(page, "batches received", &format::count(ledger.batches_received), &expected, class);
     page.raw("</div>");
-    for (title, gaps) in
-        [("Gaps", &ledger.gaps), ("Gaps of planned deaths, which invalidate nothing", &ledger.planned_gaps)]
-    {
+    let planned = ("Gaps of planned deaths, which invalidate nothing", &ledger.planned_gaps);
+    for (title, gaps) in [("Gaps", &ledger.gaps), planned, ("Series that differ", &unequal)] {
         if !gaps.is_empty() {
             page.element("h4", "", title).raw("<ul class=\"remarks\">");
-            let left_out = page.list(gaps, bytes / 2, |page, gap| {
+            let left_out = page.list(gaps, bytes / 3, |page, gap| {
                 page.element("li", "", gap);
             });
-            page.raw("</ul>").left_out(left_out, "gaps");
+            page.raw("</ul>").left_out(left_out, "of them");
         }
     }
     page.raw("</section>");
