@@ -313,14 +313,16 @@ impl Account {
 
     fn add_to(&self, worker: u32, summary: &mut Summary) {
         let before = summary.gaps.len();
-        let planned = self.died == Some(true);
+        // A death takes the end, and only the end: a snapshot behind which another one arrived was lost on its way. And at
+        // the end of a run every worker's exit is planned; only one that died before its last snapshot was counted.
+        let planned = self.died == Some(true) && self.counted.is_some();
         let mut gap = |planned, what| summary.gaps.push(Gap { worker, planned, what });
         let mut at = Span { to: 0, before: 0, after: 0, first_second: None, last_second: None };
         for (from, span) in &self.spans {
             if *from > at.to + 1 {
                 let requests = span.before.saturating_sub(at.after);
                 let seconds = Seconds::between(at.last_second, span.first_second);
-                gap(planned, Missing::Snapshots { from: at.to + 1, to: from - 1, requests, seconds });
+                gap(false, Missing::Snapshots { from: at.to + 1, to: from - 1, requests, seconds });
             }
             at = Span { last_second: span.last_second.or(at.last_second), ..*span };
         }
@@ -461,6 +463,8 @@ mod tests {
         let mut ledger = ledger();
         ledger.enter(&snapshots(0, &[5, 5])[0]);
         ledger.died(0, true);
+        assert_eq!(ledger.summary(1).unplanned().count(), 1, "it exited as planned, at the end of the run");
+        ledger.counted(0, &[0, 5], Some(0));
         let summary = ledger.summary(1);
         assert_eq!(summary.unplanned().count(), 0);
         assert_eq!(
@@ -469,6 +473,21 @@ mod tests {
         );
         ledger.died(0, false);
         assert_eq!(ledger.summary(1).unplanned().count(), 1);
+    }
+
+    #[test]
+    fn no_death_excuses_what_was_lost_on_the_way() {
+        let mut ledger = ledger();
+        let all = snapshots(0, &[5, 5, 5]);
+        ledger.enter(&all[0]);
+        ledger.enter(&all[2]);
+        ledger.died(0, true);
+        ledger.counted(0, &[0, 15], Some(2));
+        let summary = ledger.summary(1);
+        assert_eq!(
+            summary.unplanned().next().map(Gap::to_string).as_deref(),
+            Some("load[0]: snapshot 2 missing, 5 requests of seconds 0..2")
+        );
     }
 
     #[test]

@@ -93,7 +93,7 @@ fn is_found_out(way: Way, batch_is: &str) {
     let report = fleet.run(&server, way).ended_with(5);
     let reasons = report["verdict"]["reasons"].to_string();
     for part in ["agent n1: batch ", batch_is, "load[0] on n1: snapshot ", " missing, ", " requests of second"] {
-        assert!(reasons.contains(part), "{way:?}: no `{part}` in {reasons}");
+        assert!(reasons.contains(part), "{way:?}: no `{part}` in {reasons}: {}", report["ledger"]);
     }
     let ledger = &report["ledger"];
     let (recorded, merged) = (ledger["recorded"].as_u64().unwrap(), ledger["merged"].as_u64().unwrap());
