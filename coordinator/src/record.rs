@@ -11,14 +11,14 @@
 mod figures;
 mod packed;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use gauntlet_common::event::{Event, What};
 use gauntlet_common::histogram::Histogram;
 use gauntlet_common::ledger::{Entry, Ledger, Summary};
 use gauntlet_common::plan::Plan;
 use gauntlet_common::snapshot::{
-    IntervalDelta, Layout, LoadSnapshot, NodeSample, ProcessSample, RoleMetrics, WorkloadDelta,
+    IntervalDelta, Layout, LoadSnapshot, NodeSample, ProcessSample, RoleMetrics, SeriesDelta, WorkloadDelta,
 };
 
 pub use figures::Bin;
@@ -32,6 +32,9 @@ pub const INTERVALS_MAX: u32 = 172_800;
 pub const EVENTS_MAX: usize = 200_000;
 /// Most metrics, over all role instances.
 pub const METRICS_MAX: usize = 5_000;
+/// Seconds of series whose histograms are live at once: the newest. An older one is packed, and what still comes for it is
+/// packed beside it. A live one takes up to some 100 KB, twice.
+const LIVE_MAX: usize = 256;
 /// Most troubles kept; they repeat.
 const TROUBLES_MAX: usize = 20;
 
@@ -67,6 +70,15 @@ pub struct Record {
     wakeups: BTreeMap<u32, BTreeMap<u32, u64>>,
     ledger: Ledger,
     troubles: Vec<String>,
+    /// Oldest first.
+    live: VecDeque<Live>,
+}
+
+/// One second whose histograms are live.
+#[derive(Debug, Clone, Copy)]
+enum Live {
+    Series { workload: u32, step: u32, ok: bool, interval: u32 },
+    Workload { workload: u32, interval: u32 },
 }
 
 /// One workload × step × outcome group.
@@ -137,6 +149,7 @@ impl Record {
             wakeups: BTreeMap::new(),
             ledger: Ledger::new(Layout::new(plan.workloads.iter().map(|w| w.steps.len()))),
             troubles: Vec::new(),
+            live: VecDeque::new(),
         })
     }
 
@@ -212,12 +225,40 @@ impl Record {
             let series = &mut self.series[new.workload as usize][new.step as usize][usize::from(new.ok)];
             let slot = series.intervals.entry(delta.interval).or_default();
             slot.count += new.response_time.count();
-            slot.response_time.add(&new.response_time);
-            slot.service_time.add(&new.service_time);
+            let live = slot.response_time.add(&new.response_time) | slot.service_time.add(&new.service_time);
             series.total.add(&new.response_time);
+            if live {
+                let SeriesDelta { workload, step, ok, .. } = *new;
+                self.live.push_back(Live::Series { workload, step, ok, interval: delta.interval });
+            }
         }
         for new in &delta.workloads {
-            self.seconds[new.workload as usize].entry(delta.interval).or_default().merge(new);
+            if self.seconds[new.workload as usize].entry(delta.interval).or_default().merge(new) {
+                self.live.push_back(Live::Workload { workload: new.workload, interval: delta.interval });
+            }
+        }
+        self.freeze();
+    }
+
+    /// Packs the oldest of the live ones past their bound.
+    fn freeze(&mut self) {
+        while self.live.len() > LIVE_MAX {
+            match self.live.pop_front() {
+                Some(Live::Series { workload, step, ok, interval }) => {
+                    let series = &mut self.series[workload as usize][step as usize][usize::from(ok)];
+                    if let Some(slot) = series.intervals.get_mut(&interval) {
+                        slot.response_time.freeze();
+                        slot.service_time.freeze();
+                    }
+                }
+                Some(Live::Workload { workload, interval }) => {
+                    if let Some(second) = self.seconds[workload as usize].get_mut(&interval) {
+                        second.lateness.freeze();
+                        second.connect.freeze();
+                    }
+                }
+                None => return,
+            }
         }
     }
 
@@ -320,16 +361,19 @@ impl Record {
 }
 
 impl Second {
-    fn merge(&mut self, new: &WorkloadDelta) {
+    /// Whether it has become a live one.
+    fn merge(&mut self, new: &WorkloadDelta) -> bool {
         self.errors.iter_mut().zip(new.errors).for_each(|(sum, n)| *sum += n);
         self.planned += new.planned;
         self.skipped += new.skipped;
         self.not_issued += new.not_issued;
         self.unstarted += new.unstarted;
-        self.lateness.add(&new.lateness);
-        self.connect.add(&new.connect);
         for (sum, n) in self.bins.iter_mut().zip(new.bins) {
             *sum = (sum.0 + n.0, sum.1 + n.1);
         }
+        self.lateness.add(&new.lateness) | self.connect.add(&new.connect)
     }
 }
+
+#[cfg(test)]
+mod tests;
