@@ -43,7 +43,7 @@ pub fn judge(plan: &Plan, record: &Record) -> Report {
     let taint = Taint::of(&view);
     let mut checks = checks::judge(&view, &taint);
     let mut reasons = Reasons::new();
-    let mut validity = guards::judge(&view, &mut reasons);
+    let mut validity = guards::judge(&view, &taint, &mut reasons);
     validity.push(guards::samples(&view, &checks, &mut reasons));
     validity.push(guards::kept_up(&view, &taint, &checks));
     check_reasons(&view, &mut checks, &mut reasons);
@@ -229,3 +229,5 @@ fn ledger(view: &View<'_>) -> Ledger {
 pub(crate) mod fixture;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod validity;

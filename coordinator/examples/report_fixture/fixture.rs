@@ -350,6 +350,7 @@ fn agents() -> Vec<Agent> {
             version: "0.1.0".into(),
             clock_offset_us: i64::from(i) * 13 - 40,
             clock_uncertainty_us: 90 + u64::from(i) * 10,
+            clock: Default::default(),
             start_skew_us: Some(i64::from(i) * 620),
             lost: false,
             cpu_max: 0.2 + f64::from(i) * 0.1,

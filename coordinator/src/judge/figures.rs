@@ -145,10 +145,14 @@ fn instance(view: &View<'_>, role: &str, number: u32, node: &str) -> Instance {
     });
     let mut found = Instance { node: node.into(), restarts: told.max().unwrap_or(0), ..Instance::default() };
     let process_name = format!("{role}[{number}]");
+    let judged = view.timeline.judged();
     for (agent, process, seconds) in view.record.processes() {
         if agent == node && process == process_name {
-            for usage in seconds.values() {
+            for (second, usage) in seconds {
                 found.restarts = found.restarts.max(usage.restarts);
+                if !judged.contains(*second) {
+                    continue;
+                }
                 found.cpu_max = found.cpu_max.max(usage.cpu);
                 found.rss_max = found.rss_max.max(usage.rss_bytes);
             }
@@ -160,8 +164,9 @@ fn instance(view: &View<'_>, role: &str, number: u32, node: &str) -> Instance {
 /// What it used; who it is comes from the events.
 pub(super) fn agent(view: &View<'_>, name: &str) -> Agent {
     let mut cpu: BTreeMap<u32, f64> = BTreeMap::new();
+    let judged = view.timeline.judged();
     for (_, _, seconds) in view.record.processes().filter(|(agent, ..)| *agent == name) {
-        for (interval, usage) in seconds {
+        for (interval, usage) in seconds.iter().filter(|(second, _)| judged.contains(**second)) {
             *cpu.entry(*interval).or_default() += usage.cpu;
         }
     }

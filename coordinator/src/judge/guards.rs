@@ -3,6 +3,7 @@
 use gauntlet_common::check::{Unit, show};
 use gauntlet_common::event::{Abort, What};
 use gauntlet_common::scenario::{OnAgentLoss, Severity};
+use gauntlet_common::snapshot::ErrorClass;
 use gauntlet_common::units::Micros;
 use gauntlet_common::verdict::Cause;
 
@@ -32,14 +33,14 @@ impl Guards<'_> {
 }
 
 /// Every guard but that of the checks' samples.
-pub(super) fn judge(view: &View<'_>, reasons: &mut Reasons) -> Vec<Guard> {
+pub(super) fn judge(view: &View<'_>, taint: &Taint, reasons: &mut Reasons) -> Vec<Guard> {
     let mut guards = Guards { all: Vec::new(), reasons };
     completed(view, &mut guards);
     faults(view, &mut guards);
     ledger(view, &mut guards);
     agents(view, &mut guards);
     clocks(view, &mut guards);
-    issued(view, &mut guards);
+    issued(view, taint, &mut guards);
     iterations(view, &mut guards);
     processes(view, &mut guards);
     let troubles: Vec<String> = view.record.troubles().to_vec();
@@ -216,7 +217,7 @@ fn ended_whole(view: &View<'_>) -> bool {
     has(|what| matches!(what, What::RunEnded { .. })) && !has(|what| matches!(what, What::Aborted { .. }))
 }
 
-fn issued(view: &View<'_>, guards: &mut Guards<'_>) {
+fn issued(view: &View<'_>, taint: &Taint, guards: &mut Guards<'_>) {
     let judged = view.timeline.judged();
     let limit = view.plan.guards.not_issued;
     // Of a record with gaps those tell what is missing.
@@ -227,15 +228,21 @@ fn issued(view: &View<'_>, guards: &mut Guards<'_>) {
         // What a worker never came to it does not count either: the schedule says how much there was.
         let due = if whole { super::schedule::arrivals_at_least(view, workload, &judged) } else { 0 };
         let planned = begun.max(not_issued).max(due);
-        let not_issued = not_issued + planned.saturating_sub(begun.max(not_issued));
+        // A pool runs out because of the target, or because the worker has no time to take its answers: where it had
+        // none, nobody can tell.
+        let starved = taint.starved(&workload.name).intersect(&judged);
+        let dropped = view.record.counts(&workload.name, None, &starved).by_class[ErrorClass::Dropped as usize];
+        let not_issued = not_issued + planned.saturating_sub(begun.max(not_issued)) + dropped;
         if not_issued == 0 {
             continue;
         }
         let share = not_issued as f64 / planned as f64;
         worst = worst.max(share);
         if share > limit.0 {
+            let why = taint.why(&workload.name, &judged);
+            let why = if why.is_empty() { String::new() } else { format!(": {why}") };
             wrong.push(format!(
-                "generator saturated: {} of the planned load of `{}` ({not_issued} of {planned}) was not issued in time although connections were free",
+                "generator saturated: {} of the planned load of `{}` ({not_issued} of {planned}) was not issued in time, which is not the target's doing{why}",
                 show(share, Unit::Ratio),
                 workload.name
             ));

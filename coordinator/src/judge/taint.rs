@@ -24,6 +24,8 @@ struct Cause {
     text: String,
     workloads: BTreeSet<String>,
     seconds: Intervals,
+    /// The worker itself lacked its core, so that it could not even take in what its connections had.
+    starved: bool,
 }
 
 impl Taint {
@@ -35,10 +37,16 @@ impl Taint {
         taint
     }
 
-    fn add(&mut self, text: String, workloads: BTreeSet<String>, seconds: impl IntoIterator<Item = u32>) {
+    fn add(
+        &mut self,
+        text: String,
+        workloads: BTreeSet<String>,
+        seconds: impl IntoIterator<Item = u32>,
+        starved: bool,
+    ) {
         let seconds = Intervals::new(seconds.into_iter().map(|second| second..second + 1));
         if !seconds.is_empty() {
-            self.causes.push(Cause { text, workloads, seconds });
+            self.causes.push(Cause { text, workloads, seconds, starved });
         }
     }
 
@@ -66,7 +74,7 @@ impl Taint {
             let late: Vec<(u32, u64)> = view.record.wakeups(number).filter(|(_, us)| *us > guards.lateness.0).collect();
             let worst = late.iter().map(|(_, us)| *us).max().unwrap_or(0);
             let text = format!("{name} on {agent} woke up {} late (limit {})", rounded(worst), guards.lateness);
-            self.add(text, workloads, late.into_iter().map(|(second, _)| second));
+            self.add(text, workloads, late.into_iter().map(|(second, _)| second), true);
         }
     }
 
@@ -81,7 +89,7 @@ impl Taint {
         let above: Vec<(u32, f64)> = all.filter(|(_, share)| *share > limit.0).collect();
         let worst = above.iter().map(|(_, share)| *share).fold(0.0, f64::max);
         let text = text(show(worst, Unit::Ratio), limit);
-        self.add(text, workloads.clone(), above.into_iter().map(|(second, _)| second));
+        self.add(text, workloads.clone(), above.into_iter().map(|(second, _)| second), true);
     }
 
     fn lateness(&mut self, view: &View<'_>) {
@@ -102,14 +110,25 @@ impl Taint {
                     lost += not_issued;
                 }
             }
-            self.add(format!("1% of `{name}` began {} late (limit {limit})", rounded(worst)), workloads.clone(), late);
-            self.add(format!("{lost} of `{name}` were not begun in time"), workloads, unissued);
+            self.add(
+                format!("1% of `{name}` began {} late (limit {limit})", rounded(worst)),
+                workloads.clone(),
+                late,
+                false,
+            );
+            self.add(format!("{lost} of `{name}` were not begun in time"), workloads, unissued, false);
         }
     }
 
     /// The tainted seconds of one workload.
     pub fn seconds(&self, workload: &str) -> Intervals {
         union(self.causes.iter().filter(|cause| cause.workloads.contains(workload)).map(|cause| &cause.seconds))
+    }
+
+    /// The seconds in which a worker of this workload lacked its core.
+    pub fn starved(&self, workload: &str) -> Intervals {
+        let causes = self.causes.iter().filter(|cause| cause.starved && cause.workloads.contains(workload));
+        union(causes.map(|cause| &cause.seconds))
     }
 
     /// Of any workload.
@@ -146,5 +165,5 @@ fn told<'a>(causes: impl Iterator<Item = (&'a Cause, Intervals)>) -> String {
 
 /// Whole milliseconds are enough for people.
 fn rounded(us: u64) -> Micros {
-    Micros::from_ms(us.div_ceil(1_000))
+    Micros::from_ms((us + 500) / 1_000)
 }

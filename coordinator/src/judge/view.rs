@@ -109,7 +109,13 @@ impl<'a> View<'a> {
     fn story(&self, fault: &str) -> Result<(&FaultStory, u64), String> {
         let story = self.faults.iter().find(|story| story.id == fault);
         let injected = story.and_then(|s| Some((s, s.injected()?)));
-        injected.ok_or_else(|| format!("fault `{fault}` was never injected"))
+        let (story, at) = injected.ok_or_else(|| format!("fault `{fault}` was never injected"))?;
+        let warming =
+            |phase: &&gauntlet_common::phase::Phase| phase.warmup && (phase.start.0..phase.end.0).contains(&at);
+        match self.timeline.phases.iter().find(warming) {
+            Some(phase) => Err(format!("fault `{fault}` was injected in `{}`, and warm-up is not judged", phase.name)),
+            None => Ok((story, at)),
+        }
     }
 
     fn bins(&self, workload: &str) -> Vec<Bin> {

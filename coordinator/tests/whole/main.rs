@@ -5,11 +5,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails by panicking")]
 
+mod agents;
+mod clock;
 mod fleet;
 mod inputs;
 mod nginx;
 mod plan;
 mod runs;
+mod saturation;
 mod shipped;
 mod signals;
 mod support;

@@ -20,6 +20,14 @@ impl Engine {
         let this = &mut self.runs[run];
         let runner = &mut this.runners[r];
         (runner.request, runner.intended) = (request, at);
+        // Late is only what this worker added: a step cannot begin before the one before it has ended. An arrival that the
+        // worker came to too late is its own doing, whatever the connections did meanwhile.
+        let late = now.saturating_sub(at.max(runner.ready));
+        let first = runner.requests == 0;
+        if first && late > LATE_NS_MAX.min(this.timeout) {
+            self.recorder.counts(this.workload, at).not_issued += 1;
+            return self.end_iteration(run, r, now);
+        }
         let slot = match &mut this.pool {
             None => r as u32,
             Some(pool) => match pool.free.pop_front() {
@@ -32,16 +40,7 @@ impl Engine {
                 None => return self.fail(run, r, ErrorClass::Dropped),
             },
         };
-        // Late is only what this worker added: a step cannot begin before the one before it has ended.
-        let late = now.saturating_sub(at.max(runner.ready));
-        let first = runner.requests == 0;
-        let counts = self.recorder.counts(this.workload, at);
-        if first && late > LATE_NS_MAX.min(this.timeout) {
-            counts.not_issued += 1;
-            this.release(slot);
-            return self.end_iteration(run, r, now);
-        }
-        counts.lateness.record(late / 1_000);
+        self.recorder.counts(this.workload, at).lateness.record(late / 1_000);
         self.submit(run, r, slot, now);
     }
 

@@ -1,0 +1,293 @@
+//! Whether the measurement can be believed: taint, saturation, clocks. One thing is broken in each test.
+
+use gauntlet_common::event::What;
+use gauntlet_common::snapshot::ErrorClass;
+use gauntlet_common::verdict::Outcome;
+use serde_json::json;
+
+use super::abort_due;
+use super::fixture::{Run, event, load};
+use super::tests::{expect, guard_fails};
+use crate::report::model::{CheckResult, Report};
+use gauntlet_common::units::{Micros, Ratio};
+
+/// In these seconds every request took 400 ms, in all others 5 ms.
+fn slow_in(run: &mut Run, seconds: &[u32]) {
+    let deltas = run.snapshots.iter_mut().flat_map(|s| &mut s.intervals).filter(|d| seconds.contains(&d.interval));
+    for series in deltas.flat_map(|delta| &mut delta.series) {
+        let count = series.response_time.count();
+        series.response_time.clear();
+        (0..count).for_each(|_| series.response_time.record(400_000));
+    }
+}
+
+fn starve(run: &mut Run, second: u32) {
+    let sample = run.samples.iter_mut().find(|s| s.process == "load[0]" && s.interval == second).unwrap();
+    sample.cpu = 0.95;
+}
+
+/// Slow in second 20, in which a load worker used nearly all of its core.
+fn starved(check: &str) -> Report {
+    let mut run = Run::good().checking(json!([{ "expr": check }]));
+    slow_in(&mut run, &[20]);
+    starve(&mut run, 20);
+    run.report()
+}
+
+#[test]
+fn an_upper_bound_on_latency_that_only_the_generator_broke_makes_the_run_invalid() {
+    let report = starved("p99(users) < 100ms");
+    expect(&report, Outcome::Invalid, 5, "load[0] on n1 used 95% of a core (limit 90%) in 20s..21s");
+    assert_eq!(report.checks[0].result, CheckResult::Tainted);
+    assert!(report.checks[0].detail.as_deref().unwrap().contains("without those seconds it holds"));
+    guard_fails(&report, "generator kept up");
+    assert_eq!(report.phases.iter().map(|p| p.tainted).collect::<Vec<_>>(), [false, false, true, false]);
+    // The same slowness of a generator that kept up is the target's.
+    let mut run = Run::good().checking(json!([{ "expr": "p99(users) < 100ms" }]));
+    slow_in(&mut run, &[20]);
+    expect(&run.report(), Outcome::Fail, 10, "");
+}
+
+#[test]
+fn what_lateness_cannot_have_brought_about_stands() {
+    expect(&starved("p99(users) < 1s"), Outcome::Pass, 0, "");
+    assert!(starved("p99(users) < 1s").validity.iter().all(|guard| guard.ok), "no check hangs on it");
+    expect(&starved("p99(users) < 1ms"), Outcome::Fail, 10, "");
+    expect(&starved("p99(users in steady) < 1ms"), Outcome::Fail, 10, "");
+    expect(&starved("count(users) < 10"), Outcome::Fail, 10, "");
+    expect(&starved("errors(users) > 10"), Outcome::Fail, 10, "");
+}
+
+#[test]
+fn a_bound_that_only_lateness_helped_to_hold_has_not_passed() {
+    let report = starved("max(users) > 300ms");
+    expect(&report, Outcome::Invalid, 5, "without those seconds it fails");
+    assert_eq!(report.checks[0].result, CheckResult::Tainted);
+    expect(&starved("max(users) > 1ms"), Outcome::Pass, 0, "");
+}
+
+#[test]
+fn of_sliding_windows_one_that_failed_by_itself_is_enough() {
+    let judged = |untainted: &[u32]| {
+        let mut run = Run::good().checking(json!([{ "expr": "p95(users) < 100ms in peak every 5s" }]));
+        slow_in(&mut run, &[&[20], untainted].concat());
+        starve(&mut run, 20);
+        run.report()
+    };
+    expect(&judged(&[]), Outcome::Invalid, 5, "in 20s..21s");
+    expect(&judged(&[33]), Outcome::Fail, 10, "");
+}
+
+#[test]
+fn a_warning_in_a_tainted_window_changes_nothing() {
+    let mut run = Run::good().checking(json!([{ "expr": "p99(users) < 100ms", "severity": "warn" }]));
+    slow_in(&mut run, &[20]);
+    starve(&mut run, 20);
+    let report = run.report();
+    expect(&report, Outcome::Pass, 0, "");
+    assert_eq!(report.checks[0].result, CheckResult::Tainted);
+}
+
+/// Each sign of a late or starved generator by itself, its words, and how its limit is lifted.
+type Sign = (&'static str, fn(&mut Run), fn(&mut Run));
+
+#[test]
+fn every_sign_of_a_late_or_starved_generator_taints_and_its_limit_can_be_set() {
+    let signs: [Sign; 5] = [
+        ("used 95% of a core", |run| starve(run, 20), |run| run.plan.guards.worker_cpu = Ratio(0.99)),
+        (
+            "load[1] on n3 waited for a core 30% of the time (limit 20%)",
+            |run| {
+                let sample = run.samples.iter_mut().find(|s| s.process == "load[1]" && s.interval == 20).unwrap();
+                sample.run_delay = Some(0.3);
+            },
+            |run| run.plan.guards.run_delay = Ratio(0.5),
+        ),
+        (
+            "the hypervisor took 25% of n1's cores (limit 10%)",
+            |run| {
+                let node = run.nodes.iter_mut().find(|n| n.agent == "n1" && n.interval == 20).unwrap();
+                node.steal = 1.0;
+            },
+            |run| run.plan.guards.steal = Ratio(0.5),
+        ),
+        (
+            "1% of `users` began 31ms late (limit 20ms)",
+            |run| run.snapshots[20].intervals[0].workloads[0].lateness.record(31_000),
+            |run| run.plan.guards.lateness = Micros::from_ms(50),
+        ),
+        (
+            "load[0] on n1 woke up 40ms late (limit 20ms)",
+            |run| run.snapshots[20].intervals[0].wakeup_us_max = 40_000,
+            |run| run.plan.guards.lateness = Micros::from_ms(50),
+        ),
+    ];
+    for (words, spoil, lift) in signs {
+        let mut run = Run::good().checking(json!([{ "expr": "p99(users) < 100ms" }]));
+        slow_in(&mut run, &[20]);
+        spoil(&mut run);
+        expect(&run.report(), Outcome::Invalid, 5, words);
+        lift(&mut run);
+        expect(&run.report(), Outcome::Fail, 10, "");
+    }
+    // One arrival that was not begun in time taints its second.
+    let mut run = Run::good().checking(json!([{ "expr": "p99(users) < 100ms" }]));
+    slow_in(&mut run, &[20]);
+    run.snapshots[20].intervals[0].workloads[0].not_issued = 1;
+    expect(&run.report(), Outcome::Invalid, 5, "1 of `users` were not begun in time in 20s..21s");
+}
+
+#[test]
+fn a_node_without_load_may_be_as_busy_as_it_likes() {
+    let mut run = Run::good().checking(json!([{ "expr": "p99(users) < 100ms" }]));
+    slow_in(&mut run, &[20]);
+    for node in run.nodes.iter_mut().filter(|n| n.agent == "n2") {
+        node.steal = 2.0;
+    }
+    for sample in run.samples.iter_mut().filter(|s| s.process == "app[0]") {
+        (sample.cpu, sample.run_delay) = (2.0, Some(3.0));
+    }
+    expect(&run.report(), Outcome::Fail, 10, "");
+}
+
+#[test]
+fn a_check_that_a_late_generator_broke_aborts_nothing() {
+    let mut run = Run::good().checking(json!([{ "expr": "p99(users) < 100ms", "on_fail": "abort" }]));
+    slow_in(&mut run, &[20]);
+    assert!(abort_due(&run.plan, &run.record(), Micros::from_secs(30)).is_some());
+    starve(&mut run, 20);
+    assert_eq!(abort_due(&run.plan, &run.record(), Micros::from_secs(30)), None);
+}
+
+/// The fixture's workers begin 200 iterations a second; the plan asks for this rate.
+fn open_model(rate: &str) -> Run {
+    let mut run = Run::good().checking(json!([{ "expr": "error_rate(users) < 50%" }]));
+    let load = json!({ "rate": rate });
+    let phases = json!({ "warmup": load, "steady": load, "peak": load, "calm": load });
+    run.plan.workloads[0].spec.load = serde_json::from_value(phases).unwrap();
+    run
+}
+
+#[test]
+fn arrivals_that_no_worker_came_to_were_not_issued_though_nobody_counted_them() {
+    expect(&open_model("200/s").report(), Outcome::Pass, 0, "");
+    let report = open_model("250/s").report();
+    expect(&report, Outcome::Invalid, 5, "generator saturated: 19.98% of the planned load of `users` (1997 of 9997)");
+    guard_fails(&report, "load issued in time");
+    let mut poisson = open_model("203/s");
+    for load in poisson.plan.workloads[0].spec.load.values_mut() {
+        load.arrivals = Some(gauntlet_common::scenario::Arrivals::Poisson);
+    }
+    expect(&poisson.report(), Outcome::Pass, 0, "");
+}
+
+#[test]
+fn a_planned_death_takes_its_share_of_the_schedule_with_it() {
+    let mut run = open_model("200/s");
+    run.snapshots.retain(|s| s.worker == 0 || s.sequence <= 30);
+    let exited = What::LoadWorkerExited { worker: 1, planned: true, how: "killed".into() };
+    expect(&run.with(30.5, exited).report(), Outcome::Pass, 0, "");
+}
+
+#[test]
+fn what_a_starved_worker_dropped_is_not_the_targets() {
+    let dropping = |starving: bool| {
+        let mut run = open_model("200/s");
+        run.snapshots = load(|tenth| if tenth / 10 == 20 { (0, 10) } else { (10, 0) }, 5_000);
+        for counts in run.snapshots.iter_mut().flat_map(|s| &mut s.intervals).flat_map(|i| &mut i.workloads) {
+            let timeouts = std::mem::take(&mut counts.errors[ErrorClass::Timeout as usize]);
+            counts.errors[ErrorClass::Dropped as usize] = timeouts;
+        }
+        if starving {
+            starve(&mut run, 20);
+        }
+        run.report()
+    };
+    expect(&dropping(false), Outcome::Pass, 0, "");
+    expect(
+        &dropping(true),
+        Outcome::Invalid,
+        5,
+        "generator saturated: 2.5% of the planned load of `users` (200 of 8000)",
+    );
+}
+
+fn measured(agent: &str, clock_offset_us: i64, clock_uncertainty_us: u64) -> What {
+    What::ClockMeasured { agent: agent.into(), clock_offset_us, clock_uncertainty_us }
+}
+
+#[test]
+fn a_clock_that_moves_during_the_run_makes_it_invalid() {
+    let run = Run::good().with(20.0, measured("n2", 60_300, 100));
+    let report = run.report();
+    expect(
+        &report,
+        Outcome::Invalid,
+        5,
+        "clock of agent n2 had moved by 60ms115us against the coordinator's after 20.0s",
+    );
+    guard_fails(&report, "clocks steady");
+    assert_eq!(report.agents[1].clock.moved_us, 60_115, "both uncertainties are in its favour");
+    expect(&Run::good().with(20.0, measured("n2", -60_300, 100)).report(), Outcome::Invalid, 5, "moved");
+    expect(&Run::good().with(20.0, measured("n2", 40_000, 100)).report(), Outcome::Pass, 0, "");
+    expect(&Run::good().with(20.0, measured("n2", 60_300, 20_000)).report(), Outcome::Pass, 0, "");
+    let mut run = run;
+    run.plan.guards.clock_drift = Micros::from_ms(100);
+    expect(&run.report(), Outcome::Pass, 0, "");
+}
+
+#[test]
+fn an_offset_is_no_fault_however_large_and_all_measurements_are_reported() {
+    let mut run = Run::good();
+    for event in &mut run.events {
+        if let What::AgentJoined { agent, clock_offset_us, .. } = &mut event.what
+            && agent == "n3"
+        {
+            *clock_offset_us = -3_600_000_000;
+        }
+    }
+    let run = run.with(20.0, measured("n3", -3_600_000_400, 300)).with(44.5, measured("n3", -3_599_999_900, 90));
+    let report = run.report();
+    expect(&report, Outcome::Pass, 0, "");
+    let agent = &report.agents[2];
+    let looks: Vec<(f64, i64)> = agent.clock.looks().map(|look| (look.at_s, look.offset_us)).collect();
+    assert_eq!(looks, [(-0.9, -3_600_000_000), (20.0, -3_600_000_400), (44.5, -3_599_999_900)]);
+    assert_eq!((agent.clock.during.len(), agent.clock.after.is_some()), (1, true));
+    assert_eq!((agent.clock_offset_us, agent.clock_uncertainty_us), (-3_599_999_900, 300));
+}
+
+#[test]
+fn a_recovery_that_the_load_was_too_short_to_prove_is_no_data() {
+    let mut run = Run::good().checking(json!([{ "expr": "recovery(users, kill-app) < 5s" }]));
+    run.snapshots = load(|tenth| if (151..400).contains(&tenth) { (0, 10) } else { (10, 0) }, 5_000);
+    let report = run.report();
+    expect(&report, Outcome::Invalid, 5, "held again only for the last 3s of the load");
+    assert_eq!(report.checks[0].result, CheckResult::NoData);
+    run.snapshots = load(|tenth| if tenth >= 151 { (0, 10) } else { (10, 0) }, 5_000);
+    expect(&run.report(), Outcome::Fail, 10, "observed never");
+}
+
+#[test]
+fn warm_up_is_left_out_of_everything() {
+    let mut run = Run::good().checking(json!([
+        { "expr": "detection(early) < 1h" }, { "expr": "recovery(users, early) < 1h" },
+        { "expr": "longest_gap(users, early) < 1h" }, { "expr": "failovers(early) >= 0" },
+    ]));
+    let mut early = run.plan.faults[0].clone();
+    (early.id, early.at) = ("early".into(), Micros::from_secs(1));
+    run.plan.faults.push(early);
+    use gauntlet_common::event::FaultEdge::{Applied, Cleared, Confirmed};
+    for (at, edge) in [(1.0, Applied), (1.1, Confirmed), (2.0, Cleared)] {
+        run.events.insert(4, super::fixture::edge(at, "n2", "early", edge));
+    }
+    run.events.insert(4, event(1.2, None, What::Detected { observer: "gateway[0]".into(), subject: "app[0]".into() }));
+    for sample in run.samples.iter_mut().filter(|s| s.interval < 3) {
+        (sample.cpu, sample.rss_bytes) = (7.0, 1 << 40);
+    }
+    let report = run.report();
+    assert!(report.checks.iter().all(|c| c.result == CheckResult::NoData), "{:#?}", report.checks);
+    assert!(report.checks[0].detail.as_deref().unwrap().contains("warm-up is not judged"));
+    assert_eq!(report.faults[2].detection_ms, None);
+    assert!(report.agents.iter().all(|agent| agent.cpu_max < 1.0));
+    assert_eq!(report.roles["app"].instances[1].rss_max, 50_000_042);
+}
