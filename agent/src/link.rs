@@ -140,7 +140,7 @@ impl Links {
         LinksCut { id: request.id, effects }
     }
 
-    /// Connects to a role, from this node's own address where that is loopback. Waits as long as the pair is cut in either
+    /// Connects to a role, from this node's own address. Waits as long as the pair is cut in either
     /// direction; the caller brings the deadline.
     pub async fn connect(&self, to: SocketAddr) -> io::Result<LinkStream> {
         if let Some(fault) = self.in_force(Way::Both, to.ip(), Traffic::Role) {
@@ -182,10 +182,12 @@ impl Links {
         let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         let reference = socket2::SockRef::from(&socket);
         reference.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
-        if self.0.host.is_loopback() && to.ip().is_loopback() && self.0.host.is_ipv4() == to.is_ipv4() {
+        let own = self.0.host;
+        // Also on a host of several addresses: a node is known by the one that its agent listens on.
+        if own.is_loopback() == to.ip().is_loopback() && own.is_ipv4() == to.is_ipv4() {
             // Without this option the bind would take a port for this address alone, and 28,000 connections would be all.
             setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
-            socket.bind(SocketAddr::new(self.0.host, 0))?;
+            socket.bind(SocketAddr::new(own, 0))?;
         }
         let stream = socket.connect(to).await?;
         stream.set_nodelay(true)?;

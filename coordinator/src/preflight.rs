@@ -206,4 +206,25 @@ mod tests {
         assert!(line("n1").contains("net_admin nft no netem") && line("n1").ends_with("all"), "{text}");
         assert!(line("n2").contains("no net_admin no nft") && line("n2").ends_with("kill, pause"), "{text}");
     }
+
+    #[test]
+    fn a_fault_that_a_node_forbids_is_told_with_the_nodes_name() {
+        let plan = crate::judge::fixture::Run::good().plan;
+        let fault = &plan.faults[0];
+        let hit = fault.targets().find_map(|target| target.agent()).unwrap();
+        let finding = |allowed: &[&str]| Finding {
+            host: Host { name: hit.into(), address: "10.0.0.1:7700".into(), labels: Default::default() },
+            facts: Some(DescribeReply {
+                allowed_faults: allowed.iter().map(|kind| (*kind).into()).collect(),
+                ..Default::default()
+            }),
+            clock_offset_us: 0,
+            problems: Vec::new(),
+        };
+        let all: Vec<&str> = gauntlet_agent::fault::kinds().iter().map(|kind| kind.name).collect();
+        assert_eq!(forbidden(&plan, &[finding(&all)]), [""; 0]);
+        let told = forbidden(&plan, &[finding(&[])]).join("\n");
+        assert!(told.contains(&format!("agent {hit} ")) && told.contains(&fault.id), "{told}");
+        assert!(told.contains("agent.toml"), "{told}");
+    }
 }

@@ -150,3 +150,58 @@ fn a_pool_smaller_than_the_load_workers_is_cut_exactly_and_leaves_the_others_wit
     assert_eq!(workers(", connections: 3"), [0, 6, 13], "spread over the agents");
     assert_eq!(workers(", connections: 1"), [0]);
 }
+
+/// p1's partition, with this backend, between these sides.
+fn partition(between: &str, backend: &str) -> Scenario {
+    let cut = r#"partition: { between: [gateway, "app[1]"] }"#;
+    assert!(P1.contains(cut));
+    scenario(&P1.replace(cut, &format!("partition: {{ between: {between}, backend: {backend} }}")))
+}
+
+/// What carries p1's partition out, where all agents but one offer these capabilities.
+fn backend(between: &str, backend: &str, isolation: Isolation, lacking: Option<&str>) -> Result<String, BindError> {
+    let mut agents = agents(5);
+    for agent in agents.iter_mut().filter(|agent| Some(agent.name.as_str()) != lacking) {
+        agent.capabilities = vec!["net_admin".into(), "nft".into()];
+    }
+    let plan = bind(&partition(between, backend), &catalogue(), &agents, 42, isolation)?;
+    Ok(plan.fault("cut-app").unwrap().backend.clone())
+}
+
+const PAIR: &str = r#"[gateway, "app[1]"]"#;
+
+#[test]
+fn the_kernel_breaks_the_network_where_every_node_concerned_is_a_machine_that_offers_it() {
+    use Isolation::{Dedicated, Shared};
+    let gateway = plan(&scenario(P1), 42).role("gateway").unwrap().instances[0].clone();
+    let analytics = plan(&scenario(P1), 42).role("analytics").unwrap().instances[0].clone();
+    for (demanded, isolation, lacking, chosen) in [
+        ("auto", Dedicated, None, "kernel"),
+        ("auto", Shared, None, "link"),
+        ("auto", Dedicated, Some(&gateway), "link"),
+        ("auto", Dedicated, Some(&analytics), "kernel"),
+        ("link", Dedicated, None, "link"),
+        ("kernel", Shared, None, "kernel"),
+    ] {
+        let found = backend(PAIR, demanded, isolation, lacking.map(String::as_str));
+        assert_eq!(found.as_deref(), Ok(chosen), "{demanded} {isolation:?} without {lacking:?}");
+    }
+}
+
+#[test]
+fn a_backend_that_a_node_does_not_offer_is_refused_with_its_name_and_the_mend() {
+    let gateway = plan(&scenario(P1), 42).role("gateway").unwrap().instances[0].clone();
+    let error = backend(PAIR, "kernel", Isolation::Dedicated, Some(&gateway)).unwrap_err().to_string();
+    assert!(error.contains(&format!("agent {gateway} ")) && error.contains("CAP_NET_ADMIN"), "{error}");
+    assert!(error.contains("nftables"), "{error}");
+}
+
+#[test]
+fn load_is_cut_by_the_kernel_or_not_at_all() {
+    let load = "[users, gateway]";
+    assert_eq!(backend(load, "auto", Isolation::Dedicated, None).as_deref(), Ok("kernel"));
+    for (demanded, isolation) in [("link", Isolation::Dedicated), ("auto", Isolation::Shared)] {
+        let error = backend(load, demanded, isolation, None).unwrap_err().to_string();
+        assert!(error.contains("users") && error.contains("backend: kernel"), "{error}");
+    }
+}

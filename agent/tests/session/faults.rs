@@ -1,13 +1,14 @@
 //! What dies on a node, meant or not, is told apart, started again, and never too early.
 
 use gauntlet_common::event::{FaultEdge, What};
+use gauntlet_common::plan::{Plan, PlannedAgent, Selected};
 use gauntlet_proto::agent::control_reply::Body as Reply;
 use gauntlet_proto::agent::control_request::Body as Ask;
-use gauntlet_proto::agent::{Finish, HealFaults, ReadBack, RefusedWhy, StopLoad};
+use gauntlet_proto::agent::{AgentAddress, Endpoint, Finish, HealFaults, ReadBack, RefusedWhy, StopLoad};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::support::{Control, Data, TestAgent, hello, plan, plan_with, until};
+use crate::support::{AGENT, Control, Data, TestAgent, hello, plan, plan_with, until, wire};
 use crate::{AHEAD, LEASE_MS};
 
 async fn armed(agent: &TestAgent, faults: &[&str]) -> (Control, Data) {
@@ -102,5 +103,46 @@ async fn a_fault_that_the_node_does_not_allow_is_refused_before_anything_starts(
         assert_eq!(refused.why(), RefusedWhy::Policy);
         assert!(refused.message.contains("stall") && refused.message.contains("agent.toml"), "{}", refused.message);
         assert_eq!(agent.workers(), Vec::<u32>::new());
+    }
+}
+
+/// A plan whose application server is on another node, n2, from which the kernel cuts the gateway here.
+fn cut_from_n2() -> Plan {
+    let mut plan = plan_with(&["{ id: cut, at: main+1s, for: 5s, do: { pause: { select: \"app[0]\" } } }"]);
+    plan.agents.push(PlannedAgent { name: "n2".into(), labels: Default::default() });
+    plan.roles.iter_mut().filter(|role| role.name == "app").for_each(|role| role.instances = vec!["n2".into()]);
+    let instance = |role: &str, agent: &str| Selected::Instance { role: role.into(), instance: 0, agent: agent.into() };
+    let fault = &mut plan.faults[0];
+    (fault.kind, fault.backend) = ("partition".into(), "kernel".into());
+    let between = serde_json::json!({ "between": ["gateway", "app"], "backend": "kernel" });
+    fault.params = between.as_object().unwrap().clone();
+    fault.selected = [
+        ("/between/0".to_string(), vec![instance("gateway", AGENT)]),
+        ("/between/1".to_string(), vec![instance("app", "n2")]),
+    ]
+    .into();
+    plan
+}
+
+#[tokio::test]
+async fn a_partition_that_would_cut_the_control_plane_is_refused_before_anything_is_armed() {
+    for (service, refused) in [("127.99.0.2:7700", true), ("own", true), ("127.99.0.2:20000", false)] {
+        let agent = TestAgent::start();
+        let mut control = Control::open(&agent, &hello(LEASE_MS)).await.unwrap();
+        let Reply::Placed(placed) = control.prepare(&cut_from_n2()).await else { panic!("not placed") };
+        let mut wire = wire(&agent, placed.endpoints);
+        wire.agents[0].host = agent.address.clone();
+        wire.agents.push(AgentAddress { agent: "n2".into(), host: "127.99.0.2:7700".into() });
+        // What is made out to be the application server is an agent.
+        let service = if service == "own" { agent.address.clone() } else { service.into() };
+        let foundation = "127.99.0.2:20001".into();
+        wire.endpoints.push(Endpoint { role: "app".into(), instance: 0, agent: "n2".into(), service, foundation });
+        match control.ask(Ask::Wire(wire)).await {
+            Reply::Refused(why) if refused => {
+                assert!(why.message.contains("fault cut") && why.message.contains("control plane"), "{}", why.message);
+            }
+            Reply::Ready(_) if !refused => {}
+            other => panic!("{other:?}"),
+        }
     }
 }

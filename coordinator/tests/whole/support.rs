@@ -81,8 +81,15 @@ impl Lab {
 
     /// A run that goes on.
     pub fn start(&self, scenario: &Path, args: &[&str]) -> Going {
+        self.start_by(&[], scenario, args)
+    }
+
+    /// The same, started by another command, such as `ip netns exec NAME`.
+    pub fn start_by(&self, by: &[&str], scenario: &Path, args: &[&str]) -> Going {
         let out = self.path(&format!("run-{}", uuid::Uuid::now_v7()));
-        let mut command = self.coordinator(&["run", scenario.to_str().unwrap(), "--out", out.to_str().unwrap()]);
+        let words = [by, &[env!("CARGO_BIN_EXE_coordinator")]].concat();
+        let mut command = self.command(words[0]);
+        command.args(&words[1..]).args(["run", scenario.to_str().unwrap(), "--out", out.to_str().unwrap()]);
         let mut child = command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (tx, lines) = mpsc::channel();
         for stream in

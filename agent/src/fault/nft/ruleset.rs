@@ -232,7 +232,7 @@ pub fn others(listing: &[u8]) -> Result<String, String> {
         if object.get("metainfo").is_some() || is_ours(&object) {
             continue;
         }
-        if let Some(set) = object.get_mut("set").or_else(|| None) {
+        if let Some(set) = object.get_mut("set") {
             let changes = |flag: &Value| flag == "timeout" || flag == "dynamic";
             if set.get("flags").and_then(Value::as_array).is_some_and(|flags| flags.iter().any(changes)) {
                 set["elem"] = Value::Null;

@@ -244,8 +244,11 @@ pub fn undo(node: &Node, fault: &PlannedFault) -> Vec<Undo> {
 
 /// Whole seconds that elements may live: as long as the lease, and never beyond the fault's end.
 fn timeout_s(node: &Node, until_ns: u64) -> u32 {
-    let left = Duration::from_nanos(until_ns.saturating_sub(clock::monotonic_ns()));
-    left.min(node.lease_left()).as_secs() as u32
+    whole_s(until_ns.saturating_sub(clock::monotonic_ns()), node.lease_left())
+}
+
+fn whole_s(left_ns: u64, lease_left: Duration) -> u32 {
+    Duration::from_nanos(left_ns).min(lease_left).as_secs() as u32
 }
 
 /// Opens the old connections of the probe, then makes the table.
@@ -282,6 +285,8 @@ pub async fn confirm(node: &Node, fault: &PlannedFault) -> Result<String, String
         futures_util::future::join_all(living),
         futures_util::future::join_all(through)
     );
+    // Kept to the heal: closed within the cut, they would stay open at the other end for ever.
+    lock(&cutting.state).old = old;
     if let Some((_, peer)) = new.iter().find(|(reached, _)| *reached) {
         return Err(format!("a new connection from {from} still reaches {peer}"));
     }
@@ -309,18 +314,22 @@ fn bystanders(node: &Node, sides: &Sides, places: &Places) -> Vec<SocketAddr> {
     role.into_iter().chain(control.take(PROBED_MAX)).collect()
 }
 
-/// Renews the elements once a second while the lease lives; on a grid that ends with the fault, so that whole seconds fit.
+/// How long before a fault's end its elements are renewed next: on a grid that ends with it, so that whole seconds fit.
+/// `None`: what they have is enough.
+fn next_renewal_ns(left_ns: u64) -> Option<u64> {
+    let seconds = left_ns.saturating_sub(AHEAD_NS + 1) / SECOND_NS;
+    (seconds > 0).then(|| seconds * SECOND_NS + AHEAD_NS)
+}
+
+/// Renews the elements once a second while the lease lives.
 pub async fn hold(node: &Node, fault: &PlannedFault, until_ns: u64) -> Result<String, String> {
     let cutting = node.kernel().get(&fault.id)?;
     loop {
-        let left_ns = until_ns.saturating_sub(clock::monotonic_ns());
-        // The last whole second that is not yet too near.
-        let seconds = left_ns.saturating_sub(AHEAD_NS + 1) / SECOND_NS;
-        if seconds == 0 {
+        let Some(before_ns) = next_renewal_ns(until_ns.saturating_sub(clock::monotonic_ns())) else {
             node.sleep_unless_healing(until_ns).await;
             return Ok(String::new());
-        }
-        if !node.sleep_unless_healing(until_ns - seconds * SECOND_NS - AHEAD_NS).await {
+        };
+        if !node.sleep_unless_healing(until_ns - before_ns).await {
             return Ok(String::new());
         }
         // A lease that nobody renews runs out here too: the kernel lets go by itself.
@@ -402,3 +411,7 @@ fn difference(before: &str, now: &str) -> String {
         (None, None) => "somebody changed its order".into(),
     }
 }
+
+#[cfg(test)]
+#[path = "kernel/tests.rs"]
+mod tests;
