@@ -202,7 +202,7 @@ mod tests {
         };
         let all: Vec<&str> = gauntlet_agent::fault::kinds().iter().map(|kind| kind.name).collect();
         let text = table(&[finding("n1", &["net_admin", "nft"], &all), finding("n2", &[], &["kill", "pause"])]);
-        let line = |name: &str| text.lines().filter(|line| line.starts_with(name)).next_back().unwrap().to_string();
+        let line = |name: &str| text.lines().rfind(|line| line.starts_with(name)).unwrap().to_string();
         assert!(line("n1").contains("net_admin nft no netem") && line("n1").ends_with("all"), "{text}");
         assert!(line("n2").contains("no net_admin no nft") && line("n2").ends_with("kill, pause"), "{text}");
     }
