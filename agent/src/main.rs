@@ -77,7 +77,7 @@ fn serve(path: &std::path::Path) -> Result<ExitCode, (u8, String)> {
 fn heal(path: &std::path::Path) -> Result<ExitCode, (u8, String)> {
     let config = Config::read(path).map_err(|e| (3, e.to_string()))?;
     let healed = gauntlet_agent::serve::heal_alone(&config.state_dir).map_err(|e| (1, e.to_string()))?;
-    println!("{} faults undone", healed.0);
+    println!("{} undone", gauntlet_common::units::counted(healed.0 as usize, "fault"));
     for failed in &healed.1 {
         eprintln!("agent: not undone: {failed}");
     }

@@ -215,5 +215,17 @@ pub fn heal_alone(state_dir: &Path) -> Result<(u32, Vec<String>), ServeError> {
     // Also what no journal tells of: another state folder's, another version's.
     let (swept, left) = crate::fault::nft::sweep(true);
     failed.extend(left);
+    // As the next agent would: no worker of a dead agent lives that could still use it.
+    let _ = std::fs::remove_dir_all(state_dir.join("runs"));
     Ok((undone + swept, failed))
+}
+
+/// Removes a state folder that no living agent uses; false when one does, or it cannot be removed. Only for folders that
+/// end with their agents, as those of an embedded cluster.
+pub fn remove_abandoned(state_dir: &Path) -> bool {
+    if !state_dir.join("lock").exists() {
+        // Nothing was written here yet, or no longer is.
+        return std::fs::remove_dir(state_dir).is_ok();
+    }
+    take_node(state_dir).is_ok() && std::fs::remove_dir_all(state_dir).is_ok()
 }

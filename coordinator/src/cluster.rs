@@ -174,13 +174,21 @@ pub fn agent_main() -> ExitCode {
     let ended = gauntlet_agent::run_until(handover.config, handover.credentials, listening, coordinator_gone);
     match ended {
         Ok(()) => {
-            // A coordinator that was killed cannot; the last agent takes the common folder along, which must be empty for that.
+            // A coordinator that was killed cannot.
             let _ = std::fs::remove_dir_all(&state);
-            let _ = state.parent().map(std::fs::remove_dir);
+            let _ = state.parent().map(remove_common);
             ExitCode::SUCCESS
         }
         Err(error) => fail(&error.to_string()),
     }
+}
+
+/// The last agent to end takes the cluster's folder along, and what agents that were killed left in it.
+fn remove_common(folder: &std::path::Path) {
+    for agent in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        gauntlet_agent::serve::remove_abandoned(&agent.path());
+    }
+    let _ = std::fs::remove_dir(folder);
 }
 
 fn fail(why: &str) -> ExitCode {

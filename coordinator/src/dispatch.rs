@@ -29,8 +29,8 @@ pub use inbox::Lost;
 
 /// How long an agent goes on without hearing from here.
 pub const LEASE: Duration = Duration::from_secs(5);
-/// Renewals a lease.
-const RENEWALS: u32 = 5;
+/// Renewals a lease: what a broken connection may take to come back is the lease less one of them.
+const RENEWALS: u32 = 10;
 /// How long a connection may take.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// Between two tries to come back.

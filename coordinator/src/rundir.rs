@@ -6,7 +6,7 @@
 //! | `plan.json` | the plan; first of all, and synced |
 //! | `events.jsonl` | one [`Event`] a line |
 //! | `series.hlog` | the load workers' snapshots as they were merged: lines of JSON after a comment that explains them |
-//! | `metrics.jsonl` | one line for each role instance, process and node and second |
+//! | `metrics.jsonl` | one line for each role instance, process and node and second; at the end the count of all lines, which proves the files whole |
 //! | `ledger.json` | the account of snapshots; at the end |
 //! | `agents/NAME.log`, `agents/NAME.PROCESS.log` | what agents and processes wrote, at most [`LOG_BYTES_MAX`] each |
 //!
@@ -106,6 +106,13 @@ enum MetricLine {
     Role(RoleMetrics),
     Process(ProcessSample),
     Node(NodeSample),
+    /// The last line: how many lines the run wrote into each file, this one not counted. What is cut off at the end of a line
+    /// is found out by it.
+    End {
+        events: u64,
+        series: u64,
+        metrics: u64,
+    },
 }
 
 /// A run directory that is being written. Every method writes at once: what was given to it survives a crash of this process.
@@ -123,12 +130,13 @@ pub struct RunDir {
 struct Lines {
     path: PathBuf,
     file: File,
+    written: u64,
 }
 
 impl Lines {
     fn create(path: PathBuf) -> Result<Self, RunDirError> {
         let file = OpenOptions::new().create_new(true).append(true).open(&path).map_err(failed(&path, "create it"))?;
-        Ok(Self { path, file })
+        Ok(Self { path, file, written: 0 })
     }
 
     /// One write a line, so that a crash tears at most the last.
@@ -136,6 +144,7 @@ impl Lines {
         let mut line =
             serde_json::to_vec(value).map_err(io::Error::from).map_err(failed(&self.path, "encode a line"))?;
         line.push(b'\n');
+        self.written += 1;
         self.file.write_all(&line).map_err(failed(&self.path, "write to it"))
     }
 }
@@ -240,6 +249,8 @@ impl RunDir {
             serde_json::to_vec_pretty(ledger).map_err(io::Error::from).map_err(failed(&path, "encode it"))?;
         text.push(b'\n');
         write_synced(&path, &text)?;
+        let [events, series, metrics] = [&self.events, &self.series, &self.metrics].map(|lines| lines.written);
+        self.metrics.write(&MetricLine::End { events, series, metrics })?;
         for lines in [&self.events, &self.series, &self.metrics] {
             lines.file.sync_all().map_err(failed(&lines.path, "sync it"))?;
         }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use gauntlet_agent::config::Credentials;
+use gauntlet_common::units::counted;
 
 use super::{Failure, FleetArgs, PkiCommand, print_bytes};
 use crate::inventory::{self, Host};
@@ -35,32 +36,49 @@ pub(super) fn agents(args: &FleetArgs) -> Result<u8, Failure> {
 pub(super) fn heal(args: &FleetArgs) -> Result<u8, Failure> {
     let (hosts, credentials) = fleet(&args.agents, args.pki.as_ref())?;
     let runtime = runtime()?;
-    let mut code = 0;
     let mut healing = tokio::task::JoinSet::new();
-    for host in hosts {
+    for (place, host) in hosts.into_iter().enumerate() {
         let credentials = credentials.clone();
-        healing.spawn_on(
-            async move { (dispatch::heal(&host, &credentials, "coordinator heal").await, host) },
-            runtime.handle(),
-        );
+        let healed = async move { (place, dispatch::heal(&host, &credentials, "coordinator heal").await, host) };
+        healing.spawn_on(healed, runtime.handle());
     }
-    for (result, host) in runtime.block_on(healing.join_all()) {
+    let mut all = runtime.block_on(healing.join_all());
+    all.sort_by_key(|(place, ..)| *place);
+    let (mut not_undone, mut unreached) = (0, 0);
+    for (_, result, host) in all {
         match result {
             Ok(reply) => {
-                let stopped = if reply.stopped_a_run { "a run stopped, " } else { "" };
-                anstream::println!("{}: {stopped}{} faults undone", host.name, reply.faults_undone);
-                for fault in reply.not_undone {
+                anstream::println!("{}: {}", host.name, healed(&reply));
+                for fault in &reply.not_undone {
                     anstream::println!("{}: NOT undone: {fault}", host.name);
-                    code = 7;
+                    not_undone += 1;
                 }
             }
             Err(error) => {
-                anstream::println!("{}: {error}", host.name);
-                code = if code == 7 { 7 } else { 6 };
+                anstream::println!("{}: NOT healed: {error}", host.name);
+                unreached += 1;
             }
         }
     }
-    Ok(code)
+    if unreached > 0 {
+        anstream::println!(
+            "an agent that is dead took its load and roles along; what else it did is undone when it starts, or by `agent heal` there"
+        );
+    }
+    Ok(match (not_undone, unreached) {
+        (0, 0) => 0,
+        (0, _) => 6,
+        _ => 7,
+    })
+}
+
+fn healed(reply: &gauntlet_proto::agent::HealReply) -> String {
+    let undone = counted(reply.faults_undone as usize, "fault");
+    match (reply.stopped_a_run, reply.faults_undone) {
+        (true, _) => format!("a run stopped, {undone} undone"),
+        (false, 0) if reply.not_undone.is_empty() => "nothing was running, and nothing was left to undo".into(),
+        (false, _) => format!("nothing was running, {undone} undone"),
+    }
 }
 
 pub(super) fn pki(command: &PkiCommand) -> Result<u8, Failure> {

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
+use gauntlet_common::event::What;
 use gauntlet_common::plan::Plan;
 use serde::de::DeserializeOwned;
 
@@ -23,7 +24,7 @@ pub struct Loaded {
 }
 
 /// Reads a run from its directory alone. A torn last line (the coordinator died while it wrote it) is left out with a
-/// note; a missing end needs no word here, since the events show it. Anything unreadable before the last line is noted
+/// note; so is a missing end, which the events show, or for a run that ended the count of all lines. Anything unreadable before the last line is noted
 /// in the record too, so that the run cannot pass.
 pub fn load(directory: &Path) -> Result<Loaded, RunDirError> {
     let path = directory.join(PLAN);
@@ -35,15 +36,33 @@ pub fn load(directory: &Path) -> Result<Loaded, RunDirError> {
     let mut notes = Vec::new();
     let mut troubles = Vec::new();
     let mut read = Reader { directory, notes: &mut notes, troubles: &mut troubles };
-    read.lines(EVENTS, |event| record.event(event).map_err(|e| e.to_string()))?;
-    read.lines(SERIES, |snapshot| record.snapshot(&snapshot).map(drop).map_err(|e| e.to_string()))?;
-    read.lines(METRICS, |line| match line {
+    let events = read.lines(EVENTS, |event| record.event(event).map_err(|e| e.to_string()))?;
+    let series = read.lines(SERIES, |snapshot| record.snapshot(&snapshot).map(drop).map_err(|e| e.to_string()))?;
+    let mut end = None;
+    let metrics = read.lines(METRICS, |line| match line {
         MetricLine::Role(metrics) => record.role_metrics(&metrics).map_err(|e| e.to_string()),
         MetricLine::Process(sample) => record.process(&sample).map_err(|e| e.to_string()),
         MetricLine::Node(sample) => record.node(&sample).map_err(|e| e.to_string()),
+        MetricLine::End { events, series, metrics } => {
+            end = Some([(EVENTS, events), (SERIES, series), (METRICS, metrics + 1)]);
+            Ok(())
+        }
     })?;
+    troubles.extend(incomplete(&record, end, [events, series, metrics]));
     troubles.into_iter().for_each(|trouble| record.note_trouble(trouble));
     Ok(Loaded { plan, record, notes })
+}
+
+/// What is missing at the end of the files of a run that came to its end; one that did not tells so by its events.
+fn incomplete(record: &Record, end: Option<[(&str, u64); 3]>, found: [u64; 3]) -> Vec<String> {
+    if !record.events().iter().any(|event| matches!(event.what, What::RunEnded { .. })) {
+        return Vec::new();
+    }
+    let Some(written) = end else {
+        return vec![format!("{METRICS}: the count of all lines is missing, which is its last line")];
+    };
+    let differing = written.into_iter().zip(found).filter(|((_, written), found)| written != found);
+    differing.map(|((name, written), found)| format!("{name}: {found} of {written} lines are there")).collect()
 }
 
 struct Reader<'a> {
@@ -53,22 +72,24 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    /// Reads a file line by line; how many whole lines it has, comments apart.
     fn lines<T: DeserializeOwned>(
         &mut self,
         name: &str,
         mut take: impl FnMut(T) -> Result<(), String>,
-    ) -> Result<(), RunDirError> {
+    ) -> Result<u64, RunDirError> {
         let path = self.directory.join(name);
         let file = match File::open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 self.troubles.push(format!("{name} is missing from the run directory"));
-                return Ok(());
+                return Ok(0);
             }
             Err(error) => return Err(failed(&path, "open it")(error)),
         };
         let mut file = BufReader::new(file);
         let mut line = Vec::new();
+        let mut whole = 0;
         for number in 1u64.. {
             line.clear();
             let length =
@@ -90,11 +111,12 @@ impl Reader<'_> {
             if line.starts_with(b"#") {
                 continue;
             }
+            whole += 1;
             let taken = serde_json::from_slice(&line).map_err(|e| e.to_string()).and_then(&mut take);
             if let Err(why) = taken {
                 self.troubles.push(format!("{name}: line {number} cannot be read: {why}"));
             }
         }
-        Ok(())
+        Ok(whole)
     }
 }

@@ -66,7 +66,7 @@ fn a_torn_last_line_is_left_out_and_the_rest_is_read() {
     let loaded = load(dir.path()).unwrap();
     assert_eq!(
         loaded.notes,
-        ["series.hlog: line 90 is torn and left out", "metrics.jsonl: line 387 is torn and left out"]
+        ["series.hlog: line 90 is torn and left out", "metrics.jsonl: line 388 is torn and left out"]
     );
     let report = judge(&loaded.plan, &loaded.record);
     assert_eq!((report.verdict.result, report.verdict.exit_code), (Outcome::Invalid, 5));
@@ -75,6 +75,47 @@ fn a_torn_last_line_is_left_out_and_the_rest_is_read() {
         "{:?}",
         report.verdict.reasons
     );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+    #[test]
+    fn a_directory_cut_at_any_byte_is_told_or_invalid_and_never_a_pass(file in 0usize..4, at in 0.0f64..1.0, line_end: bool) {
+        let home = tempfile::tempdir().unwrap();
+        let dir = write(&Run::good(), &Place::Out(home.path().join("run")), ID);
+        let name = [PLAN, EVENTS, SERIES, METRICS][file];
+        let path = dir.path().join(name);
+        let bytes = fs::read(&path).unwrap();
+        let mut end = (bytes.len() as f64 * at) as usize;
+        // The end of a line is the hardest: nothing looks torn.
+        if line_end && let Some(newline) = bytes[..end].iter().rposition(|byte| *byte == b'\n') {
+            end = newline + 1;
+        }
+        fs::write(&path, &bytes[..end]).unwrap();
+        match load(dir.path()) {
+            Err(error) => prop_assert!(error.to_string().contains(name), "{}", error),
+            Ok(loaded) => {
+                let verdict = judge(&loaded.plan, &loaded.record).verdict;
+                prop_assert_eq!(verdict.result, Outcome::Invalid, "{} cut at {} of {}", name, end, bytes.len());
+                prop_assert!(!verdict.reasons.is_empty());
+            }
+        }
+        // Of the list, too: it is shown, whatever it holds.
+        let listed = home.path().join(ID);
+        fs::rename(dir.path(), &listed).unwrap();
+        prop_assert_eq!(list(home.path()).unwrap().len(), 1);
+    }
+}
+
+#[test]
+fn a_report_cut_in_the_middle_is_no_verdict() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = write(&Run::good(), &Place::Root(home.path().into()), ID);
+    let report = serde_json::to_vec(&Run::good().report()).unwrap();
+    for length in (0..report.len()).step_by(report.len() / 50) {
+        fs::write(dir.path().join("report.json"), &report[..length]).unwrap();
+        assert_eq!(list(home.path()).unwrap()[0].verdict, None, "cut at {length}");
+    }
 }
 
 #[test]

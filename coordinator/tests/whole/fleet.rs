@@ -7,16 +7,17 @@ use nix::unistd::Pid;
 
 use crate::support::{Lab, PATIENCE, beside, eventually, free_port, repository, told};
 
-const SIZE: usize = 3;
+pub const SIZE: usize = 3;
 
-struct Fleet<'l> {
+/// Separate agents, by `scripts/cluster`.
+pub struct Fleet<'l> {
     lab: &'l Lab,
-    dir: PathBuf,
-    port: u16,
+    pub dir: PathBuf,
+    pub port: u16,
 }
 
 impl<'l> Fleet<'l> {
-    fn up(lab: &'l Lab) -> Self {
+    pub fn up(lab: &'l Lab) -> Self {
         agent_is_built();
         let fleet = Self { lab, dir: lab.path("fleet"), port: free_port("127.11.0.1") };
         let (code, stdout, stderr) = fleet.cluster(&["up", &SIZE.to_string()]);
@@ -32,18 +33,18 @@ impl<'l> Fleet<'l> {
         told(command.output().unwrap())
     }
 
-    fn hosts(&self) -> String {
+    pub fn hosts(&self) -> String {
         self.dir.join("hosts.txt").to_str().unwrap().into()
     }
 
     /// An inventory beside the fleet's own, so that its certificates are found.
-    fn inventory(&self, name: &str, text: &str) -> String {
+    pub fn inventory(&self, name: &str, text: &str) -> String {
         let path = self.dir.join(name);
         std::fs::write(&path, text).unwrap();
         path.to_str().unwrap().into()
     }
 
-    fn down(self) {
+    pub fn down(self) {
         let (code, stdout, stderr) = self.cluster(&["down"]);
         assert_eq!(code, 0, "{stdout}{stderr}");
         self.lab.nothing_remains();
@@ -103,7 +104,7 @@ fn a_busy_fleet_says_who_has_it_and_heal_takes_it_back() {
     let second = lab.run(&beside("scenarios/store.yaml"), &["--agents", &hosts, "--set", "needs.agents=3"]);
     assert!(second.code == 6 && second.stderr.contains("coordinator heal"), "{second}");
     let (code, stdout, _) = lab.output(&["heal", "--agents", &hosts]);
-    assert!(code == 0 && stdout.contains("a run stopped, 1 faults undone"), "{stdout}");
+    assert!(code == 0 && stdout.contains("a run stopped, 1 fault undone"), "{stdout}");
     let done = going.ends();
     let report = done.ended_with(5);
     assert_eq!(report["verdict"]["result"], "invalid");

@@ -201,6 +201,18 @@ impl Going {
         panic!("it never said `{text}`:\n{}", self.seen.join("\n"));
     }
 
+    /// Waits until it has said all of these, in any order.
+    pub fn says_all(&mut self, texts: &[&str]) {
+        let deadline = Instant::now() + PATIENCE;
+        let said = |seen: &[String]| texts.iter().all(|text| seen.iter().any(|line| line.contains(text)));
+        while !said(&self.seen) {
+            let Ok(line) = self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) else {
+                panic!("it never said all of {texts:?}:\n{}", self.seen.join("\n"));
+            };
+            self.seen.push(line);
+        }
+    }
+
     pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
     }
