@@ -73,9 +73,10 @@ fn completed(view: &View<'_>, guards: &mut Guards<'_>) {
                         format!("the run was interrupted after {at:.1}s ({detail})"),
                     ));
                 }
-                Abort::AgentLost => {
-                    wrong.push((Cause::Invalid, format!("the run was aborted after {at:.1}s: {detail}")))
-                }
+                Abort::AgentLost => wrong.push((
+                    Cause::Invalid,
+                    format!("the run was aborted after {at:.1}s, because agent {detail} was lost"),
+                )),
                 Abort::Internal => {
                     wrong.push((Cause::Internal, format!("the run was aborted after {at:.1}s: {detail}")))
                 }

@@ -198,10 +198,10 @@ fn an_agent_killed_at_any_step_is_told_and_never_green() {
             first_agent(lab)
         }),
         ("prepare", |lab, _| agent_once_workers_are(lab, 1)),
-        ("placed, wire, ready", |lab, _| agent_once_workers_are(lab, 5)),
+        ("placed, wire, ready", |lab, _| agent_once_workers_are(lab, 4)),
     ];
     for (step, moment) in before_the_start {
-        let done = agent_killed_at(step, moment);
+        let (_lab, done) = agent_killed_at(step, moment);
         assert!(matches!(done.code, 5 | 6), "{step}: {done}");
         assert!(done.stdout.contains("agent n"), "{step}: {done}");
     }
@@ -229,7 +229,7 @@ fn an_agent_killed_at_any_step_is_told_and_never_green() {
         }),
     ];
     for (step, moment) in in_the_run {
-        let done = agent_killed_at(step, moment);
+        let (_lab, done) = agent_killed_at(step, moment);
         assert!(matches!(done.code, 5 | 6 | 7 | 11), "{step}: {done}");
         let report = done.report();
         assert_eq!(report["verdict"]["result"], "invalid", "{step}: {done}");
@@ -237,7 +237,8 @@ fn an_agent_killed_at_any_step_is_told_and_never_green() {
     }
 }
 
-fn agent_killed_at(step: &str, moment: Moment) -> Done {
+/// The lab holds what the run left.
+fn agent_killed_at(step: &str, moment: Moment) -> (Lab, Done) {
     let lab = Lab::new();
     // Answers so slow that draining lasts until it is seen.
     let slow =
@@ -248,12 +249,12 @@ fn agent_killed_at(step: &str, moment: Moment) -> Done {
     let done = going.ends();
     assert!(eventually(PATIENCE, || lab.processes().is_empty()), "{step}: {:#?}", lab.processes());
     lab.nothing_remains();
-    done
+    (lab, done)
 }
 
 #[test]
 fn an_agent_killed_while_it_finishes_is_harmless_or_told() {
-    let done = agent_killed_at("finishing", |lab, going| {
+    let (_lab, done) = agent_killed_at("finishing", |lab, going| {
         going.says("finishing: ");
         first_agent(lab)
     });
@@ -391,7 +392,7 @@ fn behind_proxies(fleet: &Fleet<'_>) -> (Vec<Proxy>, String) {
 }
 
 /// A run of some seconds over proxies, to which something happens.
-fn with_connections(happens: impl FnOnce(&[Proxy])) -> (Done, Vec<usize>) {
+fn with_connections(happens: impl FnOnce(&[Proxy])) -> (Lab, Done, Vec<usize>) {
     let lab = Lab::new();
     let fleet = Fleet::up(&lab);
     let (proxies, hosts) = behind_proxies(&fleet);
@@ -404,7 +405,7 @@ fn with_connections(happens: impl FnOnce(&[Proxy])) -> (Done, Vec<usize>) {
     let done = going.ends();
     all_free(&lab, &fleet);
     fleet.down();
-    (done, connections)
+    (lab, done, connections)
 }
 
 fn nothing_was_lost(done: &Done) {
@@ -416,7 +417,7 @@ fn nothing_was_lost(done: &Done) {
 
 #[test]
 fn connections_that_break_for_three_seconds_change_nothing() {
-    let (done, connections) = with_connections(|proxies| {
+    let (_lab, done, connections) = with_connections(|proxies| {
         std::thread::scope(|scope| {
             proxies.iter().for_each(|proxy| drop(scope.spawn(|| proxy.breaks_for(Duration::from_secs(3)))));
         });
@@ -427,13 +428,13 @@ fn connections_that_break_for_three_seconds_change_nothing() {
 
 #[test]
 fn a_control_connection_that_breaks_comes_back_at_once() {
-    let (done, _) = with_connections(|proxies| proxies.iter().for_each(Proxy::cut_control));
+    let (_lab, done, _) = with_connections(|proxies| proxies.iter().for_each(Proxy::cut_control));
     nothing_was_lost(&done);
 }
 
 #[test]
 fn connections_that_stall_for_three_seconds_change_nothing() {
-    let (done, _) = with_connections(|proxies| {
+    let (_lab, done, _) = with_connections(|proxies| {
         std::thread::scope(|scope| {
             proxies.iter().for_each(|proxy| drop(scope.spawn(|| proxy.stalls_for(Duration::from_secs(3)))));
         });
@@ -443,7 +444,7 @@ fn connections_that_stall_for_three_seconds_change_nothing() {
 
 #[test]
 fn an_agent_out_of_reach_for_longer_than_its_lease_is_lost_and_heals_itself() {
-    let (done, _) = with_connections(|proxies| proxies[1].breaks_for(Duration::from_secs(8)));
+    let (_lab, done, _) = with_connections(|proxies| proxies[1].breaks_for(Duration::from_secs(8)));
     let report = done.report();
     assert!(report["verdict"]["result"] == "invalid" && matches!(done.code, 5 | 7 | 11), "{done}");
     assert!(reasons(&report).contains("agent n2 was lost"), "{}", report["verdict"]);
