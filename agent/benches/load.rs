@@ -5,7 +5,7 @@ use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use gauntlet_agent::load::http::Decoder;
-use gauntlet_agent::load::record::{Recorder, Sample};
+use gauntlet_agent::load::record::{Recorder, Sample, emptied};
 use gauntlet_common::arrival::{Arrivals, Curve};
 use gauntlet_common::phase::Phase;
 use gauntlet_common::scenario::{self, Load};
@@ -45,19 +45,27 @@ fn load(c: &mut Criterion) {
             recorder.record(black_box(sample(n)));
         });
     });
+    // 25 steps, response and service time, two seconds: 100 histograms, and the workload's own.
     let full = || {
         let mut recorder = Recorder::new(0, &[25]);
         (0..10_000).for_each(|n| recorder.record(sample(n)));
-        recorder.cut(false)
+        recorder
     };
-    c.bench_function("encode a snapshot of 100 histograms", |b| {
-        b.iter_batched(full, |snapshot| LoadSnapshot::from(&snapshot), BatchSize::LargeInput);
+    c.bench_function("cut a snapshot of 100 histograms (hot thread)", |b| {
+        b.iter_batched(full, |mut recorder| recorder.cut(false), BatchSize::LargeInput);
+    });
+    let cut = || full().cut(false);
+    c.bench_function("encode a snapshot of 100 histograms (other thread)", |b| {
+        b.iter_batched(cut, |snapshot| LoadSnapshot::from(&snapshot), BatchSize::LargeInput);
+    });
+    c.bench_function("empty 100 histograms for their next use (other thread)", |b| {
+        b.iter_batched(cut, emptied, BatchSize::LargeInput);
     });
 
     let answer = b"HTTP/1.1 200 OK\r\nserver: x\r\ndate: Thu, 01 Jan 1970 00:00:00 GMT\r\ncontent-type: text/plain\r\n\
                    content-length: 5\r\n\r\nhello";
     let mut decoder = Decoder::default();
-    c.bench_function("decode a response", |b| {
+    c.bench_function("decode a response of 4 headers", |b| {
         b.iter(|| {
             decoder.begin(false, false);
             decoder.feed(black_box(answer), &mut |status, _| {

@@ -7,6 +7,7 @@ pub mod engine;
 pub mod flow;
 pub mod http;
 pub mod ledger;
+pub mod nap;
 pub mod reactor;
 pub mod record;
 pub mod tally;

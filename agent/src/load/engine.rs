@@ -45,6 +45,8 @@ pub struct Engine {
     pub spools: Spools,
     pub events: Rc<Events>,
     pub reactor: Rc<Reactor>,
+    /// Whether this load shares its cores with nothing of ours.
+    own_cores: bool,
     /// The scenario's zero, ns of CLOCK_MONOTONIC.
     start_ns: u64,
     /// No step begins at or after this moment.
@@ -132,6 +134,11 @@ impl Engine {
                 (0..self.runs[run].runners.len()).for_each(|r| self.schedule_iteration(run, r, 0));
             }
         }
+    }
+
+    /// Whether this load shares its cores with nothing of ours.
+    pub fn has_own_cores(&self) -> bool {
+        self.own_cores
     }
 
     /// Now, since the scenario's zero.

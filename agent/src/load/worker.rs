@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use super::LoadError;
 use super::engine::{Engine, services};
+use super::nap::Nap;
 use super::reactor::{Bell, Reactor, Woken};
 use super::record::emptied;
 use crate::clock::monotonic_ns;
@@ -112,6 +113,7 @@ struct Worker {
     endpoints: Vec<Endpoint>,
     talk: Talk,
     woken: Vec<Woken>,
+    nap: Nap,
 }
 
 /// What a wait let the loop hear.
@@ -128,7 +130,10 @@ impl Worker {
         let _ = nix::sys::prctl::set_timerslack(1);
         let reactor = Reactor::new(bell).map_err(LoadError::Reactor);
         match reactor.and_then(|reactor| Engine::prepare(start, reactor.into())) {
-            Ok(engine) => Ok(Self { engine, endpoints: Vec::new(), talk, woken: Vec::new() }),
+            Ok(engine) => {
+                let nap = Nap::new(engine.has_own_cores());
+                Ok(Self { engine, endpoints: Vec::new(), talk, woken: Vec::new(), nap })
+            }
             Err(error) => {
                 talk.say(failed(&error.to_string()));
                 Err(error.to_string())
@@ -208,7 +213,9 @@ impl Worker {
     /// Waits until this instant of CLOCK_MONOTONIC at most, and lets the drivers take in what came. At least the sockets
     /// are looked at, so that an overloaded loop does not starve them.
     fn wait(&mut self, until_ns: u64) -> Heard {
-        let waited = self.engine.reactor.wait(until_ns, monotonic_ns(), &mut self.woken);
+        let now_ns = monotonic_ns();
+        let until_ns = self.nap.until(until_ns, now_ns);
+        let waited = self.engine.reactor.wait(until_ns, now_ns, &mut self.woken);
         if let Err(error) = waited {
             // Only for want of memory: the loop goes on as fast as it can, but not on the whole core.
             tracing::warn!(%error, "waiting for connections");

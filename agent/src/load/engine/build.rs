@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use gauntlet_common::arrival::{Arrivals, Curve, Iterations, Model, Users, connections, model};
-use gauntlet_common::plan::{Plan, PlannedWorkload};
+use gauntlet_common::plan::{Isolation, Plan, PlannedWorkload};
 use gauntlet_common::scenario::Target;
 use gauntlet_proto::agent::Endpoint;
 use gauntlet_proto::worker::StartLoad;
@@ -27,6 +27,7 @@ impl Engine {
             soon: Default::default(),
             clock: 0,
             recorder: Recorder::inheriting(start.worker, &steps, start.tally_cells).map_err(LoadError::Tally)?,
+            own_cores: plan.isolation == Isolation::Dedicated,
             spools: Spools::new(&start.data_dir),
             events: Rc::new(Events::default()),
             reactor,
