@@ -342,6 +342,20 @@ fn guards() -> Vec<Guard> {
     ]
 }
 
+fn clock(i: u16) -> Clock {
+    let look = |at_s: f64, drift: i64| ClockLook {
+        at_s,
+        offset_us: i64::from(i) * 13 - 40 - drift,
+        uncertainty_us: 80 + u64::from(i) * 10,
+    };
+    Clock {
+        before: Some(look(-3.0, 20)),
+        during: (0..30).map(|n| look(f64::from(n) * 10.0, 20 - i64::from(n) / 2)).collect(),
+        after: Some(look(312.0, 0)),
+        moved_us: 0,
+    }
+}
+
 fn agents() -> Vec<Agent> {
     (1..=5u16)
         .map(|i| Agent {
@@ -350,7 +364,7 @@ fn agents() -> Vec<Agent> {
             version: "0.1.0".into(),
             clock_offset_us: i64::from(i) * 13 - 40,
             clock_uncertainty_us: 90 + u64::from(i) * 10,
-            clock: Default::default(),
+            clock: clock(i),
             start_skew_us: Some(i64::from(i) * 620),
             lost: false,
             cpu_max: 0.2 + f64::from(i) * 0.1,

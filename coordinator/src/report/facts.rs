@@ -4,7 +4,7 @@ use gauntlet_common::plan::Isolation;
 use gauntlet_common::scenario::Severity;
 use gauntlet_common::verdict::Outcome;
 
-use super::model::{Agent, Check, CheckResult, Effect, Fault, Impact, Phase, Report, Workload};
+use super::model::{Agent, Check, CheckResult, ClockLook, Effect, Fault, Impact, Phase, Report, Workload};
 use super::paint::Tone;
 use crate::scenarios::SHIPPED;
 
@@ -95,6 +95,22 @@ pub fn clock(agent: &Agent) -> String {
     format!("{} ± {}", super::format::offset(agent.clock_offset_us), super::format::latency(agent.clock_uncertainty_us))
 }
 
+/// What was measured of it besides: nothing where it was measured once.
+pub fn clock_story(agent: &Agent) -> Option<String> {
+    let clock = &agent.clock;
+    let look = |look: &ClockLook| {
+        format!("{} ± {}", super::format::offset(look.offset_us), super::format::latency(look.uncertainty_us))
+    };
+    let parts = [
+        clock.before.as_ref().map(|before| format!("before {}", look(before))),
+        (!clock.during.is_empty()).then(|| plural(clock.during.len() as u64, "look") + " during"),
+        clock.after.as_ref().map(|after| format!("after {}", look(after))),
+        (clock.moved_us > 0).then(|| format!("moved by {}", super::format::latency(clock.moved_us))),
+    ];
+    let told: Vec<String> = parts.into_iter().flatten().collect();
+    (told.len() > 1).then(|| told.join(", "))
+}
+
 /// Whether a reader must look at it.
 pub const fn wants_attention(check: &Check) -> bool {
     !matches!(check.result, CheckResult::Pass | CheckResult::NotJudged)
@@ -152,13 +168,23 @@ pub fn phase_name(phase: &Phase) -> String {
     if phase.tainted { format!("{} (tainted)", phase.name) } else { phase.name.clone() }
 }
 
-/// What a figure of this workload can claim: the model it was driven by, in a sentence.
-pub fn model_note(workload: &Workload) -> &'static str {
-    if workload.model.starts_with("open") {
-        "open model: requests are due whatever the answers, and waiting for their turn counts, so nothing is left out by coordinated omission"
+/// Whether requests are due whatever the answers.
+fn is_open(workload: &Workload) -> bool {
+    workload.model.starts_with("open")
+}
+
+/// What the figures of a workload can claim, by the model that it was driven by.
+pub fn model_claim(workload: &Workload) -> &'static str {
+    if is_open(workload) {
+        "requests are due whatever the answers, and waiting for their turn counts, so nothing is left out by coordinated omission"
     } else {
-        "closed model: who waits for an answer asks nothing meanwhile, so a slow target sees less load, and the figures cannot claim freedom from coordinated omission"
+        "who waits for an answer asks nothing meanwhile, so a slow target sees less load, and the figures cannot claim freedom from coordinated omission"
     }
+}
+
+/// The same as a sentence.
+pub fn model_sentence(workload: &Workload) -> String {
+    format!("{} model: {}.", if is_open(workload) { "Open" } else { "Closed" }, model_claim(workload))
 }
 
 /// Sums over all workloads. Percentiles of several workloads cannot be summed, and are not.
@@ -198,7 +224,7 @@ pub fn remedies(report: &Report) -> Vec<String> {
     let broken = report.validity.iter().filter(|guard| !guard.ok);
     let mut remedies: Vec<String> = broken.map(|guard| remedy(&guard.guard).to_owned()).collect();
     if report.checks.iter().any(|check| check.result == CheckResult::Tainted) {
-        remedies.push(remedy("load issued in time").to_owned());
+        remedies.push(remedy("generator kept up").to_owned());
     }
     if report.faults.iter().any(|fault| !fault.undone) {
         remedies.insert(0, remedy("faults undone").to_owned());
@@ -237,6 +263,11 @@ fn remedy(guard: &str) -> &'static str {
             "See agents/*.log for why an agent was lost; if losing one is all right, say `on_agent_loss: degrade`."
         }
         "clocks known" => "Synchronise the hosts' clocks over a quieter path, or allow more under `guards:`.",
+        "clocks steady" => {
+            "Keep the hosts' clocks from being set while a run goes on: let them slew, or allow more under `guards:`."
+        }
+        "generator kept up" => remedy("load issued in time"),
+        "coverage" => "Look at what was lost: too little of the plan was left to judge.",
         "common start" => "Start with less load on the hosts, or allow more spread under `guards:`.",
         "load issued in time" => {
             "Give the load more room: more agents for it, none of them shared with roles, or a lower rate."
@@ -312,7 +343,7 @@ mod tests {
     #[test]
     fn every_guard_of_the_judge_has_a_remedy_of_its_own() {
         for guard in crate::judge::fixture::Run::good().report().validity {
-            assert_ne!(remedy(&guard.guard), remedy("unknown"), "{}", guard.guard);
+            assert_ne!(remedy(&guard.guard), remedy("unknown"), "give `{}` a line in `remedy`", guard.guard);
         }
     }
 

@@ -160,7 +160,7 @@ fn about(workload: &Workload) -> String {
             workload.errors_by_class.iter().map(|(c, n)| format!("{} {}", format::count(*n), escape(c))).collect();
         let _ = write!(text, " Errors: {}.", classes.join(", "));
     }
-    let _ = write!(text, " This is a {}.", facts::model_note(workload));
+    let _ = write!(text, " {}", facts::model_sentence(workload));
     for note in &workload.notes {
         let _ = write!(text, " {}.", escape(note));
     }

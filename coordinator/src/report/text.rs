@@ -203,7 +203,7 @@ fn workloads(lines: &mut Vec<Line>, report: &Report, width: usize) {
         let Some((_, one)) = of_model.clone().next() else { continue };
         let hidden = of_model.count().saturating_sub(MOST_NAMES);
         let rest = if hidden > 0 { format!(" and {hidden} more") } else { String::new() };
-        let text = format!("{}{rest}; {}", names.join(", "), facts::model_note(one));
+        let text = format!("{}{rest}; {}", names.join(", "), facts::model_claim(one));
         lines.extend(wrap(&text, width - 2).into_iter().map(|line| Line::of(Tone::Dim, format!("  {line}"))));
     }
 }

@@ -81,7 +81,11 @@ fn agent(page: &mut Page, agent: &Agent) {
     page.raw("</th>").element("td", "", &agent.address).element("td", "", &agent.version);
     let (class, state) = if agent.lost { ("pill bad", "lost") } else { ("pill good", "to the end") };
     page.raw("<td><span").attr("class", class).raw(">").text(state).raw("</span></td>");
-    figure_cell(page, facts::clock(agent));
+    page.raw("<td class=\"num\">").text(facts::clock(agent));
+    if let Some(story) = facts::clock_story(agent) {
+        page.element("div", "window", story);
+    }
+    page.raw("</td>");
     figure_cell(page, agent.start_skew_us.map_or(NONE.into(), format::offset));
     figure_cell(page, format!("{:.2} cores", agent.cpu_max));
     page.raw("</tr>");

@@ -11,6 +11,9 @@ use super::charts::charted;
 use super::page::Page;
 use super::spectrum;
 
+/// Above the checks, which have all that failed.
+const MOST_REASONS: usize = 20;
+
 /// The style sheet's class of a tone.
 pub const fn class_of(tone: Tone) -> &'static str {
     match tone {
@@ -59,10 +62,10 @@ pub fn verdict(report: &Report) -> Page {
         .raw("</span></p>");
     if !report.verdict.reasons.is_empty() {
         page.raw("<ul class=\"reasons\">");
-        for reason in report.verdict.reasons.iter().take(100) {
+        for reason in report.verdict.reasons.iter().take(MOST_REASONS) {
             page.element("li", "", reason);
         }
-        page.raw("</ul>");
+        page.raw("</ul>").left_out(report.verdict.reasons.len().saturating_sub(MOST_REASONS), "reasons");
     }
     let remedies = facts::remedies(report);
     if !remedies.is_empty() {
@@ -245,11 +248,6 @@ fn workload_card(page: &mut Page, report: &Report, name: &str, workload: &Worklo
     page.raw("</tbody></table></div>").left_out(phases, "phases").left_out(steps, "steps").raw("</article>");
 }
 
-fn sentence(text: &str) -> String {
-    let mut letters = text.chars();
-    letters.next().map_or(String::new(), |first| format!("{}{}.", first.to_uppercase(), letters.as_str()))
-}
-
 fn remarks(page: &mut Page, workload: &Workload) {
     let mut remarks = Vec::new();
     if !workload.errors_by_class.is_empty() {
@@ -267,7 +265,7 @@ fn remarks(page: &mut Page, workload: &Workload) {
         remarks.push(format!("{}: p50 {p50}, p99 {p99}", facts::plural(of.samples, "connection")));
     }
     remarks.extend(workload.notes.iter().cloned());
-    remarks.insert(0, sentence(facts::model_note(workload)));
+    remarks.insert(0, facts::model_sentence(workload));
     if !remarks.is_empty() {
         page.raw("<ul class=\"remarks\">");
         for remark in remarks {
