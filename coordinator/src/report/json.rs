@@ -34,7 +34,7 @@ impl ReportFormat for Json {
 }
 
 /// Objects deeper than this stand on one line, as figures of a step do.
-const DEPTH_MAX: usize = 3;
+const DEPTH_MAX: usize = 4;
 
 /// A key a line, and arrays on one: a column of a timeline is thousands of values, and a line of each helps nobody.
 #[derive(Default)]
