@@ -36,6 +36,7 @@ const DEEDS: &[(&str, Option<&str>)] = &[
     ("no-number", Some("protocol")),
     ("no-chunk", Some("protocol")),
     ("switches", Some("protocol")),
+    ("never-an-end-of-hints", Some("protocol")),
     ("huge-head", Some("protocol")),
     ("many-headers", Some("protocol")),
     ("half-a-body", Some("reset")),
@@ -200,6 +201,9 @@ fn answer(to: &mut TcpStream, deed: &str) -> std::io::Result<bool> {
         "no-number" => say("HTTP/1.1 200 OK\r\ncontent-length: 2x\r\n\r\nok")?,
         "no-chunk" => say("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nok\r\n")?,
         "switches" => say("HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\n\r\n")?,
+        "never-an-end-of-hints" => loop {
+            say(&"HTTP/1.1 103 Early Hints\r\n\r\n".repeat(100))?;
+        },
         "huge-head" => say(&format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "x".repeat(200_000)))?,
         "many-headers" => say(&format!("HTTP/1.1 200 OK\r\n{}content-length: 0\r\n\r\n", "x: y\r\n".repeat(500)))?,
         "drips" => {

@@ -14,6 +14,10 @@ pub const BODY_KEPT_MAX: usize = 64 * 1024;
 /// Longest line of a chunk's size with its extensions, or of a trailer, bytes.
 const LINE_MAX: usize = 4 * 1024;
 
+/// Most interim heads (1xx) before an answer; a server that sends more without end would keep the worker from its other work,
+/// and is a protocol error.
+const INTERIM_MAX: u32 = 64;
+
 /// Bytes that are no HTTP/1.1 response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CodecError {
@@ -29,6 +33,8 @@ pub enum CodecError {
     Coding,
     #[error("the connection switched protocols unasked")]
     Switched,
+    #[error("more than {INTERIM_MAX} interim heads before the answer")]
+    Interim,
 }
 
 /// One header of a response.
@@ -43,6 +49,8 @@ pub struct Decoder {
     keep_body: bool,
     close: bool,
     status: u16,
+    /// Interim heads of this response so far.
+    interim: u32,
     /// The beginning of a head, or of a line of a chunked body, that came in pieces.
     partial: Vec<u8>,
     /// The body, when asked for.
@@ -76,6 +84,7 @@ impl Decoder {
     pub fn begin(&mut self, head_only: bool, keep_body: bool) {
         self.state = State::Head;
         (self.head_only, self.keep_body, self.close) = (head_only, keep_body, false);
+        self.interim = 0;
         self.partial.clear();
         self.body.clear();
     }
@@ -176,7 +185,11 @@ impl Decoder {
         let status = response.code.ok_or(CodecError::Head)?;
         match status {
             101 => return Err(CodecError::Switched),
-            100..200 => return Ok(Some(used)),
+            100..200 if self.interim < INTERIM_MAX => {
+                self.interim += 1;
+                return Ok(Some(used));
+            }
+            100..200 => return Err(CodecError::Interim),
             _ => {}
         }
         self.status = status;
@@ -348,6 +361,15 @@ mod tests {
         assert_eq!(one("HTTP/1.1 101 Switching\r\n\r\n"), Err(CodecError::Switched));
         let long = format!("HTTP/1.1 200 OK\r\nA: {}", "x".repeat(HEAD_BYTES_MAX));
         assert_eq!(one(&long), Err(CodecError::HeadTooLong));
+    }
+
+    #[test]
+    fn interim_heads_without_end_are_no_answer() {
+        let interim = |n: u32| "HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n".repeat(n as usize);
+        let answer = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+        let whole = interim(INTERIM_MAX) + answer;
+        assert_eq!(one(&whole), Ok(Progress::Done(whole.len())));
+        assert_eq!(one(&interim(INTERIM_MAX + 1)), Err(CodecError::Interim));
     }
 
     #[test]
