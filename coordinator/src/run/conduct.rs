@@ -113,7 +113,10 @@ pub(super) async fn conduct(
                 Input::Tick(now_us)
             }
             Some((agent, clock)) = clocks.recv() => {
-                shell.take_clock(agent, clock);
+                // Until the start, the look with which it joined is the newest that counts.
+                if shell.now_us() >= 0 {
+                    shell.take_clock(agent, clock);
+                }
                 continue;
             }
             Some(arrival) = armed.arrivals.recv() => match shell.take(arrival) {
