@@ -76,7 +76,7 @@ fn first(worker: u32) -> wire::LoadSnapshot {
         bins: [(500, 500); 10],
         ..WorkloadDelta::default()
     };
-    let interval = IntervalDelta { interval: 0, series: series.collect(), workloads: vec![counts] };
+    let interval = IntervalDelta { interval: 0, series: series.collect(), workloads: vec![counts], wakeup_us_max: 0 };
     let snapshot = LoadSnapshot { worker, sequence: 1, intervals: vec![interval], ..LoadSnapshot::default() };
     wire::LoadSnapshot::from(&snapshot)
 }

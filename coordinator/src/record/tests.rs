@@ -52,7 +52,7 @@ fn snapshots(worker: u32, all: &[Request]) -> Vec<Vec<u8>> {
         }
         let intervals = intervals.into_iter().map(|(interval, series)| {
             let workloads = vec![WorkloadDelta { workload: 0, ..WorkloadDelta::default() }];
-            IntervalDelta { interval, series: series.into_values().collect(), workloads }
+            IntervalDelta { interval, series: series.into_values().collect(), workloads, wakeup_us_max: 0 }
         });
         let snapshot = LoadSnapshot {
             worker,
