@@ -49,11 +49,22 @@ fn echo(at: SocketAddr) -> SocketAddr {
     at
 }
 
+/// Tries for so long: an address that was added a moment ago may not be routed yet.
 fn connect(from: IpAddr, to: SocketAddr, within: Duration) -> Option<TcpStream> {
     let domain = if to.is_ipv4() { socket2::Domain::IPV4 } else { socket2::Domain::IPV6 };
-    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None).unwrap();
-    socket.bind(&SocketAddr::new(from, 0).into()).unwrap();
-    socket.connect_timeout(&to.into(), within).ok().map(|()| socket.into())
+    let until_ns = clock::monotonic_ns() + within.as_nanos() as u64;
+    loop {
+        let left = Duration::from_nanos(until_ns.saturating_sub(clock::monotonic_ns()));
+        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None).unwrap();
+        let bound = socket.bind(&SocketAddr::new(from, 0).into());
+        if bound.and_then(|()| socket.connect_timeout(&to.into(), left.max(Duration::from_millis(1)))).is_ok() {
+            return Some(socket.into());
+        }
+        if clock::monotonic_ns() >= until_ns {
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 fn echoes(stream: &mut TcpStream, within: Duration) -> bool {

@@ -127,9 +127,6 @@ fn cuts(plan: &Plan, [first, second]: &Sides, direction: Direction, places: &Pla
     let pairs = first.iter().flat_map(|a| second.iter().map(move |b| (a, b))).filter(|(a, b)| a.1 != b.1);
     for (a, b) in pairs {
         let (Some(at_a), Some(at_b)) = (places.address(a), places.address(b)) else { continue };
-        if at_a.is_ipv4() != at_b.is_ipv4() {
-            continue;
-        }
         let mut drop = |from: IpAddr, to: IpAddr, forward: bool| {
             let meant = match direction {
                 Direction::Both => true,
@@ -139,13 +136,11 @@ fn cuts(plan: &Plan, [first, second]: &Sides, direction: Direction, places: &Pla
             let (sender, receiver) = if forward { (a, b) } else { (b, a) };
             if meant {
                 let served = |member, peer| places.served(plan, member, peer).into_iter();
-                cuts.extend(served(receiver, sender).map(|at| Cut {
-                    from,
-                    to,
-                    port: at.port(),
-                    which: Port::Destination,
-                }));
-                cuts.extend(served(sender, receiver).map(|at| Cut { from, to, port: at.port(), which: Port::Source }));
+                let there = served(receiver, sender).map(|at| (from, at.ip(), at.port(), Port::Destination));
+                let back = served(sender, receiver).map(|at| (at.ip(), to, at.port(), Port::Source));
+                let of_one_family = |(from, to, ..): &(IpAddr, IpAddr, u16, Port)| from.is_ipv4() == to.is_ipv4();
+                let both = there.chain(back).filter(of_one_family);
+                cuts.extend(both.map(|(from, to, port, which)| Cut { from, to, port, which }));
             }
         };
         drop(at_a, at_b, true);
@@ -242,13 +237,14 @@ pub fn undo(node: &Node, fault: &PlannedFault) -> Vec<Undo> {
     cutting.map(undo).into_iter().collect()
 }
 
-/// Whole seconds that elements may live: as long as the lease, and never beyond the fault's end.
+/// Whole seconds that elements may live: as long as the lease, rounded up, so that they do not lapse under a session that
+/// still lives; and never beyond the fault's end.
 fn timeout_s(node: &Node, until_ns: u64) -> u32 {
     whole_s(until_ns.saturating_sub(clock::monotonic_ns()), node.lease_left())
 }
 
 fn whole_s(left_ns: u64, lease_left: Duration) -> u32 {
-    Duration::from_nanos(left_ns).min(lease_left).as_secs() as u32
+    (left_ns / SECOND_NS).min(lease_left.as_nanos().div_ceil(SECOND_NS.into()) as u64) as u32
 }
 
 /// Opens the old connections of the probe, then makes the table.
@@ -280,11 +276,18 @@ pub async fn confirm(node: &Node, fault: &PlannedFault) -> Result<String, String
     let sides = sides(node.plan(), fault);
     let bystanders = bystanders(node, &sides, &places);
     let through = bystanders.iter().map(|at| async move { (reach::reaches(from, *at, COMES_WITHIN).await, at) });
-    let (new, living, through) = tokio::join!(
-        futures_util::future::join_all(new),
-        futures_util::future::join_all(living),
-        futures_util::future::join_all(through)
-    );
+    let probing = async {
+        tokio::join!(
+            futures_util::future::join_all(new),
+            futures_util::future::join_all(living),
+            futures_util::future::join_all(through)
+        )
+    };
+    let (new, living, through) = tokio::select! {
+        probed = probing => probed,
+        // No heal waits for a probe.
+        () = node.healing() => return Err("the run was healed before the probes ended".into()),
+    };
     // Kept to the heal: closed within the cut, they would stay open at the other end for ever.
     lock(&cutting.state).old = old;
     if let Some((_, peer)) = new.iter().find(|(reached, _)| *reached) {
