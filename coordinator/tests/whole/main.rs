@@ -7,12 +7,12 @@
 
 mod agents;
 mod clock;
+mod connections;
 mod deaths;
 mod fleet;
 mod inputs;
 mod nginx;
 mod plan;
-mod proxy;
 mod runs;
 mod saturation;
 mod shipped;
