@@ -251,7 +251,7 @@ fn remedy(guard: &str) -> &'static str {
             "Run `coordinator agents --agents hosts.txt`: it says which faults each host can apply, and why not the others."
         }
         "faults undone" => {
-            "Run `coordinator heal --agents hosts.txt` before anything else: a fault is still on a node."
+            "Run `coordinator heal --agents hosts.txt` before anything else: a fault may still be on a node."
         }
         "faults had an effect" => {
             "Point the fault at something that the load reaches, or let it last longer; its section says what the probe saw."
