@@ -70,13 +70,14 @@ fn first(worker: u32) -> wire::LoadSnapshot {
         response_time: histogram(&mut draws),
         service_time: histogram(&mut draws),
     });
+    let series = series.collect();
     let counts = WorkloadDelta {
         planned: SAMPLES * 50,
         lateness: histogram(&mut draws),
         bins: [(500, 500); 10],
         ..WorkloadDelta::default()
     };
-    let interval = IntervalDelta { interval: 0, series: series.collect(), workloads: vec![counts], wakeup_us_max: 0 };
+    let interval = IntervalDelta { interval: 0, series, workloads: vec![counts], wakeup_us_max: 0 };
     let snapshot = LoadSnapshot { worker, sequence: 1, intervals: vec![interval], ..LoadSnapshot::default() };
     wire::LoadSnapshot::from(&snapshot)
 }
