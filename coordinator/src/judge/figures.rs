@@ -31,7 +31,7 @@ pub(super) fn latency(h: &Histogram) -> Latency {
 /// Entries while a request lies beyond, then the greatest.
 fn nines(h: &Histogram) -> Vec<u64> {
     let beyond = |i: u32| 10f64.powf(-f64::from(i) / f64::from(Spectrum::PER_NINE));
-    let told = (0u32..).map(beyond).take_while(|share| share * h.count() as f64 >= 1.0);
+    let told = (0u32..).map(beyond).take_while(|share| share * h.count() as f64 >= 1.0 - 1e-9);
     let mut values: Vec<u64> = told.map(|share| h.quantile(1.0 - share)).collect();
     values.extend((!h.is_empty()).then(|| h.max()));
     values
@@ -180,5 +180,21 @@ pub(super) fn agent(view: &View<'_>, name: &str) -> Agent {
         start_skew_us: None,
         lost: false,
         cpu_max: cpu.values().copied().fold(0.0, f64::max),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spectrum_goes_by_nines_as_far_as_there_are_requests_and_ends_with_the_greatest() {
+        let mut h = Histogram::new();
+        (1..=1_000).for_each(|us| h.record(us));
+        let nines = nines(&h);
+        assert_eq!(nines.len(), 32, "three nines in tenths, both ends, and the greatest");
+        assert_eq!([nines[0], nines[10], nines[20], nines[30], nines[31]], [1, 900, 990, 999, 1_000]);
+        assert!(nines.is_sorted());
+        assert!(super::nines(&Histogram::new()).is_empty());
     }
 }

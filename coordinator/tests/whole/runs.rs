@@ -31,7 +31,17 @@ fn a_run_with_every_fault_passes_and_leaves_the_whole_record() {
     assert_eq!(report["ledger"]["recorded"], report["ledger"]["merged"]);
     assert!(report["ledger"]["gaps"].as_array().unwrap().is_empty());
 
-    for name in ["plan.json", "events.jsonl", "ledger.json", "series.hlog", "metrics.jsonl", "report.md", "agents"] {
+    let files = [
+        "plan.json",
+        "events.jsonl",
+        "ledger.json",
+        "series.hlog",
+        "metrics.jsonl",
+        "report.md",
+        "junit.xml",
+        "agents",
+    ];
+    for name in files {
         assert!(done.dir.join(name).exists(), "{name} is missing");
     }
     let html = String::from_utf8(read(&done.dir, "report.html")).unwrap();
@@ -40,7 +50,8 @@ fn a_run_with_every_fault_passes_and_leaves_the_whole_record() {
         assert!(!html.contains(away), "the page must work offline, and has {away}");
     }
 
-    let before: Vec<_> = ["report.json", "report.md", "report.html"].map(|name| (name, read(&done.dir, name))).into();
+    let before: Vec<_> =
+        ["report.json", "report.md", "report.html", "junit.xml"].map(|name| (name, read(&done.dir, name))).into();
     for (name, _) in &before {
         std::fs::remove_file(done.dir.join(name)).unwrap();
     }
