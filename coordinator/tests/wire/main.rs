@@ -12,6 +12,8 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use middleman::{Middleman, Way};
@@ -132,4 +134,31 @@ fn a_batch_that_is_lost_every_time_makes_the_run_invalid() {
 #[test]
 fn a_batch_that_is_spoilt_every_time_makes_the_run_invalid() {
     is_found_out(Way::SpoilsForGood, "does not match its checksum");
+}
+
+#[test]
+fn a_load_worker_that_is_killed_is_told_with_what_it_took_along() {
+    let (lab, server) = (Lab::new(), Server::start());
+    let scenario = lab.write("web.yaml", &support::web(&server.url, "rate: 200/s", "error_rate(web) < 1%"));
+    let mut going = lab.start(&scenario, &["--set", "phases.steady=5s"]);
+    going.says("phase steady");
+    // Nothing but load in this scenario, so that every worker is one of load.
+    let workers: Vec<_> = lab.processes().into_iter().filter(|(_, line)| line.contains("__worker")).collect();
+    // Between two snapshots, so that something is on its way to the next.
+    std::thread::sleep(std::time::Duration::from_millis(1_500));
+    kill(Pid::from_raw(workers[0].0), Signal::SIGKILL).unwrap();
+    let report = going.ends().ended_with(5);
+    let reasons = report["verdict"]["reasons"].to_string();
+    for part in
+        ["died after recording ", " requests, of which ", " had been sent; ", " are lost of second", "unplanned"]
+    {
+        assert!(reasons.contains(part), "no `{part}` in {reasons}: {}", report["ledger"]);
+    }
+    let ledger = &report["ledger"];
+    let (recorded, merged) = (ledger["recorded"].as_u64().unwrap(), ledger["merged"].as_u64().unwrap());
+    // What was in flight when the worker died was seen by the target and recorded by nobody.
+    let seen = server.requests.load(Ordering::SeqCst);
+    assert!(merged < recorded && (recorded..recorded + 50).contains(&seen), "{seen} seen, {ledger}");
+    assert_eq!(report["verdict"]["result"], "invalid");
+    lab.nothing_remains();
 }
