@@ -22,6 +22,32 @@ const ZOO: &[(&str, &str, &str)] = &[
     ),
     ("acknowledged work lost", "whole/verdicts.rs", "acknowledged_work_that_a_kill_lost_is_found_out"),
     ("the coordinator killed in a fault", "whole/signals.rs", "nothing_outlives_a_coordinator_that_was_killed"),
+    (
+        "more load than a core can make",
+        "whole/saturation.rs",
+        "more_load_than_a_core_can_make_is_invalid_and_bounded_in_time_and_memory",
+    ),
+    ("snapshots lost for good", "wire/main.rs", "a_batch_that_is_lost_every_time_makes_the_run_invalid"),
+    ("snapshots corrupted in transit", "wire/main.rs", "a_batch_that_is_spoilt_every_time_makes_the_run_invalid"),
+    (
+        "a role that crashes in a loop",
+        "whole/deaths.rs",
+        "a_role_that_crashes_in_a_loop_is_started_again_ever_later_and_then_left_dead",
+    ),
+    ("a full disk", "whole/deaths.rs", "a_run_directory_on_a_full_disk_ends_the_run_healed_and_never_green"),
+    // Must change nothing.
+    (
+        "snapshots that come twice or out of order",
+        "wire/main.rs",
+        "batches_that_come_twice_or_out_of_order_change_nothing",
+    ),
+    ("snapshots lost once and sent again", "wire/main.rs", "batches_that_are_lost_or_spoilt_once_change_nothing"),
+    ("a clock that is off", "whole/clock.rs", "agents_with_clocks_of_their_own_make_the_same_run"),
+    (
+        "a data connection that breaks for 3 s",
+        "wire/main.rs",
+        "a_data_connection_that_breaks_for_three_seconds_changes_nothing",
+    ),
 ];
 
 #[test]
