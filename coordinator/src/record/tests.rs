@@ -98,7 +98,7 @@ proptest! {
         })
     ) {
         let record = merged(&arrivals);
-        let all = Intervals::new(std::iter::once(0..100).collect());
+        let all = Intervals::span(0..100);
         for step in [None, Some(0), Some(1)] {
             let name = step.map(|step| ["login", "query"][step as usize]);
             let of = requests.iter().filter(|r| step.is_none_or(|step| r.step == step));
@@ -138,8 +138,7 @@ fn what_is_live_at_once_is_bounded_and_packing_it_changes_nothing() {
     let record = merged(&[snapshots(0, &all), snapshots(1, &all)].concat());
     assert_eq!(record.live.len(), LIVE_MAX);
     for second in [0, 250, 499] {
-        let latency =
-            record.latency("users", None, false, &Intervals::new(std::iter::once(second..second + 1).collect()));
+        let latency = record.latency("users", None, false, &Intervals::span(second..second + 1));
         let mut expected = Histogram::new();
         all.iter().filter(|r| r.interval == second).for_each(|r| expected.record(r.us));
         assert_eq!(latency, expected);
