@@ -236,10 +236,9 @@ impl Pump {
                 if state.closed {
                     return None;
                 }
-                if state.sent.back().is_none_or(|newest| newest.sequence <= sequence) {
-                    state.send(most);
-                }
                 let newer = state.sent.partition_point(|sealed| sealed.sequence <= sequence);
+                let again = state.sent.len() - newer;
+                state.send(most.saturating_sub(again));
                 if newer < state.sent.len() {
                     return Some(state.sent.range(newer..).take(most).cloned().collect());
                 }
@@ -324,6 +323,7 @@ mod tests {
         push(&pump, BATCHES_KEPT_MAX).await;
         let blocked = pushing(&pump, body("x")).await;
         assert!(!blocked.is_finished());
+        assert_eq!(sequences(&pump, 0, 1).await, [1]);
         pump.acknowledge(1);
         blocked.await.unwrap();
         assert_eq!(pump.last(), BATCHES_KEPT_MAX as u64 + 1);
@@ -337,6 +337,7 @@ mod tests {
         pump.push(body(&large)).await;
         let blocked = pushing(&pump, body("x")).await;
         assert!(!blocked.is_finished());
+        assert_eq!(sequences(&pump, 0, 1).await, [1]);
         pump.acknowledge(1);
         blocked.await.unwrap();
     }
