@@ -27,9 +27,9 @@ use super::{Driver, Event, Events, Reactor, Ready};
 use crate::clock::monotonic_ns;
 use runner::{Runner, State};
 
-/// Connections opened ahead of the load at once: fewer than a server commonly lets wait to be accepted, so that opening
+/// Connections of a worker opened ahead of the load at once: fewer than a server lets wait to be accepted (often 128), so that opening
 /// thousands does not begin with lost packets.
-const OPENING_MAX: usize = 256;
+const OPENING_MAX: usize = 64;
 
 /// The workloads of one worker.
 pub struct Engine {

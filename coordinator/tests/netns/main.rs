@@ -76,7 +76,7 @@ fn the_kernel_lets_go_within_the_lease_though_every_process_of_ours_was_killed()
     // Empty tables are left, and removed by hand or by the next start.
     let (by_hand, by_start) = (&ends[0].0, &ends[1].0);
     let (code, stdout, stderr) = world.agent(by_hand, &["heal"]);
-    assert!(code == 0 && stdout.contains("faults undone"), "{stdout}{stderr}");
+    assert!(code == 0 && stdout.contains("1 fault undone"), "{stdout}{stderr}");
     assert_eq!(world.tables().len(), 1);
     let mut next = world.serve(by_start);
     assert!(eventually(PATIENCE, || world.tables().is_empty()), "{:?}", world.tables());
