@@ -142,6 +142,10 @@ impl Inbox {
             // What was spoilt was a number, and nobody made a batch of that one.
             None => return self.spoilt.clear(),
         };
+        if to < first {
+            // All has come; what was spoilt bore a number that no batch has.
+            return self.spoilt.clear();
+        }
         let why = self.spoilt.range(first..=to).next().map(|(_, why)| why.clone());
         self.given_up = Some(Lost { from: first, to, why });
     }
@@ -245,6 +249,16 @@ mod tests {
         assert_eq!((all(&mut inbox), inbox.ask_after(9_999)), (good(1..=1), None));
         inbox.ends_with(2, 10_000);
         assert_eq!(inbox.ask_after(10_000 + PATIENCE_MS), Some(1));
+    }
+
+    #[test]
+    fn a_spoilt_number_past_the_end_is_no_loss() {
+        let mut inbox = Inbox::default();
+        inbox.take(sealed(1), 0);
+        inbox.ends_with(1, 0);
+        inbox.take(spoilt(3), 0);
+        let asked = (0..60).filter(|second| inbox.ask_after(second * 1_000).is_some()).count();
+        assert_eq!((all(&mut inbox), asked), (good(1..=1), ASKS_MAX as usize));
     }
 
     #[test]
