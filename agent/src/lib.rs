@@ -14,6 +14,7 @@ pub mod limits;
 pub mod link;
 pub mod load;
 pub mod pump;
+pub(crate) mod reach;
 pub mod role;
 pub mod runner;
 pub mod sample;

@@ -11,6 +11,7 @@
 //! Not here: delay, loss, bandwidth; TLS.
 
 mod grpc;
+mod probe;
 mod stream;
 
 use std::collections::BTreeMap;
@@ -21,15 +22,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use gauntlet_proto::agent::Wire;
-use gauntlet_proto::worker::{Cut, CutEffect, CutLinks, LinksCut, ProbeLink, ProbeResult};
+use gauntlet_proto::worker::{Cut, CutEffect, CutLinks, LinksCut};
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 
 pub use grpc::LinkConnector;
+pub use probe::Probes;
 pub use stream::LinkStream;
 
 use crate::clock;
+use crate::fault::nft::PROBE_PORTS;
 
 /// Unacknowledged bytes on a connection between roles make it fail after this long: the kernel's own patience is minutes.
 const USER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -47,6 +50,8 @@ pub enum Traffic {
     Role,
     /// From load workers: only cuts with `load_too`.
     Load,
+    /// Of our own probes: cut as roles' is, but no effect.
+    Probe,
 }
 
 /// One node's end of all links. Cheap to clone.
@@ -150,8 +155,10 @@ impl Links {
         self.connect_now(to).await
     }
 
-    /// Takes an accepted connection into the link.
+    /// Takes an accepted connection into the link; one that comes from a probe's port is a probe's.
     pub fn accept(&self, stream: TcpStream, peer: SocketAddr, traffic: Traffic) -> io::Result<LinkStream> {
+        let of_a_probe = traffic == Traffic::Role && PROBE_PORTS.contains(&peer.port());
+        let traffic = if of_a_probe { Traffic::Probe } else { traffic };
         stream.set_nodelay(true)?;
         if traffic == Traffic::Role {
             socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(USER_TIMEOUT))?;
@@ -159,32 +166,11 @@ impl Links {
         Ok(LinkStream::new(stream, self.clone(), peer.ip(), traffic))
     }
 
-    /// Whether a new connection gets through the link. Is no real traffic and counts as no effect.
-    pub async fn probe(&self, probe: ProbeLink) -> ProbeResult {
-        let begun = clock::monotonic_ns();
-        let attempt = async {
-            let to: SocketAddr =
-                probe.address.parse().map_err(|_| format!("`{}` is no address; write IP:PORT", probe.address))?;
-            self.wait(Way::Both, to.ip(), Traffic::Role).await;
-            match self.connect_now(to).await {
-                // An answer all the same: the link is whole, whatever another fault did to who listened there.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
-                result => result.map(drop).map_err(|e| e.to_string()),
-            }
-        };
-        let limit = Duration::from_millis(probe.timeout_ms.into());
-        let outcome = tokio::time::timeout(limit, attempt).await.unwrap_or_else(|_| Err("no answer in time".into()));
-        let took_us = (clock::monotonic_ns() - begun) / 1000;
-        ProbeResult { id: probe.id, reached: outcome.is_ok(), took_us, error: outcome.err().unwrap_or_default() }
-    }
-
     async fn connect_now(&self, to: SocketAddr) -> io::Result<LinkStream> {
         let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         let reference = socket2::SockRef::from(&socket);
         reference.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
-        let own = self.0.host;
-        // Also on a host of several addresses: a node is known by the one that its agent listens on.
-        if own.is_loopback() == to.ip().is_loopback() && own.is_ipv4() == to.is_ipv4() {
+        if let Some(own) = self.own_towards(to) {
             // Without this option the bind would take a port for this address alone, and 28,000 connections would be all.
             setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
             socket.bind(SocketAddr::new(own, 0))?;
@@ -192,6 +178,12 @@ impl Links {
         let stream = socket.connect(to).await?;
         stream.set_nodelay(true)?;
         Ok(LinkStream::new(stream, self.clone(), to.ip(), Traffic::Role))
+    }
+
+    /// The address to connect from, also on a host of several: a node is known by the one that its agent listens on.
+    fn own_towards(&self, to: SocketAddr) -> Option<IpAddr> {
+        let own = self.0.host;
+        (own.is_loopback() == to.ip().is_loopback() && own.is_ipv4() == to.is_ipv4()).then_some(own)
     }
 
     /// The cut in force between this node and `peer`, the one that ends last; one relaxed load when there is none at all.
@@ -213,7 +205,7 @@ impl Links {
                 Way::In => into,
                 Way::Both => out || into,
             };
-            way && (traffic == Traffic::Role || cut.load_too)
+            way && (traffic != Traffic::Load || cut.load_too)
         };
         let cut = state.cuts.iter().filter(hit).max_by_key(|cut| cut.until_ns)?;
         Some(InForce { fault: cut.fault.clone(), until_ns: cut.until_ns })

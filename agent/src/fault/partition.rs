@@ -5,7 +5,6 @@
 
 mod kernel;
 mod link;
-mod reach;
 
 use gauntlet_common::fault::Select;
 use gauntlet_common::plan::{Plan, PlannedFault, Selected};
@@ -165,7 +164,7 @@ impl Fault for Partition {
 
     fn confirm<'a>(&'a self, node: &'a Node, fault: &'a PlannedFault) -> Step<'a> {
         Box::pin(async move {
-            if by_kernel(fault) { kernel::confirm(node, fault).await } else { link::probe(node, fault, false).await }
+            if by_kernel(fault) { kernel::confirm(node, fault).await } else { link::confirm(node, fault).await }
         })
     }
 

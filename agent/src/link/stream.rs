@@ -35,6 +35,13 @@ impl LinkStream {
         self.peer
     }
 
+    /// One real operation was held up.
+    fn count(&self, fault: &str) {
+        if self.traffic != Traffic::Probe {
+            self.links.count(fault);
+        }
+    }
+
     fn hold(&self, way: Way) -> Waiting {
         let (links, peer, traffic) = (self.links.clone(), self.peer, self.traffic);
         Box::pin(async move { links.wait(way, peer, traffic).await })
@@ -50,7 +57,7 @@ impl LinkStream {
             match self.links.in_force(Way::Out, self.peer, self.traffic) {
                 None => return Poll::Ready(()),
                 Some(cut) => {
-                    self.links.count(&cut.fault);
+                    self.count(&cut.fault);
                     self.write_held = Some(self.hold(Way::Out));
                 }
             }
@@ -67,7 +74,7 @@ impl LinkStream {
             let mut byte = [0];
             let mut byte = ReadBuf::new(&mut byte);
             match self.tcp.poll_peek(cx, &mut byte) {
-                Poll::Ready(Ok(1..)) => self.links.count(&cut.fault),
+                Poll::Ready(Ok(1..)) => self.count(&cut.fault),
                 Poll::Ready(_) => {}
                 Poll::Pending => return Poll::Pending,
             }

@@ -1,6 +1,7 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use gauntlet_proto::agent::AgentAddress;
+use gauntlet_proto::worker::{ProbeLink, ProbeOver};
 
 use super::*;
 
@@ -150,13 +151,50 @@ async fn load_passes_a_cut_unless_it_is_meant_too() {
 #[tokio::test]
 async fn a_probe_tells_cut_from_open_and_is_no_effect() {
     let p = pair(24, Traffic::Role).await;
-    let probe = |id| ProbeLink { id, address: p.at.to_string(), timeout_ms: 100 };
-    assert!(p.a.probe(probe(7)).await.reached);
+    let probes = Probes::new(p.a.clone());
+    let probe = |id| ProbeLink { id, address: p.at.to_string(), timeout_ms: 100, ..Default::default() };
+    assert!(probes.probe(ProbeLink { timeout_ms: 20_000, ..probe(7) }).await.reached);
     p.a.cut(cuts(&[("a", "b")], false, 60_000));
-    let result = p.a.probe(probe(8)).await;
+    let result = probes.probe(probe(8)).await;
     assert!(!result.reached && result.id == 8);
     assert_eq!(p.a.cut(none()).effects[0].stalled, 0);
-    assert!(!p.a.probe(ProbeLink { id: 9, address: "nowhere".into(), timeout_ms: 100 }).await.reached);
+    assert!(!probes.probe(ProbeLink { address: "nowhere".into(), ..probe(9) }).await.reached);
+}
+
+/// A server of HTTP/2 without any service: it answers pings.
+fn serve(p: Pair) -> (Links, Links, SocketAddr, tokio::task::JoinHandle<()>) {
+    let incoming = p.b.incoming(p.listener, Traffic::Role);
+    let server = tonic::transport::Server::builder().add_routes(tonic::service::Routes::default());
+    let serving = tokio::spawn(async move { server.serve_with_incoming(incoming).await.unwrap() });
+    (p.a, p.b, p.at, serving)
+}
+
+#[tokio::test]
+async fn an_old_connection_is_silent_while_cut_and_flows_after_the_heal_and_is_no_effect() {
+    let (a, b, at, _serving) = serve(pair(28, Traffic::Role).await);
+    let probes = Probes::new(a.clone());
+    let ask = |over: ProbeOver, timeout: Duration| {
+        let timeout_ms = timeout.as_millis() as u32;
+        let probe = ProbeLink { address: at.to_string(), fault: "cut".into(), timeout_ms, ..Default::default() };
+        probes.probe(ProbeLink { over: over.into(), ..probe })
+    };
+    let none_yet = ask(ProbeOver::Kept, GUARD).await;
+    assert!(none_yet.ended && !none_yet.reached);
+    assert!(ask(ProbeOver::KeptNew, GUARD).await.reached);
+    assert!(ask(ProbeOver::Kept, GUARD).await.reached);
+    // Both ways, and each way alone: then the question or the answer stays behind at one end.
+    for cut in [&[("a", "b"), ("b", "a")][..], &[("a", "b")], &[("b", "a")]] {
+        let cut = cuts(cut, false, 60_000);
+        a.cut(cut.clone());
+        b.cut(cut);
+        let silent = ask(ProbeOver::Kept, MOMENT).await;
+        assert!(!silent.reached && !silent.ended, "{silent:?}");
+        for links in [&a, &b] {
+            assert_eq!(links.cut(none()).effects[0].stalled, 0, "a probe is no effect at either end");
+        }
+    }
+    assert!(ask(ProbeOver::KeptLast, GUARD).await.reached, "it flows again");
+    assert!(ask(ProbeOver::Kept, GUARD).await.ended, "and is closed then");
 }
 
 #[tokio::test]

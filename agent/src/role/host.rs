@@ -23,7 +23,7 @@ use super::{ROLES, RoleEntry};
 use crate::clock;
 use crate::foundation::events::fjall::FjallStore;
 use crate::foundation::{Config, Events, Foundation, Registry, Telemetry};
-use crate::link::{self, Links, Traffic};
+use crate::link::{self, Links, Probes, Traffic};
 use crate::worker::Channel;
 
 const SECOND_NS: u64 = 1_000_000_000;
@@ -84,6 +84,7 @@ struct Host {
     entry: RoleEntry,
     params: Value,
     context: RoleContext,
+    probes: Probes,
     begin: watch::Sender<Option<u64>>,
     /// Until the role is started with it.
     service: Option<TcpListener>,
@@ -134,7 +135,8 @@ impl Host {
             plan: Arc::new(plan),
         };
         context.serve_grpc(foundation_port, context.foundation.routes());
-        Ok(Self { entry, params, context, begin, service: Some(service), interval: 0 })
+        let probes = Probes::new(context.links.clone());
+        Ok(Self { entry, params, context, probes, begin, service: Some(service), interval: 0 })
     }
 
     /// Until Shutdown, the end of the channel or an error.
@@ -172,9 +174,9 @@ impl Host {
             }
             to_worker::Body::Cut(cut) => return Ok(Some(from_worker::Body::LinksCut(self.context.links.cut(cut)))),
             to_worker::Body::Probe(probe) => {
-                let (links, to_agent) = (self.context.links.clone(), channel.to_agent.downgrade());
+                let (probes, to_agent) = (self.probes.clone(), channel.to_agent.downgrade());
                 self.context.spawn(async move {
-                    let result = links.probe(probe).await;
+                    let result = probes.probe(probe).await;
                     if let Some(to_agent) = to_agent.upgrade() {
                         let _ = to_agent.send(from_worker::Body::ProbeResult(result)).await;
                     }

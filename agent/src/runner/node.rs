@@ -10,7 +10,9 @@ use gauntlet_common::event::{Event, What};
 use gauntlet_common::plan::Plan;
 use gauntlet_common::units::{Micros, counted};
 use gauntlet_proto::agent::{Endpoint, Wire};
-use gauntlet_proto::worker::{Begin, Cut, CutEffect, CutLinks, ProbeLink, StartRole, from_worker, to_worker};
+use gauntlet_proto::worker::{
+    Begin, Cut, CutEffect, CutLinks, ProbeLink, ProbeResult, StartRole, from_worker, to_worker,
+};
 use tokio::sync::watch;
 
 use super::{Home, WIRED_WITHIN};
@@ -478,14 +480,22 @@ impl Node {
     pub fn stalled(&self, fault: &str) -> u64 {
         self.state().stalled.iter().filter(|((id, _), _)| id == fault).map(|(_, n)| n).sum()
     }
-    /// Whether a worker reaches an address through its links.
-    pub async fn probe(&self, id: &WorkerId, address: &str, within: Duration) -> Result<bool, String> {
+    /// Whether another fault still cuts a worker off from a peer's node.
+    pub fn cut_by_another(&self, id: &WorkerId, fault: &str, peer: &str) -> bool {
+        let now_ns = clock::monotonic_ns();
+        let of_another =
+            |cut: &Cut| cut.fault != fault && cut.until_ns > now_ns && (cut.from_agent == peer || cut.to_agent == peer);
+        self.state().cuts.get(id).is_some_and(|cuts| cuts.iter().any(of_another))
+    }
+    /// What a worker hears from an address through its links; the probe's number is given here.
+    pub async fn probe(&self, id: &WorkerId, probe: ProbeLink) -> Result<ProbeResult, String> {
         let number = self.next_question();
-        let probe = ProbeLink { id: number, address: address.into(), timeout_ms: within.as_millis() as u32 };
+        let within = Duration::from_millis(probe.timeout_ms.into());
+        let probe = ProbeLink { id: number, ..probe };
         let asked =
             self.supervisor.ask(id, to_worker::Body::Probe(probe), Answer::Probe(number), LINKS_WITHIN + within);
         match asked.await.map_err(|e| e.to_string())? {
-            from_worker::Body::ProbeResult(result) => Ok(result.reached),
+            from_worker::Body::ProbeResult(result) => Ok(result),
             _ => Err(format!("{id} answered something else")),
         }
     }

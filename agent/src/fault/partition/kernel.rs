@@ -14,11 +14,11 @@ use gauntlet_common::scenario::Target;
 use gauntlet_common::units::{Micros, counted};
 use gauntlet_proto::agent::{Endpoint, Wire};
 
-use super::reach::{self, COMES_WITHIN, CUT_AFTER, Old};
 use super::{Direction, Member, Sides, direction, sides};
 use crate::clock;
 use crate::fault::nft::{self, Cut, Dropped, Port, Rules};
 use crate::journal::Undo;
+use crate::reach::{self, COMES_WITHIN, CUT_AFTER, Old};
 use crate::runner::Node;
 use crate::supervisor::WorkerId;
 
@@ -251,7 +251,7 @@ fn whole_s(left_ns: u64, lease_left: Duration) -> u32 {
 pub async fn inject(node: &Node, fault: &PlannedFault, until_ns: u64) -> Result<String, String> {
     let cutting = node.kernel().get(&fault.id)?;
     let from = node.control().ip();
-    let opening = cutting.peers.iter().take(PROBED_MAX).map(|peer| Old::open(from, *peer));
+    let opening = cutting.peers.iter().take(PROBED_MAX).map(|peer| Old::open(*peer, reach::connect(from, *peer)));
     let old: Vec<Old> = futures_util::future::join_all(opening).await.into_iter().flatten().collect();
     lock(&cutting.state).old = old;
     let seconds = timeout_s(node, until_ns);

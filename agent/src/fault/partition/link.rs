@@ -3,16 +3,20 @@
 
 use std::time::Duration;
 
-use gauntlet_common::plan::PlannedFault;
-use gauntlet_common::units::counted;
-use gauntlet_proto::worker::Cut;
+use futures_util::future::join_all;
+use gauntlet_common::plan::{PlannedFault, Selected};
+use gauntlet_common::units::{Micros, counted};
+use gauntlet_proto::worker::{Cut, ProbeLink, ProbeOver};
 
-use super::{Direction, direction, sides};
+use super::{Direction, Member, direction, sides};
+use crate::reach::{COMES_WITHIN, CUT_AFTER, Heard};
 use crate::runner::Node;
 use crate::supervisor::WorkerId;
 
-/// How long a probe waits before it calls a link cut; a healthy one answers within a fraction.
-const PROBE: Duration = Duration::from_millis(400);
+/// How long the opening of an old connection may take; later, the fault begins without it.
+const OPENED_WITHIN: Duration = Duration::from_secs(2);
+/// How near to a fault's end a pause may begin or end and still be why a peer does not answer.
+const ABOUT: Micros = Micros::from_secs(2);
 
 /// For each worker of this node that stands on a side: the directed pairs to cut.
 fn cuts_here(node: &Node, fault: &PlannedFault, until_ns: u64) -> Vec<(WorkerId, Vec<Cut>)> {
@@ -49,7 +53,68 @@ fn cuts_here(node: &Node, fault: &PlannedFault, until_ns: u64) -> Vec<(WorkerId,
     all
 }
 
+/// A worker of this node that tries whether it reaches one of the other side.
+struct Trial {
+    id: WorkerId,
+    peer: Member,
+    address: String,
+}
+
+impl Trial {
+    async fn probe(&self, node: &Node, fault: &PlannedFault, over: ProbeOver, within: Duration) -> Option<Heard> {
+        self.ask(node, &self.address, fault, over, within).await
+    }
+
+    /// `None` from a worker that cannot answer: it is dead, or another fault has stopped it.
+    async fn ask(
+        &self,
+        node: &Node,
+        to: &str,
+        fault: &PlannedFault,
+        over: ProbeOver,
+        within: Duration,
+    ) -> Option<Heard> {
+        let mut probe = ProbeLink { address: to.into(), fault: fault.id.clone(), ..Default::default() };
+        probe.timeout_ms = within.as_millis() as u32;
+        probe.set_over(over);
+        match node.probe(&self.id, probe).await {
+            Ok(result) if result.reached => Some(Heard::Answer),
+            Ok(result) if result.ended => Some(Heard::End),
+            Ok(_) => Some(Heard::Nothing),
+            Err(_) if !can_try(node, &self.id) => None,
+            // It lives and says nothing: never what was hoped for.
+            Err(why) => {
+                tracing::warn!(fault = fault.id, "{why}");
+                Some(Heard::Nothing)
+            }
+        }
+    }
+}
+
+/// Who is dead or stopped by another fault cannot try.
+fn can_try(node: &Node, id: &WorkerId) -> bool {
+    node.supervisor().pid(id).is_some() && !node.is_stopped(id)
+}
+
+/// Each worker of this node that stands on a side, with one instance of the other.
+fn trials(node: &Node, fault: &PlannedFault) -> Vec<Trial> {
+    let [first, second] = sides(node.plan(), fault);
+    let mut trials = Vec::new();
+    for (mine, theirs) in [(&first, &second), (&second, &first)] {
+        let peers = theirs.iter().filter(|(_, agent)| agent != node.name());
+        let peer = peers.filter_map(|peer| Some((peer.clone(), node.foundation_of(&peer.0)?))).next();
+        let here = mine.iter().filter(|(id, agent)| agent == node.name() && can_try(node, id));
+        let trial = |((id, _), (peer, address)): (&Member, (Member, String))| Trial { id: id.clone(), peer, address };
+        trials.extend(here.zip(std::iter::repeat(peer).flatten()).map(trial));
+    }
+    trials
+}
+
+/// Opens the old connections of the probe, then cuts.
 pub async fn inject(node: &Node, fault: &PlannedFault, until_ns: u64) -> Result<String, String> {
+    let trials = trials(node, fault);
+    // A peer that does not answer is another fault's doing: then only a new connection is tried.
+    join_all(trials.iter().map(|trial| trial.probe(node, fault, ProbeOver::KeptNew, OPENED_WITHIN))).await;
     let cuts = cuts_here(node, fault, until_ns);
     let pairs: usize = cuts.iter().map(|(_, cuts)| cuts.len()).sum();
     for (id, cuts) in cuts {
@@ -58,44 +123,91 @@ pub async fn inject(node: &Node, fault: &PlannedFault, until_ns: u64) -> Result<
     Ok(format!("{pairs} directed links cut"))
 }
 
+/// Each worker tries its peer over a new connection and over the old one, and a bystander, which must get through.
+pub async fn confirm(node: &Node, fault: &PlannedFault) -> Result<String, String> {
+    let [first, second] = sides(node.plan(), fault);
+    let found = node.bystander(&[&first, &second]);
+    let bystander = found.as_deref();
+    let trials = trials(node, fault);
+    let probing = join_all(trials.iter().map(|trial| async move {
+        let through = async { trial.ask(node, bystander?, fault, ProbeOver::New, COMES_WITHIN).await };
+        let new = trial.probe(node, fault, ProbeOver::New, CUT_AFTER);
+        let old = trial.probe(node, fault, ProbeOver::Kept, CUT_AFTER);
+        (trial, tokio::join!(new, old, through))
+    }));
+    let probed = tokio::select! {
+        probed = probing => probed,
+        // No heal waits for a probe.
+        () = node.healing() => return Err("the run was healed before the probes ended".into()),
+    };
+    for (Trial { id, address, .. }, (new, old, through)) in &probed {
+        if *new == Some(Heard::Answer) {
+            return Err(format!("a new connection from {id} still reaches {address}"));
+        }
+        if *old == Some(Heard::Answer) {
+            return Err(format!("an old connection from {id} to {address} lives on"));
+        }
+        if through.is_some_and(|heard| heard != Heard::Answer) {
+            let at = bystander.unwrap_or_default();
+            return Err(format!("{id} does not reach {at} either, which nobody cut"));
+        }
+    }
+    let new = probed.iter().filter(|(_, (new, ..))| new.is_some()).count();
+    let old = probed.iter().filter(|(_, (_, old, _))| *old == Some(Heard::Nothing)).count();
+    let through = probed.iter().filter(|(_, (.., through))| through.is_some()).count();
+    let (new, old) = (counted(new, "new connection"), counted(old, "old one"));
+    Ok(format!("{new} and {old} cut off, {} not", counted(through, "bystander")))
+}
+
+/// Lets the links go on, and looks that new connections get through again and the old ones flow or have ended.
 pub async fn heal(node: &Node, fault: &PlannedFault) -> Result<String, String> {
     for (id, _) in cuts_here(node, fault, 0) {
         node.uncut(&id, &fault.id).await?;
     }
-    if node.is_stopping() {
+    let trials = trials(node, fault);
+    let probing = join_all(trials.iter().map(|trial| async move {
+        // What another fault still cuts is its to prove; the old connection is only closed.
+        let still_cut = node.cut_by_another(&trial.id, &fault.id, &trial.peer.1);
+        let within = if still_cut { Duration::ZERO } else { COMES_WITHIN };
+        let new = trial.probe(node, fault, ProbeOver::New, within);
+        let old = trial.probe(node, fault, ProbeOver::KeptLast, within);
+        let (new, old) = tokio::join!(new, old);
+        (trial, if still_cut { (None, None) } else { (new, old) })
+    }));
+    let probed = tokio::select! {
+        biased;
         // The other side stops too, and would not answer; the workers themselves have said that nothing is cut.
-        return Ok("everything stops: links whole again, nobody left to reach".into());
-    }
-    probe(node, fault, true).await
-}
-
-/// Each worker of this node that stands on a side tries a new connection to one instance of the other, and to a bystander.
-pub async fn probe(node: &Node, fault: &PlannedFault, expected: bool) -> Result<String, String> {
-    let [first, second] = sides(node.plan(), fault);
-    let mut probed = 0;
-    for (mine, theirs) in [(&first, &second), (&second, &first)] {
-        // Who is dead or stopped by another fault cannot try.
-        let can_try = |id: &WorkerId| node.supervisor().pid(id).is_some() && !node.is_stopped(id);
-        for (id, _) in mine.iter().filter(|(id, agent)| agent == node.name() && can_try(id)) {
-            let Some((_, address)) = theirs
-                .iter()
-                .filter(|(_, agent)| agent != node.name())
-                .find_map(|(peer, _)| Some((peer, node.foundation_of(peer)?)))
-            else {
-                continue;
-            };
-            let reached = node.probe(id, &address, PROBE).await?;
-            if reached != expected {
-                return Err(format!("{id} {} {address}", if reached { "still reaches" } else { "does not reach" }));
-            }
-            probed += 1;
-            let bystander = node.bystander(&[&first, &second]);
-            if let Some(address) = bystander.filter(|_| !expected)
-                && !node.probe(id, &address, PROBE).await?
-            {
-                return Err(format!("{id} does not reach the bystander {address} either"));
-            }
+        () = node.stopping() => return Ok("everything stops: links whole again, nobody left to reach".into()),
+        probed = probing => probed,
+    };
+    for (Trial { id, peer, address }, (new, old)) in &probed {
+        if new.is_some_and(|heard| heard != Heard::Answer) {
+            return Err(format!("a new connection from {id} does not reach {address}"));
+        }
+        if *old == Some(Heard::Nothing) && !is_paused(node, fault, peer) {
+            return Err(format!("an old connection from {id} to {address} stays silent"));
         }
     }
-    Ok(format!("{} {}", counted(probed, "probe"), if expected { "got through" } else { "cut off, bystanders not" }))
+    let old = |heard| probed.iter().filter(|(_, (_, old))| *old == Some(heard)).count();
+    let new = probed.iter().filter(|(_, (new, _))| new.is_some()).count();
+    let (new, flow) = (counted(new, "new connection"), counted(old(Heard::Answer), "old one"));
+    let ended = counted(old(Heard::End), "old one");
+    Ok(format!("every peer is reached again: {new} and {flow} get through, {ended} ended"))
+}
+
+/// Whether a pause of the plan keeps that worker from answering about the time of this fault's end.
+fn is_paused(node: &Node, fault: &PlannedFault, (peer, on): &Member) -> bool {
+    let end = |fault: &PlannedFault| fault.at.0.saturating_add(fault.duration.0);
+    let of_peer = |target: &Selected| match target {
+        Selected::Instance { role, instance, .. } => {
+            *peer == WorkerId::Role { role: role.clone(), instance: *instance }
+        }
+        Selected::Agent(agent) => agent == on,
+        Selected::Workload(_) => false,
+    };
+    let pauses = node.plan().faults.iter().filter(|other| other.kind == "pause" && other.targets().any(of_peer));
+    let meets = |pause: &PlannedFault| {
+        pause.at.0 <= end(fault).saturating_add(ABOUT.0) && end(pause).saturating_add(ABOUT.0) >= end(fault)
+    };
+    pauses.into_iter().any(meets)
 }

@@ -1,13 +1,13 @@
-//! Who reaches whom, asked from this node's own address by new connections and by old ones that were opened before.
+//! Who reaches whom, asked from this node's own address by new connections and by old ones that were opened before a fault.
 //!
-//! Probes leave from [`PROBE_PORTS`], so that the firewall counts them apart from real traffic.
+//! Probes leave from [`PROBE_PORTS`], so that firewall and links know them from real traffic.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::fault::nft::PROBE_PORTS;
@@ -27,7 +27,8 @@ const PONG: &[u8] = b"\x00\x00\x08\x06\x01\x00\x00\x00\x00gauntlet";
 /// What a server may say before its answer; more is no server of ours.
 const ANSWER_BYTES_MAX: usize = 4096;
 
-async fn connect(from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
+/// A connection from a probe's port of this address; errors are the system's.
+pub async fn connect(from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let span = PROBE_PORTS.end() - PROBE_PORTS.start() + 1;
     let mut last = io::Error::from(io::ErrorKind::AddrInUse);
@@ -74,16 +75,26 @@ pub async fn comes_to_reach(from: IpAddr, to: SocketAddr) -> bool {
 
 /// A connection to a Foundation service that was alive when it was opened.
 #[derive(Debug)]
-pub struct Old {
+pub struct Old<S = TcpStream> {
     pub to: SocketAddr,
-    stream: TcpStream,
+    stream: S,
 }
 
-impl Old {
+/// What became of an old connection that was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    Answer,
+    /// It has ended, or carries something else.
+    End,
+    /// Nothing in time.
+    Nothing,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Old<S> {
     /// `None` where nobody answers, such as a role that another fault has killed.
-    pub async fn open(from: IpAddr, to: SocketAddr) -> Option<Self> {
+    pub async fn open(to: SocketAddr, connecting: impl Future<Output = io::Result<S>>) -> Option<Self> {
         let opening = async {
-            let mut old = Self { to, stream: connect(from, to).await.ok()? };
+            let mut old = Self { to, stream: connecting.await.ok()? };
             old.stream.write_all(PREFACE).await.ok()?;
             old.answers().await.then_some(old)
         };
@@ -92,7 +103,16 @@ impl Old {
 
     /// Whether it still carries a question there and the answer back.
     pub async fn lives(&mut self) -> bool {
-        tokio::time::timeout(CUT_AFTER, self.answers()).await.unwrap_or(false)
+        self.ask(CUT_AFTER).await == Heard::Answer
+    }
+
+    /// Sends a question and waits so long for the answer.
+    pub async fn ask(&mut self, within: Duration) -> Heard {
+        match tokio::time::timeout(within, self.answers()).await {
+            Err(_) => Heard::Nothing,
+            Ok(true) => Heard::Answer,
+            Ok(false) => Heard::End,
+        }
     }
 
     async fn answers(&mut self) -> bool {
