@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use gauntlet_common::check::{FaultWindow, Intervals, Source};
 use gauntlet_common::event::{Event, FaultEdge, What};
 use gauntlet_common::plan::{Plan, PlannedFault, Selected};
-use gauntlet_common::units::Micros;
+use gauntlet_common::units::{Micros, counted};
 use indexmap::IndexMap;
 
 use super::figures;
@@ -56,6 +56,14 @@ impl FaultStory {
             }
         }
         story
+    }
+
+    /// What its edges told, and what links counted; the kernel's counters are in its edges.
+    fn told(&self) -> Vec<String> {
+        let held_up = self.touched.filter(|_| self.backend == "link");
+        let counted =
+            held_up.map(|touched| format!("{} of real traffic held up", counted(touched as usize, "operation")));
+        self.evidence.iter().cloned().chain(counted).collect()
     }
 
     fn edge(&mut self, event: &Event, edge: FaultEdge, detail: &str) {
@@ -173,7 +181,7 @@ pub(super) fn report(view: &View<'_>) -> Vec<Fault> {
             () => Effect::Confirmed,
         },
         undone: story.undone(),
-        evidence: story.evidence.clone(),
+        evidence: story.told(),
         detection_ms: view.detection(&story.id).ok().filter(|us| us.is_finite()).map(|us| us / 1e3),
         impact: impact(view, story),
     };

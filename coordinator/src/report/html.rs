@@ -236,6 +236,18 @@ mod tests {
     }
 
     #[test]
+    fn each_fault_shows_its_backend_how_near_it_came_and_its_evidence() {
+        let mut report = fixture::passed();
+        report.faults[0].backend = "link".into();
+        report.faults[0].fidelity = "tcp only: it stalls".into();
+        report.faults[0].evidence = (0..50).map(|i| format!("confirmed on n{i}: 1 <old> one cut off")).collect();
+        let html = html(&report);
+        assert!(html.contains("<b>link</b> tcp only: it stalls</p>"));
+        assert!(html.contains("<li>confirmed on n0: 1 &lt;old&gt; one cut off</li>"));
+        assert!(!html.contains("confirmed on n45") && html.contains("and 10 more lines of evidence, in report.json"));
+    }
+
+    #[test]
     fn both_faults_are_bands_on_every_chart() {
         let html = html(&fixture::passed());
         let charts = html.matches("data-chart=").count();

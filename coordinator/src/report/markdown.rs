@@ -31,6 +31,8 @@ impl ReportFormat for Markdown {
 const MOST_ROWS: usize = 60;
 /// Workloads with a table of their own, the busiest.
 const MOST_TABLES: usize = 15;
+/// Lines of evidence of one fault; the rest is in report.json.
+const MOST_EVIDENCE: usize = 12;
 /// Workloads named for one fault, those that it harmed the most.
 const MOST_IMPACTS: usize = 4;
 
@@ -220,7 +222,25 @@ fn faults(out: &mut String, report: &Report) -> std::fmt::Result {
             ],
         )?;
     }
-    more(out, report.faults.len(), MOST_ROWS, "faults")
+    more(out, report.faults.len(), MOST_ROWS, "faults")?;
+    proofs(out, report)
+}
+
+/// How near each fault came to the real thing, and what its probes and counters said.
+fn proofs(out: &mut String, report: &Report) -> std::fmt::Result {
+    let told = facts::ordered_faults(report).into_iter().take(MOST_ROWS);
+    for (i, fault) in told.filter(|f| !f.fidelity.is_empty() || !f.evidence.is_empty()).enumerate() {
+        let fidelity = if fault.fidelity.is_empty() { String::new() } else { format!(": {}", escape(&fault.fidelity)) };
+        let start = if i == 0 { "\n" } else { "" };
+        writeln!(out, "{start}- {} by {}{fidelity}", code(&fault.id), escape(&fault.backend))?;
+        for told in fault.evidence.iter().take(MOST_EVIDENCE) {
+            writeln!(out, "  - {}", escape(told))?;
+        }
+        if fault.evidence.len() > MOST_EVIDENCE {
+            writeln!(out, "  - … and {} more in report.json", fault.evidence.len() - MOST_EVIDENCE)?;
+        }
+    }
+    Ok(())
 }
 
 fn roles(out: &mut String, report: &Report) -> std::fmt::Result {
@@ -360,6 +380,18 @@ mod tests {
         assert!(fail < pass);
         assert!(text.contains("coordinator run p1 --profile full --seed 42"));
         assert!(text.contains("not judged"));
+    }
+
+    #[test]
+    fn each_faults_backend_and_evidence_stand_below_the_table() {
+        let mut report = fixture::passed();
+        let fault = &mut report.faults[0];
+        fault.fidelity = "tcp only".into();
+        fault.evidence = (0..MOST_EVIDENCE + 3).map(|i| format!("confirmed on n{i}: 1 old one cut off")).collect();
+        let backend = fault.backend.clone();
+        let text = text(&report);
+        assert!(text.contains(&format!(" by {backend}: tcp only\n  - confirmed on n0: 1 old one cut off\n")), "{text}");
+        assert!(text.contains("  - … and 3 more in report.json\n"), "{text}");
     }
 
     #[test]

@@ -240,6 +240,23 @@ fn faults(lines: &mut Vec<Line>, report: &Report, width: usize) {
     }
     lines.extend(table.lines(width));
     more(lines, report.faults.len(), "faults");
+    proofs(lines, report, width);
+}
+
+/// How near each fault came to the real thing, and what its probes and counters said.
+fn proofs(lines: &mut Vec<Line>, report: &Report, width: usize) {
+    let told = report.faults.iter().filter(|fault| !fault.fidelity.is_empty() || !fault.evidence.is_empty());
+    let told = told.flat_map(|fault| {
+        let fidelity = if fault.fidelity.is_empty() { String::new() } else { format!(": {}", fault.fidelity) };
+        let head = (2, format!("{} by {}{fidelity}", fault.id, fault.backend));
+        std::iter::once(head).chain(fault.evidence.iter().map(|told| (4, told.clone())))
+    });
+    let told: Vec<(usize, String)> = told.collect();
+    for (indent, text) in told.iter().take(MOST_ROWS) {
+        let wrapped = wrap(text, width.saturating_sub(*indent));
+        lines.extend(wrapped.into_iter().map(|line| Line::of(Tone::Dim, format!("{:indent$}{line}", ""))));
+    }
+    more(lines, told.len(), "lines of evidence");
 }
 
 fn recovery(fault: &super::model::Fault) -> Line {
@@ -318,6 +335,17 @@ mod tests {
 
     fn at(report: &Report, width: usize) -> String {
         summary(report, &Place::default(), width, false)
+    }
+
+    #[test]
+    fn each_faults_backend_and_evidence_stand_below_the_table() {
+        let mut report = fixture::passed();
+        let fault = &mut report.faults[0];
+        (fault.id, fault.backend, fault.fidelity) = ("cut".into(), "link".into(), "tcp only".into());
+        fault.evidence = (0..MOST_ROWS * 2).map(|i| format!("confirmed on n{i}: 1 old one cut off")).collect();
+        let text = at(&report, 100);
+        assert!(text.contains("  cut by link: tcp only\n    confirmed on n0: 1 old one cut off\n"), "{text}");
+        assert!(text.contains("more lines of evidence, in the report"), "{text}");
     }
 
     #[test]

@@ -93,6 +93,15 @@ fn every_fault_is_told_from_request_to_undo(report: &Value) {
         assert!(edges.is_sorted(), "{fault:.400}");
         assert!(!fault["targets"].as_array().unwrap().is_empty());
     }
+    // On links, which need no privilege: probes over new connections and over ones that were there before.
+    let cut = &report["faults"][2];
+    assert_eq!(cut["backend"], "link");
+    let evidence = cut["evidence"].to_string();
+    for told in
+        ["1 new connection and 1 old one cut off", "1 new connection and 1 old one get through, 0 old ones ended"]
+    {
+        assert!(evidence.contains(told), "{told}: {evidence}");
+    }
 }
 
 #[test]

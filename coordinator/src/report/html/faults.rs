@@ -10,6 +10,8 @@ use super::sections::{class_of, figure_cell, latency_of, table_head};
 /// Faults drawn as lanes, and workloads in the table of one.
 const MOST_LANES: usize = 60;
 const MOST_IMPACTS: usize = 12;
+/// Lines of evidence of one fault; the rest is in report.json.
+const MOST_EVIDENCE: usize = 40;
 
 /// All faults on the shared axis, one lane each: from requested to confirmed clear.
 pub fn lanes(report: &Report, axis: &Axis) -> Page {
@@ -136,10 +138,26 @@ fn one(page: &mut Page, fault: &Fault) {
         .raw("><b>detected by a role</b><span>");
     page.text(fault.detection_ms.map_or("by nobody".into(), |ms| format!("after {}", format::millis(Some(ms)))))
         .raw("</span></li></ol>");
+    proof(page, fault);
     if !fault.impact.is_empty() {
         impact(page, fault);
     }
     page.raw("</article>");
+}
+
+/// How near it came to the real thing, and what probes and counters said, agent by agent.
+fn proof(page: &mut Page, fault: &Fault) {
+    if !fault.fidelity.is_empty() {
+        page.raw("<p class=\"fidelity\"><b>").text(&fault.backend).raw("</b> ").text(&fault.fidelity).raw("</p>");
+    }
+    if fault.evidence.is_empty() {
+        return;
+    }
+    page.raw("<ul class=\"proof\">");
+    for told in fault.evidence.iter().take(MOST_EVIDENCE) {
+        page.element("li", "", told);
+    }
+    page.raw("</ul>").left_out(fault.evidence.len().saturating_sub(MOST_EVIDENCE), "lines of evidence");
 }
 
 /// To the millisecond: edges are often closer than a tenth of a second.
