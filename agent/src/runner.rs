@@ -5,6 +5,7 @@ mod node;
 mod ports;
 mod watch;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -149,8 +150,8 @@ impl Run {
                         role: role.into(),
                         instance,
                         agent: node.name().into(),
-                        service: format!("{}:{service_port}", node.host()),
-                        foundation: format!("{}:{foundation_port}", node.host()),
+                        service: SocketAddr::new(node.control().ip(), service_port).to_string(),
+                        foundation: SocketAddr::new(node.control().ip(), foundation_port).to_string(),
                     });
                 }
                 Err(WorkerError::Failed { port_in_use: true, .. }) if tries < PORT_TRIES => tries += 1,

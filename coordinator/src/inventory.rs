@@ -92,7 +92,7 @@ pub fn parse(text: &str) -> Result<Vec<Host>, Problems> {
         if content.is_empty() {
             continue;
         }
-        if let Some(header) = content.strip_prefix('[') {
+        if let Some(header) = content.strip_prefix('[').filter(|_| !is_ipv6(content)) {
             match header.strip_suffix(']').map(section_of) {
                 Some(Ok(next)) => {
                     match &next {
@@ -290,11 +290,26 @@ fn finish(
     Ok(Host { name, address, labels })
 }
 
+/// Whether a line begins with an address such as `[fd00::1]:7700`, and is no section.
+fn is_ipv6(content: &str) -> bool {
+    let inside = content.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+    inside.is_some_and(|(address, _)| address.parse::<std::net::Ipv6Addr>().is_ok())
+}
+
+/// What stands for the machine that an agent's address is on: all of loopback is one.
+pub fn machine(address: &str) -> &str {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let loopback = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    if loopback || host == "localhost" { "127." } else { host }
+}
+
 /// `10.0.0.11` becomes `n-10-0-0-11`; a host name its first label.
 fn default_name(key: &str) -> String {
-    let host = key.rsplit_once(':').map_or(key, |(host, _)| host);
-    if host.parse::<std::net::IpAddr>().is_ok() {
-        return format!("n-{}", host.replace(['.', ':'], "-"));
+    let alone = key.parse::<std::net::IpAddr>().is_ok();
+    let host = key.rsplit_once(':').filter(|_| !alone).map_or(key, |(host, _)| host);
+    let address = host.trim_matches(['[', ']']);
+    if address.parse::<std::net::IpAddr>().is_ok() {
+        return format!("n-{}", address.to_ascii_lowercase().replace(['.', ':'], "-"));
     }
     host.split('.').next().unwrap_or(host).to_ascii_lowercase()
 }
@@ -351,6 +366,30 @@ mod tests {
             [("n1", "10.0.0.11:7700"), ("n-10-0-0-12", "10.0.0.12:7700"), ("node3", "node3.example.org:7800")]
         );
         assert_eq!(hosts[0].labels["region"], "us-east-1");
+    }
+
+    #[test]
+    fn addresses_of_ipv6_stand_in_brackets_where_they_have_a_port_and_are_no_sections() {
+        let hosts =
+            parse("[fd77::1]:7800 name=n1\nfd77::2 name=n2\n[FD77::3]:7700\nfd77::4\n[web]\n[::1] name=n5\n").unwrap();
+        let told: Vec<_> = hosts.iter().map(|h| (h.name.as_str(), h.address.as_str())).collect();
+        let meant = [
+            ("n1", "[fd77::1]:7800"),
+            ("n2", "[fd77::2]:7700"),
+            ("n-fd77--3", "[fd77::3]:7700"),
+            ("n-fd77--4", "[fd77::4]:7700"),
+            ("n5", "[::1]:7700"),
+        ];
+        assert_eq!(told, meant);
+        assert_eq!(hosts[4].labels.get("group.web").map(String::as_str), Some("true"));
+    }
+
+    #[test]
+    fn all_of_loopback_is_one_machine_and_every_other_address_its_own() {
+        let of = ["127.11.0.1:7700", "127.12.0.1:7700", "[::1]:7700", "localhost:7700"].map(machine);
+        assert_eq!(of, ["127."; 4]);
+        assert_ne!(machine("[fd77::1]:7700"), machine("[fd77::2]:7700"));
+        assert_eq!(machine("[fd77::1]:7700"), machine("[fd77::1]:7800"));
     }
 
     #[test]

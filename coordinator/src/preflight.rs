@@ -85,12 +85,9 @@ fn problems(host: &Host, facts: &DescribeReply) -> Vec<String> {
 /// What an agent has to give, where it answered.
 pub fn limits(finding: &Finding) -> Option<Limits> {
     let facts = finding.facts.as_ref()?;
-    let address = &finding.host.address;
-    let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host);
     Some(Limits {
         agent: finding.host.name.clone(),
-        // All of loopback is one machine.
-        machine: if host.starts_with("127.") { "127.".into() } else { host.into() },
+        machine: crate::inventory::machine(&finding.host.address).into(),
         files: facts.open_files_max,
         ports: u64::from(facts.ephemeral_ports),
         memory_bytes: facts.available_bytes,

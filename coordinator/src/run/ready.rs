@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use super::NotRun;
 use crate::collect::Collector;
 use crate::dispatch::{Arrival, Arrived, Caller, ClockOffset, Session, SessionError};
-use crate::inventory::Host;
+use crate::inventory::{self, Host};
 use crate::preflight::{self, Finding};
 use crate::signals::Signals;
 
@@ -43,12 +43,9 @@ pub(super) struct Armed {
     pub start_ns: u64,
 }
 
-/// Agents of an inventory share a machine when all of them are on loopback addresses.
+/// Agents of an inventory share a machine when two of them do.
 pub(super) fn isolation(hosts: &[Host]) -> Isolation {
-    let mut machines: Vec<&str> = hosts
-        .iter()
-        .map(|h| if h.address.starts_with("127.") { "127." } else { h.address.rsplit_once(':').map_or("", |a| a.0) })
-        .collect();
+    let mut machines: Vec<&str> = hosts.iter().map(|host| inventory::machine(&host.address)).collect();
     machines.sort_unstable();
     machines.dedup();
     if machines.len() == hosts.len() && hosts.len() > 1 { Isolation::Dedicated } else { Isolation::Shared }

@@ -15,15 +15,24 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use support::{Lab, PATIENCE, eventually};
-use world::{World, scenario};
+use world::{Family, World, scenario};
 
 /// Connections that must come about do so within this on however slow a machine.
 const COMES: Duration = Duration::from_secs(20);
 
 #[test]
 fn exactly_the_planned_pairs_are_cut_over_old_and_new_connections_and_come_back() {
+    cut_and_come_back(Family::V4);
+}
+
+#[test]
+fn over_ipv6_too() {
+    cut_and_come_back(Family::V6);
+}
+
+fn cut_and_come_back(family: Family) {
     let lab = Lab::new();
-    let Some(world) = World::up(&lab) else { return };
+    let Some(world) = World::up_by(&lab, family) else { return };
     let mut going = world.start(&scenario(), &[]);
     let mut web = world.all_pairs(&mut going);
     going.says("(confirmed)");

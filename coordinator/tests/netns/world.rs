@@ -1,7 +1,7 @@
 //! Five nodes, and eyes of one's own on every way between them.
 
 use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -29,10 +29,14 @@ pub struct World<'l> {
     lab: &'l Lab,
     dir: PathBuf,
     prefix: String,
+    /// The addresses that the agents are reached by.
+    family: Family,
 }
 
-fn address(node: &str) -> Ipv4Addr {
-    Ipv4Addr::new(10, 77, 0, node.trim_start_matches('n').parse().unwrap())
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    V4,
+    V6,
 }
 
 pub fn nodes() -> Vec<String> {
@@ -62,6 +66,11 @@ pub struct Web<'w> {
 impl<'l> World<'l> {
     /// `None`, said loudly, where it cannot be.
     pub fn up(lab: &'l Lab) -> Option<Self> {
+        Self::up_by(lab, Family::V4)
+    }
+
+    /// The same over one family of addresses.
+    pub fn up_by(lab: &'l Lab, family: Family) -> Option<Self> {
         let has = |program: &str| {
             ["/usr/sbin", "/sbin", "/usr/bin", "/bin"].iter().any(|dir| Path::new(dir).join(program).exists())
         };
@@ -71,8 +80,9 @@ impl<'l> World<'l> {
         }
         let agent = Path::new(env!("CARGO_BIN_EXE_coordinator")).with_file_name("agent");
         assert!(agent.exists(), "no {}: cargo build -p gauntlet-agent --bin agent", agent.display());
-        let mut world = Self { lab, dir: lab.path("fleet"), prefix: String::new() };
-        let (code, stdout, stderr) = told(world.cluster(&["up", "5"]).arg(&world.dir).arg("--netns").output().unwrap());
+        let mut world = Self { lab, dir: lab.path("fleet"), prefix: String::new(), family };
+        let netns = if family == Family::V4 { "--netns" } else { "--netns6" };
+        let (code, stdout, stderr) = told(world.cluster(&["up", "5"]).arg(&world.dir).arg(netns).output().unwrap());
         world.prefix = std::fs::read_to_string(world.dir.join("netns")).unwrap_or_default().trim().into();
         assert_eq!(code, 0, "{stdout}{stderr}");
         assert_eq!(
@@ -81,6 +91,14 @@ impl<'l> World<'l> {
             "every node's kernel drops packets for us: {stdout}"
         );
         Some(world)
+    }
+
+    fn address(&self, node: &str) -> IpAddr {
+        let last: u8 = node.trim_start_matches('n').parse().unwrap();
+        match self.family {
+            Family::V4 => Ipv4Addr::new(10, 77, 0, last).into(),
+            Family::V6 => Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, last.into()).into(),
+        }
     }
 
     fn cluster(&self, args: &[&str]) -> Command {
@@ -139,7 +157,8 @@ impl<'l> World<'l> {
 
     /// Ports on which roles of a node listen, as its kernel has them.
     pub fn ports(&self, node: &str) -> Vec<u16> {
-        let table = self.on(node, || std::fs::read_to_string("/proc/thread-self/net/tcp").unwrap());
+        let table = if self.family == Family::V4 { "tcp" } else { "tcp6" };
+        let table = self.on(node, || std::fs::read_to_string(format!("/proc/thread-self/net/{table}")).unwrap());
         let listening = table.lines().skip(1).filter_map(|line| {
             let mut fields = line.split_whitespace().skip(1);
             let (local, _, state) = (fields.next()?, fields.next()?, fields.next()?);
@@ -153,7 +172,7 @@ impl<'l> World<'l> {
 
     /// Whether anything answers there, be it a refusal.
     pub fn answers(&self, from: &str, to: &str, port: u16, within: Duration) -> bool {
-        let at = SocketAddr::from((address(to), port));
+        let at = SocketAddr::from((self.address(to), port));
         match self.on(from, || TcpStream::connect_timeout(&at, within)) {
             Ok(_) => true,
             Err(error) => error.kind() == std::io::ErrorKind::ConnectionRefused,
@@ -169,7 +188,7 @@ impl<'l> World<'l> {
         for to in nodes() {
             for port in self.ports(&to) {
                 for from in nodes().into_iter().filter(|from| *from != to) {
-                    let at = SocketAddr::from((address(&to), port));
+                    let at = SocketAddr::from((self.address(&to), port));
                     let stream = self.on(&from, || TcpStream::connect_timeout(&at, PATIENCE)).unwrap();
                     stream.set_nodelay(true).unwrap();
                     ways.push((from, to.clone(), port, stream));
