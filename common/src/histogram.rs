@@ -133,12 +133,21 @@ impl Histogram {
 
     /// Smallest value; 0 when empty.
     pub fn min(&self) -> u64 {
-        if self.is_empty() { 0 } else { self.dense().min() }
+        match &self.0 {
+            Form::Sparse(sparse) => sparse.counts.first().map_or(0, |(index, _)| value_of(*index).0),
+            Form::Dense(dense) if !dense.is_empty() => dense.min(),
+            Form::Dense(_) => 0,
+        }
     }
 
     /// Largest value; 0 when empty.
     pub fn max(&self) -> u64 {
-        if self.is_empty() { 0 } else { self.dense().max() }
+        let greatest = |(value, width): (u64, u64)| value + width - 1;
+        match &self.0 {
+            Form::Sparse(sparse) => sparse.counts.last().map_or(0, |(index, _)| greatest(value_of(*index))),
+            Form::Dense(dense) if !dense.is_empty() => dense.max(),
+            Form::Dense(_) => 0,
+        }
     }
 
     /// Mean; 0 when empty.

@@ -36,6 +36,7 @@ impl Collector {
     pub fn new(plan: &Plan, place: &Place, run: &str) -> Result<Self, CollectError> {
         let record = Record::new(plan)?;
         let dir = RunDir::create(place, run, plan)?;
+        let record = record.writing_below(vec![dir.path().to_path_buf()]);
         let agents: Vec<String> = plan.agents.iter().map(|agent| agent.name.clone()).collect();
         let (taken, expected) = (vec![0; agents.len()], vec![None; agents.len()]);
         Ok(Self { agents, record, dir, taken, expected, trouble_told: false })
@@ -138,7 +139,7 @@ impl Collector {
     }
 
     fn new_trouble(&mut self) -> Option<String> {
-        let trouble = self.dir.trouble().filter(|_| !self.trouble_told)?.to_string();
+        let trouble = self.dir.trouble().or(self.record.disk_trouble()).filter(|_| !self.trouble_told)?.to_string();
         self.trouble_told = true;
         // The disk may refuse this too; then it is in memory alone.
         self.trouble(trouble.clone());

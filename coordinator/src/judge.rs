@@ -16,17 +16,18 @@ mod success;
 mod taint;
 mod view;
 
+use std::cell::LazyCell;
+
 use gauntlet_common::check::{Finding, Intervals};
 use gauntlet_common::event::{Event, What};
 use gauntlet_common::plan::Plan;
 use gauntlet_common::scenario::{OnFail, Severity};
 use gauntlet_common::units::Micros;
 use gauntlet_common::verdict::{Cause, Outcome, exit_code};
+use indexmap::IndexMap;
 
 use crate::record::Record;
-use crate::report::model::{
-    Agent, Check, CheckResult, Ledger, LedgerSeries, Phase, Report, SCHEMA, VALUES_MAX, Verdict,
-};
+use crate::report::model::{Agent, Check, CheckResult, Guard, Ledger, LedgerSeries, Phase, Report, SCHEMA, Verdict};
 
 pub use faults::SETTLING;
 use taint::Taint;
@@ -48,11 +49,16 @@ pub fn judge(plan: &Plan, record: &Record) -> Report {
     validity.push(guards::kept_up(&view, &taint, &checks));
     check_reasons(&view, &mut checks, &mut reasons);
     success::judge(&view, &mut reasons);
+    let workloads: IndexMap<_, _> =
+        plan.workloads.iter().map(|w| (w.name.clone(), figures::workload(&view, w))).collect();
+    let roles: IndexMap<_, _> = plan.roles.iter().map(|role| (role.name.clone(), figures::role(&view, role))).collect();
+    let (agents, phases, faults) = (agents(&view), phases(&view, &taint.all()), faults::report(&view));
+    let ledger = ledger(&view);
+    // Last: all of the record that a report needs has been read by now.
+    unreadable(record, &mut validity, &mut reasons);
     // Stable: within one gravity, in the order in which they were found.
     reasons.sort_by_key(|(cause, _)| cause.rank());
     let story = Story::of(record.events());
-    let workloads = plan.workloads.iter().map(|w| (w.name.clone(), figures::workload(&view, w)));
-    let roles = plan.roles.iter().map(|role| (role.name.clone(), figures::role(&view, role)));
     Report {
         schema: SCHEMA.into(),
         run_id: story.run,
@@ -68,16 +74,16 @@ pub fn judge(plan: &Plan, record: &Record) -> Report {
             exit_code: exit_code(reasons.iter().map(|(cause, _)| *cause)),
             reasons: reasons.into_iter().map(|(_, reason)| reason).collect(),
         },
-        agents: agents(&view),
-        phases: phases(&view, &taint.all()),
+        agents,
+        phases,
         isolation: plan.isolation,
-        workloads: workloads.collect(),
-        roles: roles.collect(),
-        faults: faults::report(&view),
+        workloads,
+        roles,
+        faults,
         checks,
-        ledger: ledger(&view),
+        ledger,
         validity,
-        timeline: timeline.thinned(VALUES_MAX),
+        timeline,
     }
 }
 
@@ -89,11 +95,24 @@ pub fn abort_due(plan: &Plan, record: &Record, now: Micros) -> Option<String> {
         return None;
     }
     let view = View::live(plan, record, now);
+    // Read only where a check has failed, and once for all of them.
+    let taint = LazyCell::new(|| Taint::of(&view));
     plan.checks.iter().filter(|c| c.on_fail == Some(OnFail::Abort) && !c.not_judged).find_map(|spec| {
-        let (expr, judged) = checks::failed_for_good(&view, spec)?;
+        let (expr, judged) = checks::failed_for_good(&view, spec, &taint)?;
         debug_assert_eq!(judged.result, Finding::Fail);
         Some(format!("check `{expr}` failed: observed {}, limit {}", judged.observed, judged.limit))
     })
+}
+
+/// A part of the record that the disk does not give back is missing from every figure.
+fn unreadable(record: &Record, validity: &mut [Guard], reasons: &mut Reasons) {
+    let Some(why) = record.disk_trouble().filter(|why| !record.troubles().iter().any(|known| known == why)) else {
+        return;
+    };
+    reasons.push((Cause::Invalid, why.into()));
+    for guard in validity.iter_mut().filter(|guard| guard.guard == guards::WRITTEN_WHOLE) {
+        (guard.ok, guard.observed) = (false, why.into());
+    }
 }
 
 /// Invalid before failed before passed.

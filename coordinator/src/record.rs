@@ -1,28 +1,44 @@
-//! The record of a run: all that arrived, in memory. The judge and the live view read nothing else.
+//! The record of a run: all that arrived. The judge and the live view read nothing else.
 //!
-//! Memory is bounded: at most [`SERIES_MAX`] series (workload × step × outcome; a plan with more is refused), each with
-//! one histogram a second in HDR V2 bytes (a few hundred bytes to a few KB), at most [`INTERVALS_MAX`] seconds,
-//! [`EVENTS_MAX`] events and [`METRICS_MAX`] metrics. What is past a bound is refused with an error, of which the
-//! collector makes a trouble event, so that the run cannot pass. Troubles are taken past the bound of events, and
-//! bounded by themselves.
+//! It is bounded: at most [`SERIES_MAX`] series (workload × step × outcome; a plan with more is refused), [`INTERVALS_MAX`]
+//! seconds, [`EVENTS_MAX`] events and [`METRICS_MAX`] metrics, processes and nodes each. What is past a bound is refused with an
+//! error, of which the collector makes a trouble event, so that the run cannot pass. Troubles are taken past the bound
+//! of events, and bounded by themselves.
 //!
-//! Deliberately not here: files (that is [`crate::rundir`]) and judgement.
+//! Of all that comes by the second (histograms, counts, metrics, what processes and nodes used, wake-ups) at most
+//! [`HELD_BYTES_MAX`] are in memory. A busy series takes 1 to 3 KB a second, 90 to 250 MB a day; a workload beside it 0.7 KB and
+//! 60 MB; a process, metric or load worker 20 to 60 bytes, up to 5 MB; a node 180 bytes, 16 MB. What is older goes into a
+//! file without a name ([`store`]) and is read back where it is asked for; nothing is rolled up that a figure could tell.
+//! The index of that file stays in memory, some 2 bytes for each KB of a series, and one in ten of a metric.
+//!
+//! Deliberately not here: the run's directory (that is [`crate::rundir`]) and judgement.
 
+mod bytes;
+mod cells;
+mod column;
 mod figures;
 mod packed;
+mod store;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::PathBuf;
 
+use gauntlet_common::check::Intervals;
 use gauntlet_common::event::{Event, What};
-use gauntlet_common::histogram::Histogram;
 use gauntlet_common::ledger::{Entry, Ledger, Summary};
 use gauntlet_common::plan::Plan;
 use gauntlet_common::snapshot::{
-    IntervalDelta, Layout, LoadSnapshot, NodeSample, ProcessSample, RoleMetrics, SeriesDelta, WorkloadDelta,
+    IntervalDelta, Layout, LoadSnapshot, NodeSample, ProcessSample, RoleMetrics, SeriesDelta,
 };
 
+pub use cells::Usage;
+use cells::{Second, Slot, Tally, Wakeup};
+use column::Column;
 pub use figures::Bin;
+pub(crate) use figures::Seconds;
 use packed::Packed;
+pub use store::HELD_BYTES_MAX;
+use store::Store;
 
 /// Most series of a run.
 pub const SERIES_MAX: usize = 500;
@@ -51,27 +67,45 @@ pub enum RecordError {
     Metrics { process: String, interval: u32, why: String },
 }
 
+/// By role and metric, then by instance.
+type Metrics<T> = BTreeMap<(String, String), BTreeMap<u32, Column<T>>>;
+
 /// All that arrived of one run.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Record {
     names: Vec<(String, Vec<String>)>,
     workers: u32,
     events: Vec<Event>,
+    store: Store,
     /// By workload and step, errors and successes.
-    series: Vec<Vec<[Series; 2]>>,
+    series: Vec<Vec<[Column<Slot>; 2]>>,
     /// By workload.
-    seconds: Vec<BTreeMap<u32, Second>>,
-    metrics: BTreeMap<(String, u32), BTreeMap<u32, Metrics>>,
+    seconds: Vec<Column<Second>>,
+    counters: Metrics<f64>,
+    gauges: Metrics<f64>,
+    histograms: Metrics<Packed>,
     metric_names: BTreeSet<(String, u32, String)>,
-    processes: BTreeMap<(String, String), BTreeMap<u32, Usage>>,
-    /// By agent and second.
-    nodes: BTreeMap<String, BTreeMap<u32, NodeSample>>,
-    /// By load worker and second: how late its loop woke up, at most, us.
-    wakeups: BTreeMap<u32, BTreeMap<u32, u64>>,
+    /// By agent and process.
+    processes: BTreeMap<(String, String), Column<Usage>>,
+    /// By agent.
+    nodes: BTreeMap<String, Column<NodeSample>>,
+    /// By load worker.
+    wakeups: BTreeMap<u32, Column<Wakeup>>,
     ledger: Ledger,
     troubles: Vec<String>,
     /// Oldest first.
     live: VecDeque<Live>,
+}
+
+/// Bytes that a record takes for what came by the second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// In memory, at most [`HELD_BYTES_MAX`] and what came last.
+    pub held: usize,
+    /// In memory, to find what is in the file.
+    pub index: usize,
+    /// In the file.
+    pub written: u64,
 }
 
 /// One second whose histograms are live.
@@ -81,55 +115,9 @@ enum Live {
     Workload { workload: u32, interval: u32 },
 }
 
-/// One workload × step × outcome group.
-#[derive(Debug, Clone, Default)]
-struct Series {
-    intervals: BTreeMap<u32, Slot>,
-    /// Of all intervals, decoded for the live view.
-    total: Histogram,
-}
-
-#[derive(Debug, Clone, Default)]
-struct Slot {
-    count: u64,
-    response_time: Packed,
-    service_time: Packed,
-}
-
-/// A workload's counts of one second.
-#[derive(Debug, Clone, Default)]
-struct Second {
-    errors: [u64; 8],
-    planned: u64,
-    skipped: u64,
-    not_issued: u64,
-    unstarted: u64,
-    lateness: Packed,
-    connect: Packed,
-    bins: [(u64, u64); 10],
-}
-
-#[derive(Debug, Clone, Default)]
-struct Metrics {
-    counters: BTreeMap<String, f64>,
-    gauges: BTreeMap<String, f64>,
-    histograms: BTreeMap<String, Packed>,
-}
-
-/// What one process used in one second.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Usage {
-    /// Cores.
-    pub cpu: f64,
-    /// Seconds a second runnable and waiting for a core, over all its threads.
-    pub run_delay: Option<f64>,
-    pub rss_bytes: u64,
-    pub fds: u32,
-    pub restarts: u32,
-}
-
 impl Record {
-    /// An empty record of this plan.
+    /// An empty record of this plan. What it cannot hold in memory it writes below the system's directory for temporary
+    /// files, until it is told of better ones.
     pub fn new(plan: &Plan) -> Result<Self, RecordError> {
         let count: usize = plan.workloads.iter().map(|w| w.steps.len() * 2).sum();
         if count > SERIES_MAX {
@@ -140,9 +128,12 @@ impl Record {
             names: plan.workloads.iter().map(|w| (w.name.clone(), w.steps.clone())).collect(),
             workers: plan.load_workers.len() as u32,
             events: Vec::new(),
+            store: Store::new(vec![std::env::temp_dir()]),
             series: series.collect(),
-            seconds: vec![BTreeMap::new(); plan.workloads.len()],
-            metrics: BTreeMap::new(),
+            seconds: plan.workloads.iter().map(|_| Column::default()).collect(),
+            counters: BTreeMap::new(),
+            gauges: BTreeMap::new(),
+            histograms: BTreeMap::new(),
             metric_names: BTreeSet::new(),
             processes: BTreeMap::new(),
             nodes: BTreeMap::new(),
@@ -151,6 +142,32 @@ impl Record {
             troubles: Vec::new(),
             live: VecDeque::new(),
         })
+    }
+
+    /// Where to write what it cannot hold in memory: the first of these directories that takes a file. Before anything has
+    /// arrived.
+    #[must_use]
+    pub fn writing_below(mut self, directories: Vec<PathBuf>) -> Self {
+        self.store = Store::new(directories);
+        self
+    }
+
+    /// With less memory, for tests.
+    #[cfg(test)]
+    #[must_use]
+    pub(crate) fn holding(mut self, bytes: usize) -> Self {
+        self.store.bound = bytes;
+        self
+    }
+
+    /// What it takes.
+    pub fn memory(&self) -> Memory {
+        Memory { held: self.store.held, index: self.store.index, written: self.store.written() }
+    }
+
+    /// Why older parts of the record cannot be written or read any more. The run must end, and nothing of it passes.
+    pub fn disk_trouble(&self) -> Option<&str> {
+        self.store.trouble()
     }
 
     /// Takes an event. A trouble is noted; one that was noted before, or is past the bound of troubles, changes nothing.
@@ -193,9 +210,11 @@ impl Record {
                 for delta in &snapshot.intervals {
                     self.merge(delta);
                     let wakeups = self.wakeups.entry(snapshot.worker).or_default();
-                    let latest = wakeups.entry(delta.interval).or_default();
-                    *latest = delta.wakeup_us_max.max(*latest);
+                    wakeups.change(&mut self.store, delta.interval, |latest| {
+                        latest.0 = delta.wakeup_us_max.max(latest.0);
+                    });
                 }
+                self.make_room();
                 Ok(Entry::New)
             }
         }
@@ -222,44 +241,90 @@ impl Record {
     /// All indices were checked.
     fn merge(&mut self, delta: &IntervalDelta) {
         for new in &delta.series {
-            let series = &mut self.series[new.workload as usize][new.step as usize][usize::from(new.ok)];
-            let slot = series.intervals.entry(delta.interval).or_default();
-            slot.count += new.response_time.count();
-            let live = slot.response_time.add(&new.response_time) | slot.service_time.add(&new.service_time);
-            series.total.add(&new.response_time);
+            let SeriesDelta { workload, step, ok, .. } = *new;
+            let series = &mut self.series[workload as usize][step as usize][usize::from(ok)];
+            let live = series.change(&mut self.store, delta.interval, |slot| {
+                slot.count += new.response_time.count();
+                slot.response_time.add(&new.response_time) | slot.service_time.add(&new.service_time)
+            });
             if live {
-                let SeriesDelta { workload, step, ok, .. } = *new;
                 self.live.push_back(Live::Series { workload, step, ok, interval: delta.interval });
             }
         }
         for new in &delta.workloads {
-            if self.seconds[new.workload as usize].entry(delta.interval).or_default().merge(new) {
+            let seconds = &mut self.seconds[new.workload as usize];
+            if seconds.change(&mut self.store, delta.interval, |second| second.merge(new)) {
                 self.live.push_back(Live::Workload { workload: new.workload, interval: delta.interval });
             }
         }
         self.freeze();
     }
 
-    /// Packs the oldest of the live ones past their bound.
+    /// Packs the oldest of the live ones past their bound. One that was written meanwhile is packed there.
     fn freeze(&mut self) {
         while self.live.len() > LIVE_MAX {
             match self.live.pop_front() {
                 Some(Live::Series { workload, step, ok, interval }) => {
                     let series = &mut self.series[workload as usize][step as usize][usize::from(ok)];
-                    if let Some(slot) = series.intervals.get_mut(&interval) {
+                    series.change_fresh(&mut self.store, interval, |slot| {
                         slot.response_time.freeze();
                         slot.service_time.freeze();
-                    }
+                    });
                 }
                 Some(Live::Workload { workload, interval }) => {
-                    if let Some(second) = self.seconds[workload as usize].get_mut(&interval) {
+                    self.seconds[workload as usize].change_fresh(&mut self.store, interval, |second| {
                         second.lateness.freeze();
                         second.connect.freeze();
-                    }
+                    });
                 }
                 None => return,
             }
         }
+    }
+
+    /// Writes the oldest cells when there are too many, until a quarter of the bound is free. Where the disk does not take
+    /// them they stay in memory, and [`Record::disk_trouble`] says so.
+    fn make_room(&mut self) {
+        if self.store.held <= self.store.bound || self.store.trouble().is_some() {
+            return;
+        }
+        let enough = self.store.bound / 4 * 3;
+        while self.store.held > enough {
+            let mut span: Option<(u32, u32)> = None;
+            self.columns(&mut |column, _| {
+                if let Some((first, last)) = column.in_memory() {
+                    let (least, most) = span.unwrap_or((first, last));
+                    span = Some((least.min(first), most.max(last)));
+                }
+                Ok(())
+            })
+            .ok();
+            let Some((first, last)) = span else { return };
+            let until = first + (last - first) / 4 + 1;
+            if self.columns(&mut |column, store| column.evict(store, until)).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Goes through all that comes by the second, until an error.
+    fn columns(
+        &mut self,
+        visit: &mut dyn FnMut(&mut dyn Evict, &mut Store) -> std::io::Result<()>,
+    ) -> std::io::Result<()> {
+        fn all<'a, T: Evict + 'a>(columns: impl Iterator<Item = &'a mut T>) -> impl Iterator<Item = &'a mut dyn Evict> {
+            columns.map(|column| column as &mut dyn Evict)
+        }
+        let series = all(self.series.iter_mut().flatten().flatten());
+        let scalars = self.counters.values_mut().chain(self.gauges.values_mut()).flat_map(BTreeMap::values_mut);
+        let mut every = series
+            .chain(all(self.seconds.iter_mut()))
+            .chain(all(scalars))
+            .chain(all(self.histograms.values_mut().flat_map(BTreeMap::values_mut)))
+            .chain(all(self.processes.values_mut()))
+            .chain(all(self.nodes.values_mut()))
+            .chain(all(self.wakeups.values_mut()));
+        every.try_for_each(|column| visit(column, &mut self.store))
     }
 
     /// Takes what a role instance measured. Each batch once: the collector drops batches it has seen by their number.
@@ -281,16 +346,23 @@ impl Record {
             }
             self.metric_names.insert(key);
         }
-        let of_instance = self.metrics.entry((new.role.clone(), new.instance)).or_default();
-        let slot = of_instance.entry(new.interval).or_default();
+        fn column<'a, T: column::Cell>(all: &'a mut Metrics<T>, new: &RoleMetrics, name: &str) -> &'a mut Column<T> {
+            all.entry((new.role.clone(), name.to_string())).or_default().entry(new.instance).or_default()
+        }
+        let (store, second) = (&mut self.store, new.interval);
         // A role that was restarted within a second reports that second twice, a part each time.
         for (name, value) in &new.counters {
-            *slot.counters.entry(name.clone()).or_default() += value;
+            column(&mut self.counters, new, name).change(store, second, |sum| *sum += value);
         }
-        slot.gauges.extend(new.gauges.clone());
+        for (name, value) in &new.gauges {
+            column(&mut self.gauges, new, name).change(store, second, |latest| *latest = *value);
+        }
         for (name, histogram) in &new.histograms {
-            slot.histograms.entry(name.clone()).or_default().add(histogram);
+            column(&mut self.histograms, new, name).change(store, second, |packed| {
+                packed.add(histogram);
+            });
         }
+        self.make_room();
         Ok(())
     }
 
@@ -308,7 +380,8 @@ impl Record {
             restarts: new.restarts,
         };
         let of_process = self.processes.entry((new.agent.clone(), new.process.clone())).or_default();
-        of_process.insert(new.interval, usage);
+        of_process.change(&mut self.store, new.interval, |latest| *latest = usage);
+        self.make_room();
         Ok(())
     }
 
@@ -319,7 +392,12 @@ impl Record {
             let (process, interval) = (new.agent.clone(), new.interval);
             return Err(RecordError::Metrics { process, interval, why: "past the record's bounds".into() });
         }
-        self.nodes.entry(new.agent.clone()).or_default().insert(new.interval, new.clone());
+        let sample = NodeSample { agent: String::new(), ..new.clone() };
+        self.nodes
+            .entry(new.agent.clone())
+            .or_default()
+            .change(&mut self.store, new.interval, |latest| *latest = sample);
+        self.make_room();
         Ok(())
     }
 
@@ -350,7 +428,8 @@ impl Record {
     /// The account of all load workers; `merged` is counted anew from the histograms here, so that it proves them.
     pub fn ledger(&self) -> Summary {
         let mut summary = self.ledger.summary(self.workers);
-        let merged = |series: &Series| series.intervals.values().map(|slot| slot.count).sum::<u64>();
+        let whole = Intervals::span(0..INTERVALS_MAX);
+        let merged = |series: &Column<Slot>| series.sum(&self.store, &whole).0;
         for count in &mut summary.series {
             let series = &self.series[count.workload as usize][count.step as usize];
             count.merged = merged(&series[usize::from(count.ok)]);
@@ -360,18 +439,19 @@ impl Record {
     }
 }
 
-impl Second {
-    /// Whether it has become a live one.
-    fn merge(&mut self, new: &WorkloadDelta) -> bool {
-        self.errors.iter_mut().zip(new.errors).for_each(|(sum, n)| *sum += n);
-        self.planned += new.planned;
-        self.skipped += new.skipped;
-        self.not_issued += new.not_issued;
-        self.unstarted += new.unstarted;
-        for (sum, n) in self.bins.iter_mut().zip(new.bins) {
-            *sum = (sum.0 + n.0, sum.1 + n.1);
-        }
-        self.lateness.add(&new.lateness) | self.connect.add(&new.connect)
+/// A column of any cells, as far as making room goes.
+trait Evict {
+    fn in_memory(&self) -> Option<(u32, u32)>;
+    fn evict(&mut self, store: &mut Store, until: u32) -> std::io::Result<()>;
+}
+
+impl<T: column::Cell> Evict for Column<T> {
+    fn in_memory(&self) -> Option<(u32, u32)> {
+        Column::in_memory(self)
+    }
+
+    fn evict(&mut self, store: &mut Store, until: u32) -> std::io::Result<()> {
+        Column::evict(self, store, until)
     }
 }
 

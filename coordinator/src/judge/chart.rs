@@ -1,6 +1,4 @@
-//! Everything over time, one value a second.
-
-use std::collections::BTreeMap;
+//! Everything over time, one value a second, or in long runs one of several.
 
 use gauntlet_common::check::Intervals;
 use gauntlet_common::plan::PlannedWorkload;
@@ -11,41 +9,80 @@ use indexmap::IndexMap;
 use super::figures::is_open;
 use super::heatmap;
 use super::view::View;
-use crate::report::model::{NodeLine, ProcessLine, Timeline, WorkloadLine, rounded};
+use crate::record::{Seconds, Usage};
+use crate::report::model::{NodeLine, ProcessLine, Timeline, VALUES_MAX, WorkloadLine, means, rounded};
 
+/// Each line is thinned as soon as it is made: at most one is there for all seconds.
 pub(super) fn timeline(view: &View<'_>) -> Timeline {
     let seconds = view.seconds();
+    let step_s = Timeline::step_for(seconds, columns(view), VALUES_MAX);
+    let by = step_s as usize;
     let heated = busiest(view);
     let workloads = view.plan.workloads.iter().map(|w| {
         let heated = heated.contains(&w.name.as_str());
-        (w.name.clone(), workload(view, w, seconds, heated))
+        (w.name.clone(), workload(view, w, seconds, heated).thinned(by))
     });
     let mut processes: IndexMap<String, ProcessLine> = IndexMap::new();
-    for (agent, process, used) in view.record.processes() {
-        let line = ProcessLine {
-            cpu: (0..seconds).map(|s| used.get(&s).map(|u| rounded(u.cpu))).collect(),
-            rss_bytes: (0..seconds).map(|s| used.get(&s).map(|u| u.rss_bytes)).collect(),
-            run_delay: (0..seconds).map(|s| used.get(&s).and_then(|u| u.run_delay).map(rounded)).collect(),
-        };
-        processes.insert(format!("{process}@{agent}"), line);
+    for (agent, name, used) in view.record.processes() {
+        processes.insert(format!("{name}@{agent}"), process(&used, seconds).thinned(by));
     }
-    let nodes = view.record.nodes().map(|(agent, had)| (agent.to_string(), node(had, seconds))).collect();
-    Timeline { seconds, step_s: 1, workloads: workloads.collect(), processes, nodes, metrics: metrics(view, seconds) }
+    let nodes = view.record.nodes().map(|(agent, had)| (agent.to_string(), node(&had, seconds).thinned(by))).collect();
+    let metrics = metrics(view, seconds, by);
+    Timeline { seconds, step_s, workloads: workloads.collect(), processes, nodes, metrics }
 }
 
-fn node(had: &BTreeMap<u32, NodeSample>, seconds: u32) -> NodeLine {
-    let share =
-        |of: fn(&NodeSample) -> Option<f64>| (0..seconds).map(|s| had.get(&s).and_then(of).map(rounded)).collect();
-    let bytes = |of: fn(&NodeSample) -> u64| (0..seconds).map(|s| had.get(&s).map(of)).collect();
-    NodeLine {
-        busy: share(|n| Some(n.busy)),
-        steal: share(|n| Some(n.steal)),
-        psi_cpu: share(|n| n.psi_cpu),
-        psi_memory: share(|n| n.psi_memory),
-        psi_io: share(|n| n.psi_io),
-        available_bytes: bytes(|n| n.available_bytes),
-        network_bytes: bytes(|n| n.rx_bytes + n.tx_bytes),
+/// How many columns there will be.
+fn columns(view: &View<'_>) -> usize {
+    let of_workload = |w: &PlannedWorkload| {
+        WorkloadLine::COLUMNS + classes(view, &w.name).len() + usize::from(is_open(w) && view.seconds() > 0)
+    };
+    let workloads: usize = view.plan.workloads.iter().map(of_workload).sum();
+    let processes = view.record.processes().count() * ProcessLine::COLUMNS;
+    let nodes = view.record.nodes().count() * NodeLine::COLUMNS;
+    workloads + processes + nodes + charted(view).count()
+}
+
+/// The classes of a workload's errors.
+fn classes(view: &View<'_>, workload: &str) -> Vec<ErrorClass> {
+    let counts = view.record.counts(workload, None, &Intervals::span(0..view.seconds()));
+    ErrorClass::ALL.into_iter().filter(|class| counts.by_class[*class as usize] > 0).collect()
+}
+
+fn process(used: &Seconds<'_, Usage>, seconds: u32) -> ProcessLine {
+    let shares = || vec![None; seconds as usize];
+    let mut line = ProcessLine { cpu: shares(), rss_bytes: vec![None; seconds as usize], run_delay: shares() };
+    for (second, usage) in used.over(&Intervals::span(0..seconds)) {
+        let at = second as usize;
+        line.cpu[at] = Some(rounded(usage.cpu));
+        line.rss_bytes[at] = Some(usage.rss_bytes);
+        line.run_delay[at] = usage.run_delay.map(rounded);
     }
+    line
+}
+
+fn node(had: &Seconds<'_, NodeSample>, seconds: u32) -> NodeLine {
+    let shares = || vec![None; seconds as usize];
+    let bytes = || vec![None; seconds as usize];
+    let mut line = NodeLine {
+        busy: shares(),
+        steal: shares(),
+        psi_cpu: shares(),
+        psi_memory: shares(),
+        psi_io: shares(),
+        available_bytes: bytes(),
+        network_bytes: bytes(),
+    };
+    for (second, n) in had.over(&Intervals::span(0..seconds)) {
+        let at = second as usize;
+        line.busy[at] = Some(rounded(n.busy));
+        line.steal[at] = Some(rounded(n.steal));
+        line.psi_cpu[at] = n.psi_cpu.map(rounded);
+        line.psi_memory[at] = n.psi_memory.map(rounded);
+        line.psi_io[at] = n.psi_io.map(rounded);
+        line.available_bytes[at] = Some(n.available_bytes);
+        line.network_bytes[at] = Some(n.rx_bytes + n.tx_bytes);
+    }
+    line
 }
 
 /// The workloads that have a heatmap.
@@ -64,7 +101,8 @@ fn workload(view: &View<'_>, planned: &PlannedWorkload, seconds: u32, heated: bo
         let all = view.record.latency(name, None, false, &Intervals::span(0..seconds));
         heatmap::Builder::new(seconds, all.min(), all.max())
     });
-    let mut by_class = ErrorClass::ALL.map(|_| Vec::new());
+    let classes = classes(view, name);
+    line.errors_by_class = classes.iter().map(|class| (class.name().to_string(), Vec::new())).collect();
     for second in 0..seconds {
         let over = Intervals::span(second..second + 1);
         let counts = view.record.counts(name, None, &over);
@@ -85,33 +123,35 @@ fn workload(view: &View<'_>, planned: &PlannedWorkload, seconds: u32, heated: bo
         let lateness = view.record.lateness(name, &over);
         line.lateness_p50.push((!lateness.is_empty()).then(|| lateness.quantile(0.5)));
         line.lateness_p99.push((!lateness.is_empty()).then(|| lateness.quantile(0.99)));
-        by_class.iter_mut().zip(counts.by_class).for_each(|(column, n)| column.push(n));
+        let by_class = classes.iter().map(|class| counts.by_class[*class as usize]);
+        line.errors_by_class.values_mut().zip(by_class).for_each(|(column, n)| column.push(n));
     }
-    let occurred = ErrorClass::ALL.iter().zip(by_class).filter(|(_, column)| column.iter().any(|n| *n > 0));
-    line.errors_by_class = occurred.map(|(class, column)| (class.name().to_string(), column)).collect();
     line.heatmap = heat.map(heatmap::Builder::build);
     line
 }
 
-fn metrics(view: &View<'_>, seconds: u32) -> IndexMap<String, Vec<Option<f64>>> {
+/// Each metric that has a line: its role, its name, and what it is.
+fn charted<'a>(view: &'a View<'_>) -> impl Iterator<Item = (&'a str, String, MetricKind)> {
+    view.plan.roles.iter().flat_map(|role| {
+        let names = view.record.metric_names(&role.name).into_iter();
+        let own = names.filter(|(name, _)| !Kind::PROCESS_METRICS.iter().any(|m| m.name == name));
+        own.map(|(name, kind)| (role.name.as_str(), name, kind))
+    })
+}
+
+fn metrics(view: &View<'_>, seconds: u32, by: usize) -> IndexMap<String, Vec<Option<f64>>> {
     let mut lines = IndexMap::new();
-    for role in &view.plan.roles {
-        for (metric, kind) in view.record.metric_names(&role.name) {
-            if Kind::PROCESS_METRICS.iter().any(|m| m.name == metric) {
-                continue;
+    for (role, metric, kind) in charted(view) {
+        let value = |second: u32| {
+            let over = Intervals::span(second..second + 1);
+            match kind {
+                MetricKind::Counter => view.record.counter(role, &metric, &over),
+                MetricKind::Gauge => view.record.gauge(role, &metric, &over).map(|g| g.max),
+                MetricKind::Histogram => view.record.histogram(role, &metric, &over).map(|h| h.quantile(0.99) as f64),
             }
-            let value = |second: u32| {
-                let over = Intervals::span(second..second + 1);
-                match kind {
-                    MetricKind::Counter => view.record.counter(&role.name, &metric, &over),
-                    MetricKind::Gauge => view.record.gauge(&role.name, &metric, &over).map(|g| g.max),
-                    MetricKind::Histogram => {
-                        view.record.histogram(&role.name, &metric, &over).map(|h| h.quantile(0.99) as f64)
-                    }
-                }
-            };
-            lines.insert(format!("{}.{metric}", role.name), (0..seconds).map(value).collect());
-        }
+        };
+        let line: Vec<Option<f64>> = (0..seconds).map(value).collect();
+        lines.insert(format!("{role}.{metric}"), means(&line, by));
     }
     lines
 }

@@ -1,5 +1,7 @@
 //! The scenario's checks over the record.
 
+use std::ops::Deref;
+
 use gauntlet_common::check::{self, Aggregate, Compare, Finding, Intervals, Judged, Measure, Timeline, Unit};
 use gauntlet_common::scenario::CheckSpec;
 
@@ -100,7 +102,11 @@ fn unreadable(spec: &CheckSpec, id: String, errors: &[check::CheckError]) -> Che
 }
 
 /// A check that has failed while the run goes on, and that more time cannot mend.
-pub(super) fn failed_for_good(view: &View<'_>, spec: &CheckSpec) -> Option<(String, Judged)> {
+pub(super) fn failed_for_good(
+    view: &View<'_>,
+    spec: &CheckSpec,
+    taint: &impl Deref<Target = Taint>,
+) -> Option<(String, Judged)> {
     let check = check::parse(&spec.expr, &view.names).ok()?;
     for comparison in &check.comparisons {
         let alone = check::Check { comparisons: vec![comparison.clone()] };
@@ -112,7 +118,7 @@ pub(super) fn failed_for_good(view: &View<'_>, spec: &CheckSpec) -> Option<(Stri
         let may_mend = growing && !comparison.compare.bounds_above() && !equal_to_zero(comparison);
         let failed = judged.result == Finding::Fail && !early && !may_mend;
         // What the generator may have brought about ends no run as the target's failure.
-        if failed && doubt(view, &alone, &judged, &Taint::of(view)).is_none() {
+        if failed && doubt(view, &alone, &judged, taint).is_none() {
             return Some((check.to_string(), judged));
         }
     }

@@ -19,10 +19,11 @@ pub(super) fn gone<'a>(view: &View<'a>) -> BTreeMap<&'a str, u32> {
     for event in view.record.events() {
         let What::AgentLost { agent, planned: false, .. } = &event.what else { continue };
         let told = u64::try_from(event.at_us).unwrap_or(0).div_ceil(1_000_000) as u32;
-        let seconds = view.record.processes().filter(|(of, ..)| of == agent).filter_map(|(.., seconds)| {
-            let (last, _) = seconds.last_key_value()?;
-            Some(last + 1)
-        });
+        let seconds = view
+            .record
+            .processes()
+            .filter(|(of, ..)| of == agent)
+            .filter_map(|(.., seconds)| Some(seconds.last()? + 1));
         gone.entry(agent.as_str()).or_insert(seconds.max().unwrap_or(0).min(told));
     }
     gone

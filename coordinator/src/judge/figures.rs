@@ -148,9 +148,9 @@ fn instance(view: &View<'_>, role: &str, number: u32, node: &str) -> Instance {
     let judged = view.timeline.judged();
     for (agent, process, seconds) in view.record.processes() {
         if agent == node && process == process_name {
-            for (second, usage) in seconds {
+            for (second, usage) in seconds.all() {
                 found.restarts = found.restarts.max(usage.restarts);
-                if !judged.contains(*second) {
+                if !judged.contains(second) {
                     continue;
                 }
                 found.cpu_max = found.cpu_max.max(usage.cpu);
@@ -166,8 +166,8 @@ pub(super) fn agent(view: &View<'_>, name: &str) -> Agent {
     let mut cpu: BTreeMap<u32, f64> = BTreeMap::new();
     let judged = view.timeline.judged();
     for (_, _, seconds) in view.record.processes().filter(|(agent, ..)| *agent == name) {
-        for (interval, usage) in seconds.iter().filter(|(second, _)| judged.contains(**second)) {
-            *cpu.entry(*interval).or_default() += usage.cpu;
+        for (interval, usage) in seconds.over(&judged) {
+            *cpu.entry(interval).or_default() += usage.cpu;
         }
     }
     Agent {

@@ -13,6 +13,9 @@ use super::taint::Taint;
 use super::view::View;
 use crate::report::model::{Check, CheckResult, Guard};
 
+/// The guard of what could not be written or read.
+pub(super) const WRITTEN_WHOLE: &str = "record written whole";
+
 /// Collects guards, and reasons of those that do not hold.
 struct Guards<'r> {
     all: Vec<Guard>,
@@ -44,7 +47,7 @@ pub(super) fn judge(view: &View<'_>, taint: &Taint, reasons: &mut Reasons) -> Ve
     iterations(view, &mut guards);
     processes(view, &mut guards);
     let troubles: Vec<String> = view.record.troubles().to_vec();
-    guards.invalid("record written whole", format!("{} troubles", troubles.len()), "none", troubles);
+    guards.invalid(WRITTEN_WHOLE, format!("{} troubles", troubles.len()), "none", troubles);
     ran(view, &mut guards);
     guards.all
 }

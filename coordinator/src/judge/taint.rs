@@ -29,7 +29,8 @@ struct Cause {
 }
 
 impl Taint {
-    /// Reads it from the samples of processes and nodes, from lateness and from wake-ups.
+    /// Reads it from the samples of processes and nodes, from lateness and from wake-ups: what the record has in memory, and of what it has on
+    /// disk only where something is above its limit.
     pub fn of(view: &View<'_>) -> Self {
         let mut taint = Self::default();
         taint.workers(view);
@@ -57,21 +58,24 @@ impl Taint {
             let workloads: BTreeSet<String> = carried.map(|w| w.name.clone()).collect();
             let (agent, name) = (worker.agent.as_str(), format!("load[{number}]"));
             let used = view.record.processes().find(|(a, process, _)| *a == agent && *process == name);
-            let used = used.into_iter().flat_map(|(.., seconds)| seconds);
-            let cpu = used.clone().map(|(second, usage)| (*second, usage.cpu));
+            let used = used.map(|(.., seconds)| seconds);
+            let cpu = used.iter().flat_map(|seconds| seconds.picked(|peak| peak.cpu > guards.worker_cpu.0));
+            let cpu = cpu.map(|(second, usage)| (second, usage.cpu));
             self.above(cpu, guards.worker_cpu, &workloads, |share, limit| {
                 format!("{name} on {agent} used {share} of a core (limit {limit})")
             });
-            let waited = used.filter_map(|(second, usage)| Some((*second, usage.run_delay?)));
+            let waited = used.iter().flat_map(|seconds| seconds.picked(|peak| peak.run_delay > guards.run_delay.0));
+            let waited = waited.filter_map(|(second, usage)| Some((second, usage.run_delay?)));
             self.above(waited, guards.run_delay, &workloads, |share, limit| {
                 format!("{name} on {agent} waited for a core {share} of the time (limit {limit})")
             });
-            let node = view.record.nodes().find(|(a, _)| *a == agent).into_iter().flat_map(|(_, seconds)| seconds);
-            let stolen = node.map(|(second, node)| (*second, node.steal / f64::from(node.cores.max(1))));
+            let node = view.record.nodes().find(|(a, _)| *a == agent);
+            let node = node.iter().flat_map(|(_, seconds)| seconds.picked(|peak| peak.steal > guards.steal.0));
+            let stolen = node.map(|(second, node)| (second, node.steal / f64::from(node.cores.max(1))));
             self.above(stolen, guards.steal, &workloads, |share, limit| {
                 format!("the hypervisor took {share} of {agent}'s cores (limit {limit})")
             });
-            let late: Vec<(u32, u64)> = view.record.wakeups(number).filter(|(_, us)| *us > guards.lateness.0).collect();
+            let late: Vec<(u32, u64)> = view.record.woke_late(number, guards.lateness.0).collect();
             let worst = late.iter().map(|(_, us)| *us).max().unwrap_or(0);
             let text = format!("{name} on {agent} woke up {} late (limit {})", rounded(worst), guards.lateness);
             self.add(text, workloads, late.into_iter().map(|(second, _)| second), true);
@@ -97,14 +101,12 @@ impl Taint {
         for workload in &view.plan.workloads {
             let (name, workloads) = (&workload.name, BTreeSet::from([workload.name.clone()]));
             let (mut late, mut unissued, mut worst, mut lost) = (Vec::new(), Vec::new(), 0, 0);
-            for second in 0..view.seconds() {
-                let over = Intervals::span(second..second + 1);
-                let p99 = view.record.lateness(name, &over).quantile(0.99);
+            let behind = view.record.behind(name, limit.0);
+            for (second, p99, not_issued) in behind.take_while(|(second, ..)| *second < view.seconds()) {
                 if p99 > limit.0 {
                     late.push(second);
                     worst = worst.max(p99);
                 }
-                let (_, not_issued) = view.record.planned(name, &over);
                 if not_issued > 0 {
                     unissued.push(second);
                     lost += not_issued;

@@ -1,10 +1,17 @@
 //! Answers over any set of intervals.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
 use gauntlet_common::check::{Counts, Gauge, Intervals};
 use gauntlet_common::histogram::Histogram;
+use gauntlet_common::scenario::MetricKind;
 use gauntlet_common::snapshot::NodeSample;
 
-use super::{Metrics, Record, Second, Usage};
+use super::column::{Cell, Column, InOrder};
+use super::packed::Packed;
+use super::store::Store;
+use super::{INTERVALS_MAX, Metrics, Record, Second, Slot, Tally, Usage, Wakeup};
 
 /// A tenth of a second of a workload, by intended start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -13,13 +20,46 @@ pub struct Bin {
     pub errors: u64,
 }
 
+/// One thing by the second, in memory or not.
+pub(crate) struct Seconds<'a, T: Cell> {
+    column: &'a Column<T>,
+    store: &'a Store,
+}
+
+impl<'a, T: Cell> Seconds<'a, T> {
+    /// In the order of time.
+    pub fn all(&self) -> InOrder<'a, T> {
+        self.column.cells(self.store, 0..INTERVALS_MAX, |_| true)
+    }
+
+    /// The same, of these seconds.
+    pub fn over<'o>(&self, over: &'o Intervals) -> impl Iterator<Item = (u32, Cow<'a, T>)> + use<'a, 'o, T> {
+        let (column, store) = (self.column, self.store);
+        over.spans().iter().flat_map(move |span| column.cells(store, span.clone(), |_| true))
+    }
+
+    /// The same, where blocks on disk may be left out whose sum is not wanted: the caller picks from the rest.
+    pub fn picked(&self, wanted: impl Fn(&T::Sum) -> bool) -> InOrder<'a, T> {
+        self.column.cells(self.store, 0..INTERVALS_MAX, wanted)
+    }
+
+    /// The last.
+    pub fn last(&self) -> Option<u32> {
+        self.column.last()
+    }
+}
+
 impl Record {
+    fn of<'a, T: Cell>(&'a self, column: &'a Column<T>) -> Seconds<'a, T> {
+        Seconds { column, store: &self.store }
+    }
+
     fn workload(&self, name: &str) -> Option<usize> {
         self.names.iter().position(|(workload, _)| workload == name)
     }
 
     /// The series of a workload or of one of its steps: each step's errors and successes.
-    fn series(&self, workload: &str, step: Option<&str>) -> impl Iterator<Item = &[super::Series; 2]> {
+    fn series(&self, workload: &str, step: Option<&str>) -> impl Iterator<Item = &[Column<Slot>; 2]> {
         let at = self.workload(workload);
         let steps = at.map_or(&[][..], |at| &self.names[at].1);
         let series = at.map_or(&[][..], |at| &self.series[at]);
@@ -30,27 +70,24 @@ impl Record {
             .map(|(series, _)| series)
     }
 
-    fn seconds<'a>(&'a self, workload: &str, over: &'a Intervals) -> impl Iterator<Item = &'a Second> {
-        let seconds = self.workload(workload).map(|at| &self.seconds[at]);
-        let spans = over.spans().iter().cloned();
-        spans.filter_map(move |span| seconds.map(|s| s.range(span))).flatten().map(|(_, second)| second)
+    fn seconds(&self, workload: &str) -> Option<&Column<Second>> {
+        self.workload(workload).map(|at| &self.seconds[at])
+    }
+
+    fn tally(&self, workload: &str, over: &Intervals) -> Tally {
+        self.seconds(workload).map_or_else(Tally::default, |seconds| seconds.sum(&self.store, over))
     }
 
     /// Requests of a workload or one of its steps; `by_class` and `skipped` of whole workloads only.
     pub fn counts(&self, workload: &str, step: Option<&str>, over: &Intervals) -> Counts {
         let mut counts = Counts::default();
-        let count = |series: &super::Series| -> u64 {
-            over.spans().iter().flat_map(|span| series.intervals.range(span.clone())).map(|(_, slot)| slot.count).sum()
-        };
         for [errors, ok] in self.series(workload, step) {
-            counts.errors += count(errors);
-            counts.ok += count(ok);
+            counts.errors += errors.sum(&self.store, over).0;
+            counts.ok += ok.sum(&self.store, over).0;
         }
         if step.is_none() {
-            for second in self.seconds(workload, over) {
-                counts.by_class.iter_mut().zip(second.errors).for_each(|(sum, n)| *sum += n);
-                counts.skipped += second.skipped;
-            }
+            let tally = self.tally(workload, over);
+            (counts.by_class, counts.skipped) = (tally.errors, tally.skipped);
         }
         counts
     }
@@ -59,52 +96,60 @@ impl Record {
     pub fn latency(&self, workload: &str, step: Option<&str>, service: bool, over: &Intervals) -> Histogram {
         let mut sum = Histogram::new();
         for series in self.series(workload, step).flatten() {
-            for (_, slot) in over.spans().iter().flat_map(|span| series.intervals.range(span.clone())) {
+            series.pieces(&self.store, over, |slot| {
                 if service { &slot.service_time } else { &slot.response_time }.add_to(&mut sum);
-            }
+            });
         }
-        sum
-    }
-
-    /// All response times of a workload so far, without decoding anything.
-    pub fn running_total(&self, workload: &str) -> Histogram {
-        let mut sum = Histogram::new();
-        self.series(workload, None).flatten().for_each(|series| sum.add(&series.total));
         sum
     }
 
     /// Iterations planned and those that workers could not issue in time.
     pub fn planned(&self, workload: &str, over: &Intervals) -> (u64, u64) {
-        let sum = |all: (u64, u64), s: &Second| (all.0 + s.planned, all.1 + s.not_issued);
-        self.seconds(workload, over).fold((0, 0), sum)
+        let tally = self.tally(workload, over);
+        (tally.planned, tally.not_issued)
     }
 
     /// Over the whole run: iterations planned, and of an exact number those that never began.
     pub fn unstarted(&self, workload: &str) -> (u64, u64) {
-        let seconds = self.workload(workload).into_iter().flat_map(|at| self.seconds[at].values());
-        seconds.fold((0, 0), |all, s| (all.0 + s.planned, all.1 + s.unstarted))
+        let tally = self.tally(workload, &Intervals::span(0..INTERVALS_MAX));
+        (tally.planned, tally.unstarted)
     }
 
     /// How late sends were, us.
     pub fn lateness(&self, workload: &str, over: &Intervals) -> Histogram {
         let mut sum = Histogram::new();
-        self.seconds(workload, over).for_each(|second| second.lateness.add_to(&mut sum));
+        let seconds = self.seconds(workload).into_iter();
+        seconds.for_each(|s| s.pieces(&self.store, over, |second| second.lateness.add_to(&mut sum)));
         sum
     }
 
     /// Times to connect, us.
     pub fn connect(&self, workload: &str, over: &Intervals) -> Histogram {
         let mut sum = Histogram::new();
-        self.seconds(workload, over).for_each(|second| second.connect.add_to(&mut sum));
+        let seconds = self.seconds(workload).into_iter();
+        seconds.for_each(|s| s.pieces(&self.store, over, |second| second.connect.add_to(&mut sum)));
         sum
+    }
+
+    /// The seconds in which some iteration of a workload began later than this (us), or was not issued in time: when, the
+    /// lateness that 99 % kept to (us), and how many were not issued.
+    pub fn behind(&self, workload: &str, limit_us: u64) -> impl Iterator<Item = (u32, u64, u64)> {
+        let is_behind = move |tally: &Tally| tally.late_us > limit_us || tally.not_issued > 0;
+        let seconds = self.seconds(workload).into_iter();
+        let seconds = seconds.flat_map(move |s| s.cells(&self.store, 0..INTERVALS_MAX, is_behind));
+        seconds.filter(move |(_, second)| is_behind(&second.tally)).map(|(at, second)| {
+            let mut lateness = Histogram::new();
+            second.lateness.add_to(&mut lateness);
+            (at, lateness.quantile(0.99), second.tally.not_issued)
+        })
     }
 
     /// Tenths of a second from the scenario's zero to `until` (exclusive, in tenths).
     pub fn bins(&self, workload: &str, until: usize) -> Vec<Bin> {
         let mut bins = vec![Bin::default(); until];
-        let seconds = self.workload(workload).map(|at| &self.seconds[at]);
-        for (interval, second) in seconds.into_iter().flatten() {
-            let first = *interval as usize * 10;
+        let seconds = self.seconds(workload).into_iter();
+        for (interval, second) in seconds.flat_map(|s| s.cells(&self.store, 0..INTERVALS_MAX, |_| true)) {
+            let first = interval as usize * 10;
             for (bin, (ok, errors)) in bins.iter_mut().skip(first).zip(second.bins) {
                 *bin = Bin { ok, errors };
             }
@@ -114,29 +159,43 @@ impl Record {
 
     /// The last second of which anything arrived.
     pub fn last_interval(&self) -> Option<u32> {
-        self.seconds.iter().filter_map(|seconds| seconds.keys().next_back().copied()).max()
+        self.seconds.iter().filter_map(Column::last).max()
     }
 
-    fn instances<'a>(&'a self, role: &'a str, over: &'a Intervals) -> impl Iterator<Item = (u32, Vec<&'a Metrics>)> {
-        let of_role = self.metrics.iter().filter(move |((name, _), _)| name == role);
-        of_role.map(|((_, instance), intervals)| {
-            let within = over.spans().iter().flat_map(|span| intervals.range(span.clone())).map(|(_, m)| m);
-            (*instance, within.collect())
-        })
+    /// Every instance's cells of a metric, in the order of instances and time.
+    fn instances<'a, T: Cell>(
+        &'a self,
+        all: &'a Metrics<T>,
+        (role, metric): (&str, &str),
+    ) -> impl Iterator<Item = Seconds<'a, T>> {
+        let of_metric = all.get(&(role.to_string(), metric.to_string()));
+        of_metric.into_iter().flat_map(BTreeMap::values).map(|column| self.of(column))
     }
 
     /// Summed over instances; none: no instance reported it.
     pub fn counter(&self, role: &str, metric: &str, over: &Intervals) -> Option<f64> {
-        let values = self.instances(role, over).flat_map(|(_, all)| all).filter_map(|m| m.counters.get(metric));
-        values.fold(None, |sum, value| Some(sum.unwrap_or(0.0) + value))
+        let instances = self.instances(&self.counters, (role, metric));
+        instances.flat_map(|i| i.over(over)).fold(None, |sum, (_, value)| Some(sum.unwrap_or(0.0) + *value))
     }
 
     /// Over all instances, those of processes (`cpu`, `rss`, `fds`) included; none: no instance reported it.
     pub fn gauge(&self, role: &str, metric: &str, over: &Intervals) -> Option<Gauge> {
-        let mut instances: Vec<Vec<f64>> = self
-            .instances(role, over)
-            .map(|(_, all)| all.iter().filter_map(|m| m.gauges.get(metric)).copied().collect())
-            .collect();
+        let mut gauge =
+            Gauge { min: f64::INFINITY, max: f64::NEG_INFINITY, mean: 0.0, last: f64::NEG_INFINITY, samples: 0 };
+        let mut sum = 0.0;
+        let mut take = |values: &mut dyn Iterator<Item = f64>| {
+            let mut last = None;
+            for value in values {
+                (gauge.min, gauge.max) = (gauge.min.min(value), gauge.max.max(value));
+                gauge.samples += 1;
+                sum += value;
+                last = Some(value);
+            }
+            gauge.last = last.map_or(gauge.last, |last| gauge.last.max(last));
+        };
+        for instance in self.instances(&self.gauges, (role, metric)) {
+            take(&mut instance.over(over).map(|(_, value)| *value));
+        }
         let usage: Option<fn(&Usage) -> f64> = match metric {
             "cpu" => Some(|u| u.cpu),
             "rss" => Some(|u| u.rss_bytes as f64),
@@ -144,58 +203,49 @@ impl Record {
             _ => None,
         };
         if let Some(of) = usage {
-            let own = self.processes.iter().filter(|((_, process), _)| instance_of(process, role).is_some());
-            instances.extend(own.map(|(_, seconds)| {
-                over.spans().iter().flat_map(|s| seconds.range(s.clone())).map(|(_, u)| of(u)).collect()
-            }));
+            for (_, _, seconds) in self.processes().filter(|(_, process, _)| instance_of(process, role).is_some()) {
+                take(&mut seconds.over(over).map(|(_, usage)| of(&usage)));
+            }
         }
-        let all = || instances.iter().flatten().copied();
-        let samples = all().count() as u64;
-        (samples > 0).then(|| Gauge {
-            min: all().fold(f64::INFINITY, f64::min),
-            max: all().fold(f64::NEG_INFINITY, f64::max),
-            mean: all().sum::<f64>() / samples as f64,
-            last: instances.iter().filter_map(|i| i.last()).copied().fold(f64::NEG_INFINITY, f64::max),
-            samples,
-        })
+        gauge.mean = sum / gauge.samples as f64;
+        (gauge.samples > 0).then_some(gauge)
     }
 
     /// Over all instances; none: no instance reported it.
     pub fn histogram(&self, role: &str, metric: &str, over: &Intervals) -> Option<Histogram> {
         let mut found = None;
-        for packed in self.instances(role, over).flat_map(|(_, all)| all).filter_map(|m| m.histograms.get(metric)) {
-            packed.add_to(found.get_or_insert_with(Histogram::new));
+        for instance in self.instances(&self.histograms, (role, metric)) {
+            let take = |packed: &Packed| packed.add_to(found.get_or_insert_with(Histogram::new));
+            instance.column.pieces(&self.store, over, take);
         }
         found
     }
 
     /// Names of a role's metrics that arrived, with whether they are (counters, gauges, histograms).
-    pub fn metric_names(&self, role: &str) -> Vec<(String, gauntlet_common::scenario::MetricKind)> {
-        use gauntlet_common::scenario::MetricKind::{Counter, Gauge, Histogram};
-        let mut names = std::collections::BTreeMap::new();
-        for metrics in self.metrics.iter().filter(|((r, _), _)| r == role).flat_map(|(_, i)| i.values()) {
-            names.extend(metrics.counters.keys().map(|n| (n.clone(), Counter)));
-            names.extend(metrics.gauges.keys().map(|n| (n.clone(), Gauge)));
-            names.extend(metrics.histograms.keys().map(|n| (n.clone(), Histogram)));
-        }
+    pub fn metric_names(&self, role: &str) -> Vec<(String, MetricKind)> {
+        let of_role = |(r, name): &(String, String)| (r == role).then(|| name.clone());
+        let counters = self.counters.keys().filter_map(of_role).map(|name| (name, MetricKind::Counter));
+        let gauges = self.gauges.keys().filter_map(of_role).map(|name| (name, MetricKind::Gauge));
+        let histograms = self.histograms.keys().filter_map(of_role).map(|name| (name, MetricKind::Histogram));
+        let names: BTreeMap<String, MetricKind> = counters.chain(gauges).chain(histograms).collect();
         names.into_iter().collect()
     }
 
     /// Every process with what it used, as (agent, process, by second).
-    pub fn processes(&self) -> impl Iterator<Item = (&str, &str, &std::collections::BTreeMap<u32, Usage>)> {
-        self.processes.iter().map(|((agent, process), seconds)| (agent.as_str(), process.as_str(), seconds))
-    }
-}
-
-impl Record {
-    /// How late a load worker's loop woke up at most, as (second, us).
-    pub fn wakeups(&self, worker: u32) -> impl Iterator<Item = (u32, u64)> + '_ {
-        self.wakeups.get(&worker).into_iter().flatten().map(|(second, us)| (*second, *us))
+    pub(crate) fn processes(&self) -> impl Iterator<Item = (&str, &str, Seconds<'_, Usage>)> {
+        self.processes.iter().map(|((agent, process), used)| (agent.as_str(), process.as_str(), self.of(used)))
     }
 
-    /// Every node with what it had and used by second, as (agent, by second).
-    pub fn nodes(&self) -> impl Iterator<Item = (&str, &std::collections::BTreeMap<u32, NodeSample>)> {
-        self.nodes.iter().map(|(agent, seconds)| (agent.as_str(), seconds))
+    /// The seconds in which a load worker's loop woke up later than this at most, as (second, us).
+    pub(crate) fn woke_late(&self, worker: u32, limit_us: u64) -> impl Iterator<Item = (u32, u64)> {
+        let of_worker = self.wakeups.get(&worker).map(|column| self.of(column)).into_iter();
+        let late = of_worker.flat_map(move |seconds| seconds.picked(move |Wakeup(us)| *us > limit_us));
+        late.map(|(second, wakeup)| (second, wakeup.0)).filter(move |(_, us)| *us > limit_us)
+    }
+
+    /// Every node with what it had and used, as (agent, by second).
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = (&str, Seconds<'_, NodeSample>)> {
+        self.nodes.iter().map(|(agent, seconds)| (agent.as_str(), self.of(seconds)))
     }
 }
 

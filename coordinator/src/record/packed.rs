@@ -3,12 +3,17 @@
 
 use gauntlet_common::histogram::Histogram;
 
+use super::bytes::Bytes;
+use super::column::Cell;
+
 /// Parts that are kept before they are merged into a live one: late amendments and other workers' shares.
 const PARTS_MAX: usize = 8;
+/// What a live one is taken to weigh: its array, for latencies up to half a minute.
+const LIVE_BYTES: usize = 128 * 1024;
 
 /// The sum of the histograms that were added.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Packed {
+pub(crate) struct Packed {
     parts: Vec<Box<[u8]>>,
     live: Option<Box<Histogram>>,
 }
@@ -48,5 +53,51 @@ impl Packed {
         if let Some(live) = &self.live {
             sum.add(live);
         }
+    }
+
+    /// All of them in one part.
+    pub(super) fn of<'a>(all: impl Iterator<Item = &'a Self>) -> Self {
+        let mut sum = Histogram::new();
+        all.for_each(|one| one.add_to(&mut sum));
+        let mut packed = Self::default();
+        packed.add(&sum);
+        packed
+    }
+}
+
+impl Cell for Packed {
+    type Sum = ();
+
+    fn owns(&self) -> usize {
+        let parts: usize = self.parts.iter().map(|part| part.len() + 2 * size_of::<Box<[u8]>>()).sum();
+        parts + self.live.as_ref().map_or(0, |_| LIVE_BYTES)
+    }
+
+    fn sum(&self) {}
+
+    fn encode(&self, bytes: &mut Vec<u8>) {
+        let live = self.live.as_ref().map(|live| live.encode());
+        let parts = self.parts.iter().map(|part| &part[..]).chain(live.as_deref());
+        bytes.extend((self.parts.len() as u32 + u32::from(live.is_some())).to_le_bytes());
+        for part in parts {
+            bytes.extend((part.len() as u32).to_le_bytes());
+            bytes.extend(part);
+        }
+    }
+
+    /// Bytes that are no histogram are refused here, so that nothing else needs to.
+    fn decode(bytes: &mut Bytes<'_>) -> Option<Self> {
+        let mut packed = Self::default();
+        for _ in 0..bytes.u32()? {
+            let length = bytes.u32()? as usize;
+            let part = bytes.take(length)?;
+            Histogram::decode(part).ok()?;
+            packed.parts.push(part.into());
+        }
+        Some(packed)
+    }
+
+    fn whole<'a>(cells: impl Iterator<Item = &'a Self> + Clone) -> Option<Self> {
+        Some(Self::of(cells))
     }
 }

@@ -1,12 +1,14 @@
 //! What is merged is what was recorded: any split, any order, any repetition, over the bytes of the wire.
 
-use gauntlet_common::check::Intervals;
-use gauntlet_common::snapshot::Layout;
+use gauntlet_common::histogram::Histogram;
+use gauntlet_common::snapshot::{Layout, WorkloadDelta};
 use gauntlet_proto::agent as wire;
 use proptest::prelude::*;
 
 use super::*;
 use crate::judge::fixture::Run;
+
+mod bounded;
 
 /// One request: how long it took, its workload's step, outcome, second, and where it was made and sent.
 #[derive(Debug, Clone)]

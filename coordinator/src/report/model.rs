@@ -9,7 +9,7 @@ use gauntlet_common::plan::Isolation;
 use gauntlet_common::scenario::{Severity, Tier};
 use gauntlet_common::verdict::Outcome;
 
-pub use timeline::{Heatmap, NodeLine, ProcessLine, Timeline, VALUES_MAX, WorkloadLine, rounded};
+pub use timeline::{Heatmap, NodeLine, ProcessLine, Timeline, VALUES_MAX, WorkloadLine, means, rounded};
 
 /// The version of this schema.
 pub const SCHEMA: &str = "gauntlet.report/v1";

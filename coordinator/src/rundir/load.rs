@@ -32,7 +32,9 @@ pub fn load(directory: &Path) -> Result<Loaded, RunDirError> {
     let content = |why: String| RunDirError::Content { path: path.clone(), why };
     let plan: Plan =
         serde_json::from_str(&text).map_err(|e| content(format!("this is no plan of this version: {e}")))?;
-    let mut record = Record::new(&plan).map_err(|e| content(e.to_string()))?;
+    let record = Record::new(&plan).map_err(|e| content(e.to_string()))?;
+    // A directory may be there to be read only.
+    let mut record = record.writing_below(vec![directory.to_path_buf(), std::env::temp_dir()]);
     let mut notes = Vec::new();
     let mut troubles = Vec::new();
     let mut read = Reader { directory, notes: &mut notes, troubles: &mut troubles };
@@ -48,6 +50,9 @@ pub fn load(directory: &Path) -> Result<Loaded, RunDirError> {
             Ok(())
         }
     })?;
+    if let Some(why) = record.disk_trouble() {
+        return Err(RunDirError::Content { path: directory.into(), why: why.into() });
+    }
     troubles.extend(incomplete(&record, end, [events, series, metrics]));
     troubles.into_iter().for_each(|trouble| record.note_trouble(trouble));
     Ok(Loaded { plan, record, notes })

@@ -320,7 +320,7 @@ mod tests {
     fn the_worst_second_of_a_day_is_on_the_chart_also_when_its_timeline_was_thinned() {
         let whole = fixture::day();
         let mut thin = whole.clone();
-        thin.timeline = thin.timeline.thinned(300_000);
+        thin.timeline = fixture::thinned(thin.timeline, 300_000);
         for report in [whole, thin] {
             let groups = groups(&report, 80_000);
             let chart = charts(&groups).nth(1).unwrap();

@@ -115,53 +115,64 @@ pub struct NodeLine {
 }
 
 impl Timeline {
-    /// Thinned until all columns together have at most about `values_max` values.
-    #[must_use]
-    pub fn thinned(mut self, values_max: usize) -> Self {
-        let workloads =
-            self.workloads.values().map(|w| 8 + w.errors_by_class.len() + usize::from(!w.offered.is_empty()));
-        let columns = workloads.sum::<usize>() + 3 * self.processes.len() + 7 * self.nodes.len() + self.metrics.len();
+    /// The step with which so many columns have at most about `values_max` values together. Lines are thinned one by one as
+    /// they are made: those of all seconds of a long and wide run would be gigabytes.
+    pub fn step_for(seconds: u32, columns: usize, values_max: usize) -> u32 {
         let points = (values_max / columns.max(1)).max(POINTS_MIN);
-        let by = (self.seconds.div_ceil(self.step_s) as usize).div_ceil(points);
-        if by > 1 {
-            self.thin(by);
+        (seconds as usize).div_ceil(points).max(1) as u32
+    }
+}
+
+impl WorkloadLine {
+    /// Columns beside those of classes of errors and of what was offered.
+    pub const COLUMNS: usize = 8;
+
+    /// One value of `by`.
+    #[must_use]
+    pub fn thinned(mut self, by: usize) -> Self {
+        for rates in [&mut self.achieved, &mut self.offered] {
+            *rates = rates.chunks(by).map(|c| (c.iter().sum::<u64>() as f64 / c.len() as f64).round() as u64).collect();
+        }
+        for counts in std::iter::once(&mut self.errors).chain(self.errors_by_class.values_mut()) {
+            *counts = counts.chunks(by).map(|c| c.iter().copied().max().unwrap_or(0)).collect();
+        }
+        let Self { p50, p95, p99, max, lateness_p50, lateness_p99, .. } = &mut self;
+        for times in [p50, p95, p99, max, lateness_p50, lateness_p99] {
+            *times = greatest(times, by);
         }
         self
     }
+}
+
+impl ProcessLine {
+    pub const COLUMNS: usize = 3;
 
     /// One value of `by`.
-    fn thin(&mut self, by: usize) {
-        self.step_s *= by as u32;
-        for line in self.workloads.values_mut() {
-            for rates in [&mut line.achieved, &mut line.offered] {
-                *rates =
-                    rates.chunks(by).map(|c| (c.iter().sum::<u64>() as f64 / c.len() as f64).round() as u64).collect();
-            }
-            for counts in std::iter::once(&mut line.errors).chain(line.errors_by_class.values_mut()) {
-                *counts = counts.chunks(by).map(|c| c.iter().copied().max().unwrap_or(0)).collect();
-            }
-            let WorkloadLine { p50, p95, p99, max, lateness_p50, lateness_p99, .. } = line;
-            for times in [p50, p95, p99, max, lateness_p50, lateness_p99] {
-                *times = greatest(times, by);
-            }
+    #[must_use]
+    pub fn thinned(self, by: usize) -> Self {
+        Self {
+            cpu: means(&self.cpu, by),
+            rss_bytes: greatest(&self.rss_bytes, by),
+            run_delay: peaks(&self.run_delay, by),
         }
-        for line in self.processes.values_mut() {
-            line.cpu = means(&line.cpu, by);
-            line.rss_bytes = greatest(&line.rss_bytes, by);
-            line.run_delay = peaks(&line.run_delay, by);
-        }
-        for line in self.nodes.values_mut() {
-            line.busy = means(&line.busy, by);
-            let NodeLine { steal, psi_cpu, psi_memory, psi_io, .. } = line;
-            for shares in [steal, psi_cpu, psi_memory, psi_io] {
-                *shares = peaks(shares, by);
-            }
-            let least = |chunk: &[Option<u64>]| chunk.iter().copied().flatten().min();
-            line.available_bytes = line.available_bytes.chunks(by).map(least).collect();
-            line.network_bytes = greatest(&line.network_bytes, by);
-        }
-        for line in self.metrics.values_mut() {
-            *line = means(line, by);
+    }
+}
+
+impl NodeLine {
+    pub const COLUMNS: usize = 7;
+
+    /// One value of `by`.
+    #[must_use]
+    pub fn thinned(self, by: usize) -> Self {
+        let least = |chunk: &[Option<u64>]| chunk.iter().copied().flatten().min();
+        Self {
+            busy: means(&self.busy, by),
+            steal: peaks(&self.steal, by),
+            psi_cpu: peaks(&self.psi_cpu, by),
+            psi_memory: peaks(&self.psi_memory, by),
+            psi_io: peaks(&self.psi_io, by),
+            available_bytes: self.available_bytes.chunks(by).map(least).collect(),
+            network_bytes: greatest(&self.network_bytes, by),
         }
     }
 }
@@ -179,8 +190,8 @@ fn peaks(values: &[Option<f64>], by: usize) -> Vec<Option<f64>> {
     values.chunks(by).map(|chunk| chunk.iter().copied().flatten().reduce(f64::max)).collect()
 }
 
-/// Of those that there are.
-fn means(values: &[Option<f64>], by: usize) -> Vec<Option<f64>> {
+/// One value of `by`: the mean of those that there are.
+pub fn means(values: &[Option<f64>], by: usize) -> Vec<Option<f64>> {
     let mean = |chunk: &[Option<f64>]| {
         let count = chunk.iter().flatten().count();
         (count > 0).then(|| chunk.iter().flatten().sum::<f64>() / count as f64)
@@ -196,14 +207,16 @@ mod tests {
     #[test]
     fn a_short_run_is_not_thinned() {
         let timeline = fixture::passed().timeline;
-        assert_eq!(timeline.clone().thinned(VALUES_MAX), timeline);
+        assert_eq!(Timeline::step_for(timeline.seconds, 500, VALUES_MAX), 1);
+        let line = &timeline.workloads["users"];
+        assert_eq!(line.clone().thinned(1), *line);
     }
 
     #[test]
     fn a_day_is_thinned_to_the_bound_and_keeps_its_worst_second() {
         let day = fixture::day().timeline;
         let (seconds, errors) = (day.seconds, day.workloads["users"].errors.iter().max().copied());
-        let thin = day.thinned(200_000);
+        let thin = fixture::thinned(day, 200_000);
         let line = &thin.workloads["users"];
         assert!(thin.step_s > 1 && thin.seconds == seconds);
         assert_eq!(line.p99.len(), seconds.div_ceil(thin.step_s) as usize);

@@ -1,0 +1,292 @@
+//! What the record has for each second, and how it is written to the store's file: bit by bit what it was.
+
+use gauntlet_common::snapshot::{NodeSample, WorkloadDelta};
+
+use super::bytes::{Bytes, put, put_maybe};
+use super::column::{Cell, Sum};
+use super::packed::Packed;
+
+/// One workload × step × outcome group.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Slot {
+    pub(super) count: u64,
+    pub(super) response_time: Packed,
+    pub(super) service_time: Packed,
+}
+
+/// A workload's counts.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Second {
+    pub(super) tally: Tally,
+    pub(super) lateness: Packed,
+    pub(super) connect: Packed,
+    pub(super) bins: [(u64, u64); 10],
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Tally {
+    pub(crate) errors: [u64; 8],
+    pub(crate) planned: u64,
+    pub(crate) skipped: u64,
+    pub(crate) not_issued: u64,
+    pub(crate) unstarted: u64,
+    /// How late a send was at most, us.
+    pub(crate) late_us: u64,
+}
+
+/// What one process used in one second.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Usage {
+    /// Cores.
+    pub cpu: f64,
+    /// Seconds a second runnable and waiting for a core, over all its threads.
+    pub run_delay: Option<f64>,
+    pub rss_bytes: u64,
+    pub fds: u32,
+    pub restarts: u32,
+}
+
+/// Requests.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Count(pub(crate) u64);
+
+/// How late a load worker's loop woke up at most, us.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Wakeup(pub(crate) u64);
+
+/// The greatest shares: of a process, or of a node.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Peak {
+    pub(crate) cpu: f64,
+    pub(crate) run_delay: f64,
+    /// Of the node's cores.
+    pub(crate) steal: f64,
+}
+
+impl Sum for Count {
+    fn join(&mut self, other: &Self) {
+        self.0 += other.0;
+    }
+}
+
+impl Sum for Wakeup {
+    fn join(&mut self, other: &Self) {
+        self.0 = self.0.max(other.0);
+    }
+}
+
+impl Sum for Peak {
+    fn join(&mut self, other: &Self) {
+        self.cpu = self.cpu.max(other.cpu);
+        self.run_delay = self.run_delay.max(other.run_delay);
+        self.steal = self.steal.max(other.steal);
+    }
+}
+
+impl Sum for Tally {
+    fn join(&mut self, other: &Self) {
+        self.errors.iter_mut().zip(other.errors).for_each(|(sum, n)| *sum += n);
+        self.planned += other.planned;
+        self.skipped += other.skipped;
+        self.not_issued += other.not_issued;
+        self.unstarted += other.unstarted;
+        self.late_us = self.late_us.max(other.late_us);
+    }
+}
+
+impl Second {
+    /// Whether it has become a live one.
+    pub(super) fn merge(&mut self, new: &WorkloadDelta) -> bool {
+        let WorkloadDelta { errors, planned, skipped, not_issued, unstarted, .. } = *new;
+        let late_us = new.lateness.max();
+        self.tally.join(&Tally { errors, planned, skipped, not_issued, unstarted, late_us });
+        for (sum, n) in self.bins.iter_mut().zip(new.bins) {
+            *sum = (sum.0 + n.0, sum.1 + n.1);
+        }
+        self.lateness.add(&new.lateness) | self.connect.add(&new.connect)
+    }
+}
+
+impl Cell for Slot {
+    type Sum = Count;
+
+    fn owns(&self) -> usize {
+        self.response_time.owns() + self.service_time.owns()
+    }
+
+    fn sum(&self) -> Count {
+        Count(self.count)
+    }
+
+    fn encode(&self, bytes: &mut Vec<u8>) {
+        put(bytes, [self.count]);
+        self.response_time.encode(bytes);
+        self.service_time.encode(bytes);
+    }
+
+    fn decode(bytes: &mut Bytes<'_>) -> Option<Self> {
+        let count = bytes.u64()?;
+        Some(Self { count, response_time: Packed::decode(bytes)?, service_time: Packed::decode(bytes)? })
+    }
+
+    fn whole<'a>(cells: impl Iterator<Item = &'a Self> + Clone) -> Option<Self> {
+        Some(Self {
+            count: cells.clone().map(|cell| cell.count).sum(),
+            response_time: Packed::of(cells.clone().map(|cell| &cell.response_time)),
+            service_time: Packed::of(cells.map(|cell| &cell.service_time)),
+        })
+    }
+}
+
+impl Cell for Second {
+    type Sum = Tally;
+
+    fn owns(&self) -> usize {
+        self.lateness.owns() + self.connect.owns()
+    }
+
+    fn sum(&self) -> Tally {
+        self.tally
+    }
+
+    fn encode(&self, bytes: &mut Vec<u8>) {
+        let Tally { errors, planned, skipped, not_issued, unstarted, late_us } = self.tally;
+        put(bytes, errors);
+        put(bytes, [planned, skipped, not_issued, unstarted, late_us]);
+        put(bytes, self.bins.iter().flat_map(|(ok, errors)| [*ok, *errors]));
+        self.lateness.encode(bytes);
+        self.connect.encode(bytes);
+    }
+
+    fn decode(bytes: &mut Bytes<'_>) -> Option<Self> {
+        let mut second = Self::default();
+        for n in &mut second.tally.errors {
+            *n = bytes.u64()?;
+        }
+        let Tally { planned, skipped, not_issued, unstarted, late_us, .. } = &mut second.tally;
+        for n in [planned, skipped, not_issued, unstarted, late_us] {
+            *n = bytes.u64()?;
+        }
+        for (ok, errors) in &mut second.bins {
+            (*ok, *errors) = (bytes.u64()?, bytes.u64()?);
+        }
+        second.lateness = Packed::decode(bytes)?;
+        second.connect = Packed::decode(bytes)?;
+        Some(second)
+    }
+
+    /// Bins of many seconds are no bins of any.
+    fn whole<'a>(cells: impl Iterator<Item = &'a Self> + Clone) -> Option<Self> {
+        let mut tally = Tally::default();
+        cells.clone().for_each(|cell| tally.join(&cell.tally));
+        let lateness = Packed::of(cells.clone().map(|cell| &cell.lateness));
+        Some(Self { tally, lateness, connect: Packed::of(cells.map(|cell| &cell.connect)), ..Self::default() })
+    }
+}
+
+/// A counter's delta or a gauge's value.
+impl Cell for f64 {
+    type Sum = ();
+
+    fn owns(&self) -> usize {
+        0
+    }
+
+    fn sum(&self) {}
+
+    fn encode(&self, bytes: &mut Vec<u8>) {
+        bytes.extend(self.to_le_bytes());
+    }
+
+    fn decode(bytes: &mut Bytes<'_>) -> Option<Self> {
+        bytes.f64()
+    }
+}
+
+impl Cell for Wakeup {
+    type Sum = Self;
+
+    fn owns(&self) -> usize {
+        0
+    }
+
+    fn sum(&self) -> Self {
+        *self
+    }
+
+    fn encode(&self, bytes: &mut Vec<u8>) {
+        put(bytes, [self.0]);
+    }
+
+    fn decode(bytes: &mut Bytes<'_>) -> Option<Self> {
+        bytes.u64().map(Self)
+    }
+}
+
+impl Cell for Usage {
+    type Sum = Peak;
+
+    fn owns(&self) -> usize {
+        0
+    }
+
+    fn sum(&self) -> Peak {
+        Peak { cpu: self.cpu, run_delay: self.run_delay.unwrap_or(0.0), steal: 0.0 }
+    }
+
+    fn encode(&self, bytes: &mut Vec<u8>) {
+        bytes.extend(self.cpu.to_le_bytes());
+        put_maybe(bytes, self.run_delay);
+        put(bytes, [self.rss_bytes]);
+        bytes.extend(self.fds.to_le_bytes());
+        bytes.extend(self.restarts.to_le_bytes());
+    }
+
+    fn decode(bytes: &mut Bytes<'_>) -> Option<Self> {
+        Some(Self {
+            cpu: bytes.f64()?,
+            run_delay: bytes.maybe()?,
+            rss_bytes: bytes.u64()?,
+            fds: bytes.u32()?,
+            restarts: bytes.u32()?,
+        })
+    }
+}
+
+/// Without the agent's name, which its column has.
+impl Cell for NodeSample {
+    type Sum = Peak;
+
+    fn owns(&self) -> usize {
+        self.agent.capacity()
+    }
+
+    fn sum(&self) -> Peak {
+        Peak { steal: self.steal / f64::from(self.cores.max(1)), ..Peak::default() }
+    }
+
+    fn encode(&self, bytes: &mut Vec<u8>) {
+        bytes.extend(self.interval.to_le_bytes());
+        bytes.extend(self.cores.to_le_bytes());
+        bytes.extend(self.busy.to_le_bytes());
+        bytes.extend(self.steal.to_le_bytes());
+        [self.psi_cpu, self.psi_memory, self.psi_io].into_iter().for_each(|share| put_maybe(bytes, share));
+        put(bytes, [self.available_bytes, self.rx_bytes, self.tx_bytes]);
+    }
+
+    fn decode(bytes: &mut Bytes<'_>) -> Option<Self> {
+        Some(Self {
+            agent: String::new(),
+            interval: bytes.u32()?,
+            cores: bytes.u32()?,
+            busy: bytes.f64()?,
+            steal: bytes.f64()?,
+            psi_cpu: bytes.maybe()?,
+            psi_memory: bytes.maybe()?,
+            psi_io: bytes.maybe()?,
+            available_bytes: bytes.u64()?,
+            rx_bytes: bytes.u64()?,
+            tx_bytes: bytes.u64()?,
+        })
+    }
+}
