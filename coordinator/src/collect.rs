@@ -217,6 +217,28 @@ mod tests {
     }
 
     #[test]
+    fn a_record_that_cannot_be_kept_past_its_memory_ends_the_run_and_lets_nothing_pass() {
+        let home = tempfile::tempdir().unwrap();
+        let run = Run::good();
+        let path = home.path().join("run");
+        let mut collector = Collector::new(&run.plan, &Place::Out(path.clone()), "r").unwrap();
+        let gone = vec![home.path().join("gone")];
+        collector.record = Record::new(&run.plan).unwrap().writing_below(gone).holding(5_000);
+        run.events.iter().for_each(|event| collector.event(event.clone()));
+        let batches = (1..).zip(&run.snapshots).map(|(sequence, snapshot)| {
+            let wire = gauntlet_proto::agent::LoadSnapshot::from(snapshot);
+            Batch { sequence, body: Some(batch::Body::Load(wire)) }
+        });
+        let troubles: Vec<String> = batches.filter_map(|batch| collector.take(0, batch).1).collect();
+        assert!(troubles.len() == 1 && troubles[0].contains("No such file"), "once, and why: {troubles:?}");
+        let record = collector.close();
+        assert_eq!(judge(&run.plan, &record).verdict.result, Outcome::Invalid);
+        let loaded = load(&path).unwrap();
+        assert_eq!(loaded.record.troubles(), troubles);
+        assert_eq!(judge(&loaded.plan, &loaded.record), judge(&run.plan, &record));
+    }
+
+    #[test]
     fn what_the_record_refuses_is_told_the_same_from_the_directory() {
         let home = tempfile::tempdir().unwrap();
         let run = Run::good();
