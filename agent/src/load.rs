@@ -78,7 +78,7 @@ pub struct Setup<'a> {
     pub ledgers: &'a [String],
     /// From the send of a request, and for connecting, TLS and names included.
     pub timeout_ns: u64,
-    /// Source address for targets in 127.0.0.0/8.
+    /// This node's own address: where connections come from, towards roles and on loopback.
     pub source: Option<IpAddr>,
     /// Tells completions and sockets apart between drivers of one worker.
     pub workload: u32,

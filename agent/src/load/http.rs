@@ -128,6 +128,7 @@ struct Http {
 
 struct Config {
     requests: Vec<Prepared>,
+    /// Whether the target is a role.
     traced: bool,
     ledgers: Vec<String>,
     timeout_ns: u64,

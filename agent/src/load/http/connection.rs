@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
 
 use nix::errno::Errno;
+use nix::sys::socket::{setsockopt, sockopt};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
 use socket2::{Domain, Socket, Type};
@@ -57,6 +58,14 @@ impl Target {
     }
 }
 
+/// Which of this node's addresses a connection leaves from; `None`: the one that the way there has. Towards a role it is the
+/// node's own, as links between roles have it: a node is known by it, and a partition cuts it. Sources on loopback are spread
+/// over 127.x.y.z for the same reason, whatever is there. Any other URL is reached by the way that leads there.
+pub fn source(own: Option<IpAddr>, to: IpAddr, is_role: bool) -> Option<IpAddr> {
+    let fits = |own: &IpAddr| own.is_ipv4() == to.is_ipv4() && own.is_loopback() == to.is_loopback();
+    own.filter(fits).filter(|_| is_role || to.is_loopback())
+}
+
 /// A connection that is opening or open.
 #[derive(Debug)]
 pub struct Connection {
@@ -73,18 +82,14 @@ pub enum Handshake {
 }
 
 impl Connection {
-    /// Begins to connect. The socket is writable when it is connected, or has failed ([`Connection::connected`]).
+    /// Begins to connect, from [`source`]. The socket is writable when it is connected, or has failed ([`Connection::connected`]).
     pub fn begin(address: SocketAddr, source: Option<IpAddr>) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), None)?;
         socket.set_tcp_nodelay(true)?;
-        // Sources spread over 127.x.y.z, so that addresses identify nodes; the port is chosen at connect, when the four-tuple
-        // is known, and not at bind, where 28,000 would be all there are.
-        if let (IpAddr::V4(to), Some(IpAddr::V4(from))) = (address.ip(), source)
-            && to.is_loopback()
-            && from.is_loopback()
-        {
-            nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::IpBindAddressNoPort, &true)?;
-            socket.bind(&SocketAddr::new(from.into(), 0).into())?;
+        if let Some(from) = source {
+            // The port is chosen at connect, when the four-tuple is known, and not at bind, where 28,000 would be all.
+            setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
+            socket.bind(&SocketAddr::new(from, 0).into())?;
         }
         match socket.connect(&address.into()) {
             Err(e) if e.raw_os_error() != Some(Errno::EINPROGRESS as i32) => Err(e),
@@ -241,6 +246,22 @@ fn decrypt(tls: &mut ClientConnection, mut bytes: &[u8], plain: &mut impl FnMut(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn load_comes_from_its_nodes_own_address_wherever_a_link_between_roles_would() {
+        let ip = |text: &str| -> IpAddr { text.parse().unwrap() };
+        let from = |own: &str, to, is_role| source(Some(ip(own)), ip(to), is_role).map(|ip| ip.to_string());
+        let own = |text: &str| Some(text.to_string());
+        assert_eq!(from("10.0.0.2", "10.0.0.3", true), own("10.0.0.2"), "or a partition by address would miss it");
+        assert_eq!(from("fd00::2", "fd00::3", true), own("fd00::2"));
+        assert_eq!(from("127.1.0.1", "127.2.0.1", true), own("127.1.0.1"));
+        assert_eq!(from("127.1.0.1", "127.0.0.1", false), own("127.1.0.1"));
+        assert_eq!(from("10.0.0.2", "93.184.216.34", false), None, "which way leads there is the node's to know");
+        for (own, to) in [("127.1.0.1", "10.0.0.3"), ("10.0.0.2", "127.0.0.1"), ("10.0.0.2", "fd00::3")] {
+            assert_eq!(from(own, to, true), None, "{own} cannot reach {to}");
+        }
+        assert_eq!(source(None, ip("10.0.0.3"), true), None);
+    }
 
     #[test]
     fn targets_are_read_as_people_write_them() {

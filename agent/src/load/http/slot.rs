@@ -9,7 +9,7 @@ use gauntlet_common::snapshot::ErrorClass;
 
 use super::Config;
 use super::codec::{Decoder, Header, Progress};
-use super::connection::{Connection, Handshake, Target};
+use super::connection::{Connection, Handshake, Target, source};
 use super::resolve::{Answer, Resolver};
 use crate::clock::monotonic_ns;
 use crate::load::{Completion, Event, Ready, Submission};
@@ -184,7 +184,8 @@ impl Slot {
     fn try_address(&mut self, index: u32, shared: &mut Shared) {
         let Stage::Opening(opening) = &mut self.stage else { return };
         opening.connection = opening.addresses.find_map(|address| {
-            let connection = Connection::begin(address, shared.config.source).ok()?;
+            let from = source(shared.config.source, address.ip(), shared.config.traced);
+            let connection = Connection::begin(address, from).ok()?;
             shared.config.reactor.watch(connection.socket(), shared.config.workload, index).ok()?;
             Some(connection)
         });
