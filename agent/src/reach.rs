@@ -16,6 +16,8 @@ use crate::fault::nft::PROBE_PORTS;
 const PORT_TRIES: u16 = 50;
 /// How long an answer may take before it is called cut; a healthy one takes a fraction.
 pub const CUT_AFTER: Duration = Duration::from_millis(400);
+/// How long an old connection may take to open, and again to answer first; the fault waits for it.
+const OPENS_WITHIN: Duration = Duration::from_secs(1);
 /// How long one that must come may take, on however slow a machine.
 pub const COMES_WITHIN: Duration = Duration::from_secs(10);
 
@@ -91,14 +93,31 @@ pub enum Heard {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Old<S> {
-    /// `None` where nobody answers, such as a role that another fault has killed.
-    pub async fn open(to: SocketAddr, connecting: impl Future<Output = io::Result<S>>) -> Option<Self> {
-        let opening = async {
-            let mut old = Self { to, stream: connecting.await.ok()? };
-            old.stream.write_all(PREFACE).await.ok()?;
-            old.answers().await.then_some(old)
+    /// `None` where nobody listens or the way is not open, such as at a role that another fault has killed.
+    ///
+    /// # Errors
+    /// Why there is none, although somebody is there: then nothing shows what becomes of old connections.
+    pub async fn open(
+        to: SocketAddr,
+        connecting: impl Future<Output = io::Result<S>>,
+    ) -> Result<Option<Self>, String> {
+        use io::ErrorKind::{ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable, TimedOut};
+        let stream = match tokio::time::timeout(OPENS_WITHIN, connecting).await {
+            Err(_) => return Ok(None),
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
+                return match error.kind() {
+                    ConnectionRefused | ConnectionReset | HostUnreachable | NetworkUnreachable | TimedOut => Ok(None),
+                    _ => Err(format!("no connection to {to} could be opened before: {error}")),
+                };
+            }
         };
-        tokio::time::timeout(CUT_AFTER * 5, opening).await.ok().flatten()
+        let mut old = Self { to, stream };
+        let answered = async { old.stream.write_all(PREFACE).await.is_ok() && old.answers().await };
+        match tokio::time::timeout(OPENS_WITHIN, answered).await {
+            Ok(true) => Ok(Some(old)),
+            _ => Err(format!("{to} did not answer over a connection before, so that no old one shows a cut")),
+        }
     }
 
     /// Whether it still carries a question there and the answer back.
@@ -128,5 +147,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Old<S> {
             }
         }
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_is_there_and_says_nothing_is_told_apart_from_nobody() {
+        let here: IpAddr = "127.0.0.1".parse().unwrap();
+        let listener = tokio::net::TcpListener::bind((here, 0)).await.unwrap();
+        let at = listener.local_addr().unwrap();
+        // The kernel accepts for it, and it never answers.
+        let why = Old::open(at, connect(here, at)).await.unwrap_err();
+        assert!(why.contains("did not answer"), "{why}");
+        drop(listener);
+        assert!(Old::open(at, connect(here, at)).await.unwrap().is_none());
     }
 }

@@ -80,7 +80,7 @@ impl Probes {
 
     async fn keep(&self, probe: &ProbeLink) -> Result<(), Unreached> {
         let to = address(probe)?;
-        let old = Old::open(to, self.connect(to)).await.ok_or("nobody answers there")?;
+        let old = Old::open(to, self.connect(to)).await?.ok_or("nobody answers there")?;
         let mut kept = self.kept();
         if kept.len() >= KEPT_MAX {
             return Err(format!("{KEPT_MAX} connections are kept already").into());

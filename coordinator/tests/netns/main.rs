@@ -52,7 +52,7 @@ fn cut_and_come_back(family: Family) {
     assert!(fault["undone"] == true && fault["fidelity"].as_str().unwrap().contains("tcp only"), "{fault:#}");
     let evidence = fault["evidence"].to_string();
     assert_eq!(evidence.matches("confirmed on").count(), 2, "{evidence}");
-    assert!(evidence.contains("of real traffic") && evidence.contains("old one"), "{evidence}");
+    assert!(evidence.contains("of real traffic") && evidence.contains("1 old one"), "{evidence}");
     assert_eq!(world.tables(), Vec::<String>::new());
     world.down();
 }

@@ -49,6 +49,8 @@ struct Cutting {
 #[derive(Default)]
 struct State {
     old: Vec<Old>,
+    /// Why a peer that is there has no old connection.
+    unproven: Option<String>,
     dropped: Option<Dropped>,
     healed: bool,
 }
@@ -252,8 +254,16 @@ pub async fn inject(node: &Node, fault: &PlannedFault, until_ns: u64) -> Result<
     let cutting = node.kernel().get(&fault.id)?;
     let from = node.control().ip();
     let opening = cutting.peers.iter().take(PROBED_MAX).map(|peer| Old::open(*peer, reach::connect(from, *peer)));
-    let old: Vec<Old> = futures_util::future::join_all(opening).await.into_iter().flatten().collect();
-    lock(&cutting.state).old = old;
+    let opened = futures_util::future::join_all(opening).await;
+    {
+        let mut state = lock(&cutting.state);
+        for opened in opened {
+            match opened {
+                Ok(old) => state.old.extend(old),
+                Err(why) => state.unproven = Some(why),
+            }
+        }
+    }
     let seconds = timeout_s(node, until_ns);
     if seconds == 0 {
         return Err("less than a second is left of the lease or of the fault".into());
@@ -295,6 +305,9 @@ pub async fn confirm(node: &Node, fault: &PlannedFault) -> Result<String, String
     }
     if let Some((_, peer)) = living.iter().find(|(lives, _)| *lives) {
         return Err(format!("an old connection from {from} to {peer} lives on"));
+    }
+    if let Some(why) = lock(&cutting.state).unproven.take() {
+        return Err(why);
     }
     if let Some((_, at)) = through.iter().find(|(reached, _)| !*reached) {
         return Err(format!("{from} does not reach {at} either, which nobody cut"));
