@@ -37,7 +37,8 @@ const WORKERS_MAX: usize = 256;
 const LAST_REPORTS_WITHIN: Duration = Duration::from_secs(30);
 /// How far from now a start may lie, either way.
 const START_WITHIN_NS: u64 = 600_000_000_000;
-/// How long a role may take from wire to ready.
+/// How long a node's roles may take from wire to ready, side by side, and after them its load workers: together well below
+/// what a coordinator waits for a step.
 const WIRED_WITHIN: Duration = Duration::from_secs(20);
 
 /// How long the load workers may take to read one ledger back, side by side.
@@ -169,10 +170,17 @@ impl Run {
                 return Err(refuse(RefusedWhy::Plan, message));
             }
         }
-        for id in self.node.planned_workers() {
-            let asked =
-                self.node.supervisor().ask(&id, to_worker::Body::Wire(wire.clone()), Answer::Wired, WIRED_WITHIN);
-            asked.await.map_err(|e| refuse(RefusedWhy::Role, format!("agent {}: {e}", self.node.name())))?;
+        // Load opens its connections when it is wired: the roles first.
+        let (load, roles): (Vec<_>, Vec<_>) =
+            self.node.planned_workers().into_iter().partition(|id| matches!(id, WorkerId::Load { .. }));
+        for workers in [roles, load] {
+            let asking = workers.into_iter().map(|id| {
+                let wire = to_worker::Body::Wire(wire.clone());
+                async move { self.node.supervisor().ask(&id, wire, Answer::Wired, WIRED_WITHIN).await }
+            });
+            for answer in join_all(asking).await {
+                answer.map_err(|e| refuse(RefusedWhy::Role, format!("agent {}: {e}", self.node.name())))?;
+            }
         }
         Ok(())
     }
