@@ -136,6 +136,12 @@ impl Engine {
         }
     }
 
+    /// Connections that there can be at once, of all workloads.
+    pub fn connections(&self) -> usize {
+        let of = |run: &Run| run.pool.as_ref().map_or(run.runners.len(), |pool| pool.size as usize);
+        self.runs.iter().map(of).sum()
+    }
+
     /// Whether this load shares its cores with nothing of ours.
     pub fn has_own_cores(&self) -> bool {
         self.own_cores

@@ -20,7 +20,7 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 use super::Event;
 
 /// Sockets told of by one wait; at the bound the rest come with the next one.
-const READY_MAX: usize = 512;
+pub(super) const READY_MAX: usize = 512;
 /// The kernel may be late by a thousandth of a wait (`select_estimate_accuracy` in fs/select.c), so a longer one than
 /// this ends early by a hundredth and the loop waits again, ns.
 const EXACT_NS_MAX: u64 = 10_000_000;
@@ -89,7 +89,7 @@ pub enum Woken {
 pub struct Reactor {
     epoll: Epoll,
     bell: Bell,
-    /// Where the kernel has no epoll_pwait2 (before 5.11).
+    /// Where there is no epoll_pwait2: in kernels before 5.11, and where an older filter of system calls does not know it.
     timer: Option<TimerFd>,
     buffer: RefCell<Vec<EpollEvent>>,
 }
@@ -98,13 +98,18 @@ impl Reactor {
     /// That this bell wakes.
     pub fn new(bell: Bell) -> io::Result<Self> {
         let reactor = Self::with_timer(bell, None)?;
-        match reactor.pwait2(0) {
-            Err(Errno::ENOSYS) => {
-                let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
-                Self::with_timer(reactor.bell, Some(TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?))
-            }
-            _ => Ok(reactor),
+        let probe = reactor.pwait2(0);
+        reactor.falling_back(probe)
+    }
+
+    /// As it is, unless its first wait failed: with ENOSYS or, from a container's filter, EPERM. A cause that a timer does
+    /// not mend fails the waits to come.
+    fn falling_back(self, probe: Result<usize, Errno>) -> io::Result<Self> {
+        if probe.is_ok() {
+            return Ok(self);
         }
+        let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
+        Self::with_timer(self.bell, Some(TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?))
     }
 
     fn with_timer(bell: Bell, timer: Option<TimerFd>) -> io::Result<Self> {
@@ -218,6 +223,14 @@ mod tests {
 
     fn timer() -> Option<TimerFd> {
         Some(TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK).unwrap())
+    }
+
+    #[test]
+    fn a_system_call_that_is_missing_or_forbidden_is_done_without() {
+        for (probe, timed) in [(Ok(0), false), (Err(Errno::ENOSYS), true), (Err(Errno::EPERM), true)] {
+            let reactor = Reactor::with_timer(Bell::new().unwrap(), None).unwrap().falling_back(probe).unwrap();
+            assert_eq!(reactor.timer.is_some(), timed, "{probe:?}");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::LoadError;
 use super::engine::{Engine, services};
 use super::nap::Nap;
-use super::reactor::{Bell, Reactor, Woken};
+use super::reactor::{Bell, READY_MAX, Reactor, Woken};
 use super::record::emptied;
 use crate::clock::monotonic_ns;
 use crate::worker::Channel;
@@ -27,6 +27,11 @@ const HEARD_MAX: usize = 64;
 const LOOK_EVERY: u64 = 50_000_000;
 /// Wake-ups later than this are worth noting, ns.
 const WOKE_LATE: u64 = 1_000_000;
+/// How long connections may take to open before the load, ns, where the timeouts are longer: the agent waits for it. Those
+/// that are not open by then open with their first request.
+const WARM_WITHIN: u64 = 5_000_000_000;
+/// Waits in a row that may fail, a millisecond apart; then the worker ends with the reason.
+const FAILED_WAITS_MAX: u32 = 1_000;
 /// Things done before the sockets get their turn.
 const AT_ONCE: usize = 512;
 
@@ -114,6 +119,9 @@ struct Worker {
     talk: Talk,
     woken: Vec<Woken>,
     nap: Nap,
+    looked: Looked,
+    /// Waits in a row that failed.
+    failed_waits: u32,
 }
 
 /// What a wait let the loop hear.
@@ -122,6 +130,54 @@ enum Heard {
     Word(to_worker::Body),
     /// The agent is gone, or wants this process to end.
     End,
+    /// The loop cannot go on.
+    Broken(String),
+}
+
+impl Heard {
+    /// `Err`: the loop ends, and why if that is a failure.
+    fn or_end(self) -> Result<Option<to_worker::Body>, Option<String>> {
+        match self {
+            Self::Nothing => Ok(None),
+            Self::Word(body) => Ok(Some(body)),
+            Self::End => Err(None),
+            Self::Broken(why) => Err(Some(why)),
+        }
+    }
+}
+
+/// By when every socket has been looked at. What is given up as timed out is measured by it: after a stall the answers that
+/// came in time lie in the kernel still.
+#[derive(Debug, Default)]
+struct Looked {
+    at_ns: u64,
+    /// The round under way: since when, and how many sockets it has told of.
+    since_ns: u64,
+    told: usize,
+}
+
+impl Looked {
+    fn at_ns(&self) -> u64 {
+        self.at_ns
+    }
+
+    /// A wait that began at this moment told of so many; of so many sockets in all.
+    fn waited(&mut self, began_ns: u64, told: usize, sockets: usize) {
+        if told < READY_MAX {
+            // Nothing more was ready when it returned.
+            *self = Self { at_ns: began_ns, since_ns: 0, told: 0 };
+            return;
+        }
+        if self.since_ns == 0 {
+            self.since_ns = began_ns;
+        }
+        self.told += told;
+        // The kernel tells of sockets in the order in which they became ready: so many events later all that were ready
+        // at the round's beginning have had their turn.
+        if self.told >= sockets.saturating_add(READY_MAX) {
+            *self = Self { at_ns: self.since_ns, since_ns: 0, told: 0 };
+        }
+    }
 }
 
 impl Worker {
@@ -132,7 +188,8 @@ impl Worker {
         match reactor.and_then(|reactor| Engine::prepare(start, reactor.into())) {
             Ok(engine) => {
                 let nap = Nap::new(engine.has_own_cores());
-                Ok(Self { engine, endpoints: Vec::new(), talk, woken: Vec::new(), nap })
+                let (endpoints, woken, looked) = (Vec::new(), Vec::new(), Looked::default());
+                Ok(Self { engine, endpoints, talk, woken, nap, looked, failed_waits: 0 })
             }
             Err(error) => {
                 talk.say(failed(&error.to_string()));
@@ -148,28 +205,34 @@ impl Worker {
             match body {
                 to_worker::Body::Wire(wire) => {
                     if let Err(error) = self.wire(wire.endpoints) {
-                        self.talk.say(failed(&error));
-                        return Err(error);
+                        return self.fails(error);
                     }
                 }
-                to_worker::Body::Begin(begin) => {
-                    let Some(()) = self.load(begin.start_ns) else { return Ok(()) };
-                }
+                to_worker::Body::Begin(begin) => match self.load(begin.start_ns) {
+                    Ok(()) => {}
+                    Err(None) => return Ok(()),
+                    Err(Some(why)) => return self.fails(why),
+                },
                 to_worker::Body::StopLoad(_) => self.stopped(),
                 to_worker::Body::ReadBack(ask) => self.read_back(&ask)?,
                 to_worker::Body::Shutdown(_) => return Ok(()),
-                // Links between roles are no concern of load; a cut that takes load along would be handed to the driver here.
+                // Links between roles are no concern of load.
                 _ => {}
             }
         }
         Ok(())
     }
 
-    /// The hot loop: what happened → record; next intended start → step → driver; wait. `None`: the agent is gone.
-    fn load(&mut self, start_ns: u64) -> Option<()> {
+    fn fails(&self, why: String) -> Result<(), String> {
+        self.talk.say(failed(&why));
+        Err(why)
+    }
+
+    /// The hot loop: what happened → record; next intended start → step → driver; wait. `Err`: as [`Heard::or_end`] says.
+    fn load(&mut self, start_ns: u64) -> Result<(), Option<String>> {
         if !self.until_start(start_ns)? {
             self.stopped();
-            return Some(());
+            return Ok(());
         }
         self.engine.begin(start_ns);
         let (mut next_cut, mut wake) = (SNAPSHOT_EVERY, u64::MAX);
@@ -183,7 +246,7 @@ impl Worker {
                 let Some(due) = self.engine.due(now) else { break };
                 self.engine.fire(due);
             }
-            self.engine.expire(now);
+            self.engine.expire(self.looked.at_ns().saturating_sub(start_ns));
             if now >= next_cut {
                 self.cut();
                 next_cut = (now / SNAPSHOT_EVERY + 1) * SNAPSHOT_EVERY;
@@ -193,21 +256,16 @@ impl Worker {
                 break;
             }
             wake = self.engine.next_due(now).min(next_cut).min(drained).min(now + LOOK_EVERY);
-            match self.wait(start_ns + wake) {
-                Heard::Nothing => {}
-                Heard::Word(to_worker::Body::StopLoad(stop)) => {
-                    self.engine.stop_now();
-                    if !stop.drain {
-                        self.engine.end_all(false);
-                    }
+            if let Some(to_worker::Body::StopLoad(stop)) = self.wait(start_ns + wake).or_end()? {
+                self.engine.stop_now();
+                if !stop.drain {
+                    self.engine.end_all(false);
                 }
-                Heard::Word(_) => {}
-                Heard::End => return None,
             }
         }
         self.engine.end_all(true);
         self.stopped();
-        Some(())
+        Ok(())
     }
 
     /// Waits until this instant of CLOCK_MONOTONIC at most, and lets the drivers take in what came. At least the sockets
@@ -215,11 +273,20 @@ impl Worker {
     fn wait(&mut self, until_ns: u64) -> Heard {
         let now_ns = monotonic_ns();
         let until_ns = self.nap.until(until_ns, now_ns);
-        let waited = self.engine.reactor.wait(until_ns, now_ns, &mut self.woken);
-        if let Err(error) = waited {
-            // Only for want of memory: the loop goes on as fast as it can, but not on the whole core.
-            tracing::warn!(%error, "waiting for connections");
-            std::thread::sleep(Duration::from_millis(1));
+        match self.engine.reactor.wait(until_ns, now_ns, &mut self.woken) {
+            Ok(()) => {
+                self.failed_waits = 0;
+                self.looked.waited(now_ns, self.woken.len(), self.engine.connections());
+            }
+            // Only for want of memory: the loop goes on as fast as it can, but not on the whole core, and not for ever.
+            Err(error) => {
+                self.failed_waits += 1;
+                tracing::warn!(%error, "waiting for connections");
+                if self.failed_waits >= FAILED_WAITS_MAX {
+                    return Heard::Broken(format!("{FAILED_WAITS_MAX} waits for connections in a row failed: {error}"));
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
         }
         let mut heard = Heard::Nothing;
         for woken in &self.woken {
@@ -243,15 +310,14 @@ impl Worker {
     }
 
     /// Waits for the agreed instant. `false`: a stop came before it, and the load must not begin.
-    fn until_start(&mut self, start_ns: u64) -> Option<bool> {
+    fn until_start(&mut self, start_ns: u64) -> Result<bool, Option<String>> {
         while monotonic_ns() < start_ns {
-            match self.wait(start_ns) {
-                Heard::Word(to_worker::Body::StopLoad(_)) => return Some(false),
-                Heard::End => return None,
-                Heard::Nothing | Heard::Word(_) => self.engine.listen(),
+            if let Some(to_worker::Body::StopLoad(_)) = self.wait(start_ns).or_end()? {
+                return Ok(false);
             }
+            self.engine.listen();
         }
-        Some(true)
+        Ok(true)
     }
 
     /// Hands a snapshot to the other thread, unless that is behind.
@@ -275,11 +341,9 @@ impl Worker {
     fn wire(&mut self, endpoints: Vec<Endpoint>) -> Result<(), String> {
         self.engine.wire(&endpoints).map_err(|e| e.to_string())?;
         self.endpoints = endpoints;
-        let bound = monotonic_ns() + self.engine.drains_for();
+        let bound = monotonic_ns() + self.engine.drains_for().min(WARM_WITHIN);
         while !self.engine.is_warm() && monotonic_ns() < bound {
-            if let Heard::End = self.wait(bound) {
-                return Err("the agent is gone".into());
-            }
+            self.wait(bound).or_end().map_err(|why| why.unwrap_or_else(|| "the agent is gone".into()))?;
             self.engine.tick(monotonic_ns());
             self.engine.listen();
         }
@@ -299,4 +363,26 @@ impl Worker {
 
 fn failed(message: &str) -> from_worker::Body {
     from_worker::Body::Failed(Failed { message: message.into(), port_in_use: false })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_too_late_before_every_socket_was_looked_at() {
+        let mut looked = Looked::default();
+        looked.waited(10, 3, 2_000);
+        assert_eq!(looked.at_ns(), 10);
+        // A stall: thousands of answers lie in the kernel, and each wait brings a part of them.
+        for began in [5_000, 5_001, 5_002, 5_003] {
+            looked.waited(began, READY_MAX, 2_000);
+            assert_eq!(looked.at_ns(), 10, "an answer of before the stall may be behind these");
+        }
+        looked.waited(5_004, READY_MAX - 1, 2_000);
+        assert_eq!(looked.at_ns(), 5_004);
+        // A loop that is never done with what is ready still gives up what does not come.
+        (0..5).for_each(|n| looked.waited(6_000 + n, READY_MAX, 2_000));
+        assert_eq!(looked.at_ns(), 6_000);
+    }
 }

@@ -36,23 +36,31 @@ impl Engine {
         self.runs.iter().map(|run| run.timeout).max().unwrap_or(0)
     }
 
-    /// Ends what is left, as timed out and dropped when it is recorded.
+    /// Ends what is left, as timed out and dropped when it is recorded. Nothing is sent any more, whatever was due.
     pub fn end_all(&mut self, recorded: bool) {
         let ended = self.now();
+        self.timers.clear();
+        self.soon.clear();
         for run in &mut self.runs {
+            run.deadlines.clear();
             if let Some(pool) = &mut run.pool {
                 pool.waiting.clear();
             }
-            for runner in &mut run.runners {
+            for r in 0..run.runners.len() {
+                let runner = &mut run.runners[r];
                 let (sent, class) = match runner.state {
-                    State::InFlight => (runner.ready.max(runner.intended), ErrorClass::Timeout),
+                    State::InFlight => (runner.sent, ErrorClass::Timeout),
                     State::Waiting => (runner.intended, ErrorClass::Dropped),
                     State::Idle | State::Starting | State::Thinking => continue,
                 };
                 if runner.state == State::InFlight {
                     run.driver.close(runner.slot);
+                    if let Some(pool) = &mut run.pool {
+                        pool.free.push_back(runner.slot);
+                    }
                 }
                 runner.state = State::Idle;
+                runner.renew(r);
                 if recorded {
                     let (workload, intended) = (run.workload, runner.intended);
                     let step = run.flow.series[runner.request];

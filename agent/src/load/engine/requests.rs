@@ -4,7 +4,6 @@ use gauntlet_common::snapshot::ErrorClass;
 
 use super::Engine;
 use super::runner::State;
-use crate::clock::monotonic_ns;
 use crate::load::record::Sample;
 use crate::load::{Completion, Submission};
 
@@ -48,7 +47,7 @@ impl Engine {
     fn submit(&mut self, run: usize, r: usize, slot: u32, now: u64) {
         let this = &mut self.runs[run];
         let runner = &mut this.runners[r];
-        (runner.state, runner.slot) = (State::InFlight, slot);
+        (runner.state, runner.slot, runner.sent) = (State::InFlight, slot, now);
         runner.requests += 1;
         let token = runner.renew(r);
         this.in_flight += 1;
@@ -124,7 +123,7 @@ impl Engine {
         self.recorder.record(Sample { workload, step, intended, sent: intended, ended, outcome });
     }
 
-    /// Ends what has waited or run for its timeout.
+    /// Ends what has waited or run for its timeout at this moment, by which every socket was looked at.
     pub fn expire(&mut self, now: u64) {
         self.tick(self.start_ns + now);
         for run in 0..self.runs.len() {
@@ -135,15 +134,15 @@ impl Engine {
                 && at <= now
             {
                 self.runs[run].deadlines.pop_front();
-                self.expire_one(run, token);
+                self.expire_one(run, token, now);
             }
         }
     }
 
-    fn expire_one(&mut self, run: usize, token: u64) {
+    fn expire_one(&mut self, run: usize, token: u64, now: u64) {
         let this = &mut self.runs[run];
         let Some(r) = this.find(token) else { return };
-        if let Some(later_ns) = this.driver.expire(this.runners[r].slot, monotonic_ns()) {
+        if let Some(later_ns) = this.driver.expire(this.runners[r].slot, self.start_ns + now) {
             // Later than the others by its connect: insertion keeps the order, and it is rare.
             let at = later_ns.saturating_sub(self.start_ns);
             let place = this.deadlines.partition_point(|(other, _)| *other <= at);

@@ -26,6 +26,8 @@ pub struct Runner {
     pub request: usize,
     /// That request's intended start.
     pub intended: u64,
+    /// When that request was handed to the driver.
+    pub sent: u64,
     /// When the one before it ended: nothing of this runner can begin earlier. An open model's iteration begins with 0.
     pub ready: u64,
     /// The iteration's intended start.
@@ -50,6 +52,7 @@ impl Runner {
             state: State::Idle,
             request: 0,
             intended: 0,
+            sent: 0,
             ready: 0,
             began: 0,
             requests: 0,

@@ -111,3 +111,43 @@ fn exact_iterations_that_never_began_are_told_once_however_often_the_load_is_tol
     }
     assert_eq!(counted, (10, 9));
 }
+
+#[test]
+fn a_load_that_is_told_to_stop_without_a_drain_sends_nothing_more() {
+    let (mut engine, asked) = engine(json!({ "rate": "100/s", "connections": 1 }));
+    let ms = 1_000_000;
+    // Held up: nine arrivals are due at once, and one connection carries them.
+    engine.begin(monotonic_ns() - 95 * ms);
+    fire_next(&mut engine);
+    fire_next(&mut engine);
+    assert_eq!(asked.borrow().len(), 1);
+    let before = engine.now();
+    engine.stop_now();
+    engine.end_all(false);
+    assert_eq!(engine.due(before), None, "what was due before the stop is due no more");
+    assert!(engine.is_over(engine.now()));
+    answer(&mut engine, &asked);
+    assert_eq!((engine.recorded(), engine.runs[0].in_flight), (0, 0), "an answer to nobody");
+    assert_eq!(engine.runs[0].pool.as_ref().unwrap().free.len(), 1);
+}
+
+#[test]
+fn a_request_that_waited_for_its_connection_took_its_service_time_from_when_it_was_sent() {
+    let (mut engine, asked) = engine(json!({ "rate": "100/s", "connections": 1 }));
+    let ms = 1_000_000;
+    engine.begin(monotonic_ns());
+    engine.start_ns -= 15 * ms;
+    fire_next(&mut engine);
+    fire_next(&mut engine);
+    // The second waits for the only connection for two seconds.
+    engine.start_ns -= 2_000 * ms;
+    answer(&mut engine, &asked);
+    assert_eq!(asked.borrow().len(), 1, "the second is on its way");
+    engine.stop_now();
+    engine.end_all(true);
+    let cut = engine.cut(true);
+    let failed = cut.intervals[0].series.iter().find(|series| !series.ok).unwrap();
+    assert_eq!(failed.service_time.count(), 1);
+    let (response, service) = (failed.response_time.max(), failed.service_time.max());
+    assert!(response > 2_000_000 && response - service > 1_900_000, "us: {response} {service}");
+}
