@@ -57,8 +57,8 @@ pub struct Engine {
     prewarming: usize,
     /// Those to open next: (run, slot).
     to_open: VecDeque<(usize, u32)>,
-    /// Whether the iterations that never began are counted; a load may be told to stop after it ended by itself.
-    unstarted_counted: bool,
+    /// Whether what never began is counted; a load may be told to stop after it ended by itself.
+    rest_counted: bool,
 }
 
 /// One workload.

@@ -39,16 +39,22 @@ pub(super) fn arrivals_at_least(view: &View<'_>, workload: &PlannedWorkload, ove
 fn lost_at_ns(view: &View<'_>, worker: u32) -> Option<u64> {
     let excused = view.excused_worker(worker);
     let at = view.record.events().iter().filter_map(|event| {
-        let gone = match &event.what {
-            What::LoadWorkerExited { worker: w, planned: true, .. } => *w == worker,
-            What::AgentLost { agent, .. } => excused == Some(agent.as_str()),
-            _ => false,
+        let at_us = u64::try_from(event.at_us).unwrap_or(0);
+        let since = match &event.what {
+            // After the load's end every worker exits as planned, and takes nothing of the schedule with it.
+            What::LoadWorkerExited { worker: w, planned: true, .. } if *w == worker && at_us < view.timeline.end.0 => {
+                EXITED_SINCE_NS
+            }
+            What::AgentLost { agent, .. } if excused == Some(agent.as_str()) => LOST_SINCE_NS,
+            _ => return None,
         };
-        // An agent is given up a lease after its last word; what it sent until then may be lost with it.
-        gone.then(|| (u64::try_from(event.at_us).unwrap_or(0) * 1_000).saturating_sub(LOST_SINCE_NS))
+        Some((at_us * 1_000).saturating_sub(since))
     });
     at.min()
 }
 
-/// How long before the word of its loss a worker may have been gone: the lease, and a snapshot that it still held.
-const LOST_SINCE_NS: u64 = 7_000_000_000;
+/// How long before the word of its exit what a worker began may be lost with it: the snapshot of a second that it still
+/// held, and as long again until its agent saw it gone.
+const EXITED_SINCE_NS: u64 = 2_000_000_000;
+/// How long before the word of its agent's loss: the lease, and what it still held.
+pub(super) const LOST_SINCE_NS: u64 = 7_000_000_000;

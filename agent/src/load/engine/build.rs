@@ -36,7 +36,7 @@ impl Engine {
             prewarmed: Vec::new(),
             prewarming: 0,
             to_open: Default::default(),
-            unstarted_counted: false,
+            rest_counted: false,
         };
         for (index, workload) in plan.workloads.iter().enumerate() {
             if let Some(share) = workload.workers.iter().position(|w| *w == start.worker) {

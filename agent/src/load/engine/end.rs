@@ -9,6 +9,10 @@ use super::runner::State;
 use super::{Engine, Run, Source};
 use crate::load::record::Sample;
 
+/// Arrivals counted at the end although nobody came to them: seconds of work at most. What is beyond it is told by the
+/// verdict, which knows from the plan how many there were.
+const NOT_COME_TO_MAX: usize = 10_000_000;
+
 impl Engine {
     /// No step begins from now on.
     pub fn stop_now(&mut self) {
@@ -85,8 +89,9 @@ impl Engine {
     /// Takes what was recorded since the last snapshot, and flushes the spools.
     pub fn cut(&mut self, last: bool) -> LoadSnapshot {
         self.spools.flush();
-        if last {
+        if last && !std::mem::replace(&mut self.rest_counted, true) {
             self.count_unstarted();
+            self.count_not_issued();
         }
         self.recorder.cut(last)
     }
@@ -96,11 +101,8 @@ impl Engine {
         self.recorder.recycle(histograms);
     }
 
-    /// Exact iterations that the time did not suffice for were planned all the same. Once.
+    /// Exact iterations that the time did not suffice for were planned all the same.
     fn count_unstarted(&mut self) {
-        if std::mem::replace(&mut self.unstarted_counted, true) {
-            return;
-        }
         for run in &self.runs {
             let Source::Iterations(iterations) = &run.source else { continue };
             let mine = run.runners.iter().map(|r| iterations.of_user(r.user)).sum::<u64>();
@@ -110,6 +112,21 @@ impl Engine {
                 let counts = self.recorder.counts(run.workload, self.stop.saturating_sub(1));
                 counts.planned += unstarted;
                 counts.unstarted += unstarted;
+            }
+        }
+    }
+
+    /// Arrivals of the time before the stop that the loop never came to, such as when it was held up until after the
+    /// drain. Nothing where the load never began: then none was scheduled.
+    fn count_not_issued(&mut self) {
+        for run in &mut self.runs {
+            let Source::Open(arrivals, next) = &mut run.source else { continue };
+            let Some(first) = next.take() else { continue };
+            let rest = std::iter::once(first).chain(arrivals).take_while(|arrival| arrival.at < self.stop);
+            for arrival in rest.take(NOT_COME_TO_MAX) {
+                let counts = self.recorder.counts(run.workload, arrival.at);
+                counts.planned += 1;
+                counts.not_issued += 1;
             }
         }
     }

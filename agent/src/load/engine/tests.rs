@@ -151,3 +151,29 @@ fn a_request_that_waited_for_its_connection_took_its_service_time_from_when_it_w
     let (response, service) = (failed.response_time.max(), failed.service_time.max());
     assert!(response > 2_000_000 && response - service > 1_900_000, "us: {response} {service}");
 }
+
+#[test]
+fn arrivals_that_the_loop_never_came_to_are_told_as_not_issued_once() {
+    let ms = 1_000_000;
+    let counted = |fired: usize, stop: Option<u64>| {
+        let (mut engine, _asked) = engine(json!({ "rate": "100/s", "connections": 10 }));
+        engine.begin(monotonic_ns() - 500 * ms);
+        (0..fired).for_each(|_| fire_next(&mut engine));
+        engine.stop = stop.unwrap_or(engine.stop);
+        // Held up until long after the drain.
+        engine.start_ns -= 6_000 * ms;
+        engine.end_all(true);
+        let mut counted = (0, 0);
+        for _ in 0..2 {
+            for counts in engine.cut(true).intervals.iter().flat_map(|i| &i.workloads) {
+                counted = (counted.0 + counts.planned, counted.1 + counts.not_issued);
+            }
+        }
+        counted
+    };
+    assert_eq!(counted(3, None), (10, 7));
+    assert_eq!(counted(10, None), (10, 0));
+    assert_eq!(counted(0, Some(50 * ms)), (5, 5), "what is due after a stop was not to be issued");
+    let (mut unbegun, _asked) = engine(json!({ "rate": "100/s", "connections": 10 }));
+    assert!(unbegun.cut(true).intervals.iter().all(|interval| interval.workloads.is_empty()));
+}
