@@ -69,7 +69,8 @@ impl Home {
 /// One prepared run.
 pub struct Run {
     node: Arc<Node>,
-    faults: Vec<tokio::task::JoinHandle<Option<String>>>,
+    /// By their ids.
+    faults: Vec<(String, tokio::task::JoinHandle<Option<String>>)>,
     load_stopped: bool,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
@@ -215,7 +216,8 @@ impl Run {
         self.tasks.push(tokio::spawn(watch::start(node.clone())));
         self.tasks.push(tokio::spawn(watch::samples(node.clone())));
         for fault in node.plan().faults.iter().filter(|fault| takes_part(fault, node.plan(), node.name())) {
-            self.faults.push(tokio::spawn(crate::fault::conduct(node.clone(), fault.clone())));
+            let conducted = tokio::spawn(crate::fault::conduct(node.clone(), fault.clone()));
+            self.faults.push((fault.id.clone(), conducted));
         }
         Ok(())
     }
@@ -243,14 +245,14 @@ impl Run {
         node.tell(What::LoadStopped { agent: node.name().into(), drained }).await;
     }
 
-    /// Ends every fault now, and says which could not be undone.
+    /// Ends every fault now, and says which could not be undone: "FAULT on AGENT: why".
     pub async fn heal(&mut self) -> Vec<String> {
         self.node.start_healing();
         let mut not_undone = Vec::new();
-        for fault in self.faults.drain(..) {
+        for (id, fault) in self.faults.drain(..) {
             match fault.await {
                 Ok(why) => not_undone.extend(why),
-                Err(error) => not_undone.push(format!("a fault of {} broke off: {error}", self.node.name())),
+                Err(error) => not_undone.push(format!("{id} on {}: it broke off: {error}", self.node.name())),
             }
         }
         not_undone

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use gauntlet_agent::clock;
-use gauntlet_common::event::{Event, What};
+use gauntlet_common::event::{Event, FaultEdge, What};
 use gauntlet_common::plan::Plan;
 use gauntlet_common::units::Micros;
 use gauntlet_proto::agent::{Finish, HealFaults, ReadBack, ReadBackDone, StopLoad, control_reply, control_request};
@@ -140,7 +140,11 @@ impl Shell<'_> {
     }
 
     fn record(&mut self, what: What) {
-        let event = Event { at_us: self.now_us(), agent: None, what };
+        self.record_of(None, what);
+    }
+
+    fn record_of(&mut self, agent: Option<String>, what: What) {
+        let event = Event { at_us: self.now_us(), agent, what };
         self.screen.event(&event);
         self.collector.event(event);
     }
@@ -254,6 +258,12 @@ impl Shell<'_> {
             }
             match reply {
                 Ok(control_reply::Body::ReadBackDone(done)) => gather(&mut read_back, done),
+                Ok(control_reply::Body::FaultsHealed(healed)) => {
+                    let name = self.sessions[agent].host.name.clone();
+                    for told in healed.not_undone {
+                        self.record_of(Some(name.clone()), not_undone(self.plan, &name, &told));
+                    }
+                }
                 Ok(control_reply::Body::Finished(finished)) => self.collector.expect(agent, finished.last_sequence),
                 Ok(_) => {}
                 Err(error) => {
@@ -312,6 +322,17 @@ impl Shell<'_> {
     }
 }
 
+/// What an agent's word of a fault that it could not undo is in the record. The agent may have said it there before; but
+/// not when the fault's own course broke off.
+fn not_undone(plan: &Plan, agent: &str, told: &str) -> What {
+    let of = |id: &str| told.strip_prefix(id)?.strip_prefix(" on ")?.strip_prefix(agent)?.strip_prefix(": ");
+    let named = plan.faults.iter().find_map(|fault| Some((fault.id.clone(), of(&fault.id)?)));
+    match named {
+        Some((id, why)) => What::Fault { id, edge: FaultEdge::NotUndone, detail: why.into() },
+        None => What::Trouble { what: format!("agent {agent} could not undo everything: {told}") },
+    }
+}
+
 /// Adds one agent's reading back to the sum of its ledger.
 fn gather(sums: &mut Vec<ReadBackDone>, done: ReadBackDone) {
     let Some(sum) = sums.iter_mut().find(|sum| read_back::same_ledger(sum, &done)) else {
@@ -362,4 +383,24 @@ fn watch_losses(sessions: &[std::sync::Arc<Session>]) -> mpsc::Receiver<(String,
         });
     }
     rx
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::judge::fixture::Run;
+
+    #[test]
+    fn a_fault_that_an_agent_could_not_undo_is_in_the_record_though_it_said_so_only_in_its_answer() {
+        let mut run = Run::good();
+        let what = not_undone(&run.plan, "n3", "cut-app on n3: it broke off: task 7 panicked");
+        let end = run.events.len() - 1;
+        run.events.insert(end, Event { at_us: 44_000_000, agent: Some("n3".into()), what });
+        let verdict = run.report().verdict;
+        assert_eq!(verdict.exit_code, 7, "{:?}", verdict.reasons);
+        assert!(verdict.reasons[0].contains("it broke off: task 7 panicked on n3"), "{:?}", verdict.reasons);
+        // Whatever else it may be, it is no word of success.
+        let unknown = not_undone(&run.plan, "n3", "something is left");
+        assert_ne!(Run::good().with(44.0, unknown).report().verdict.exit_code, 0);
+    }
 }
