@@ -57,7 +57,7 @@ pub trait Fault: Sync {
     /// Does it. An error is an ambiguous apply: it is healed all the same.
     fn inject<'a>(&'a self, node: &'a Node, fault: &'a PlannedFault, until_ns: u64) -> Step<'a>;
 
-    /// Proves its effect.
+    /// Proves its effect. An empty answer: nobody on this node could try.
     fn confirm<'a>(&'a self, node: &'a Node, fault: &'a PlannedFault) -> Step<'a>;
 
     /// Until its end or the run's heal. An error: it did not last so long.

@@ -38,6 +38,8 @@ pub async fn conduct(node: Arc<Node>, fault: PlannedFault) -> Option<String> {
         Ok(detail) => {
             edge(FaultEdge::Applied, detail).await;
             match kind.confirm(&node, &fault).await {
+                // Nobody here could try: whether it had an effect, only others can say.
+                Ok(detail) if detail.is_empty() => {}
                 Ok(detail) => edge(FaultEdge::Confirmed, detail).await,
                 Err(why) => edge(FaultEdge::NotConfirmed, why).await,
             }

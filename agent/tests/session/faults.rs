@@ -4,7 +4,7 @@ use gauntlet_common::event::{FaultEdge, What};
 use gauntlet_common::plan::{Plan, PlannedAgent, Selected};
 use gauntlet_proto::agent::control_reply::Body as Reply;
 use gauntlet_proto::agent::control_request::Body as Ask;
-use gauntlet_proto::agent::{AgentAddress, Endpoint, Finish, HealFaults, ReadBack, RefusedWhy, StopLoad};
+use gauntlet_proto::agent::{AgentAddress, Arm, Endpoint, Finish, HealFaults, ReadBack, RefusedWhy, StopLoad};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -106,15 +106,17 @@ async fn a_fault_that_the_node_does_not_allow_is_refused_before_anything_starts(
     }
 }
 
-/// A plan whose application server is on another node, n2, from which the kernel cuts the gateway here.
-fn cut_from_n2() -> Plan {
-    let mut plan = plan_with(&["{ id: cut, at: main+1s, for: 5s, do: { pause: { select: \"app[0]\" } } }"]);
+/// A plan whose application server is on another node, n2, from which the gateway here is cut.
+fn cut_from_n2(backend: &str, other: Option<&str>) -> Plan {
+    let cut = "{ id: cut, at: main+1s, for: 1s, do: { pause: { select: \"app[0]\" } } }";
+    let faults: Vec<&str> = [cut].into_iter().chain(other).collect();
+    let mut plan = plan_with(&faults);
     plan.agents.push(PlannedAgent { name: "n2".into(), labels: Default::default() });
     plan.roles.iter_mut().filter(|role| role.name == "app").for_each(|role| role.instances = vec!["n2".into()]);
     let instance = |role: &str, agent: &str| Selected::Instance { role: role.into(), instance: 0, agent: agent.into() };
     let fault = &mut plan.faults[0];
-    (fault.kind, fault.backend) = ("partition".into(), "kernel".into());
-    let between = serde_json::json!({ "between": ["gateway", "app"], "backend": "kernel" });
+    (fault.kind, fault.backend) = ("partition".into(), backend.into());
+    let between = serde_json::json!({ "between": ["gateway", "app"], "backend": backend });
     fault.params = between.as_object().unwrap().clone();
     fault.selected = [
         ("/between/0".to_string(), vec![instance("gateway", AGENT)]),
@@ -129,7 +131,7 @@ async fn a_partition_that_would_cut_the_control_plane_is_refused_before_anything
     for (service, refused) in [("127.99.0.2:7700", true), ("own", true), ("127.99.0.2:20000", false)] {
         let agent = TestAgent::start();
         let mut control = Control::open(&agent, &hello(LEASE_MS)).await.unwrap();
-        let Reply::Placed(placed) = control.prepare(&cut_from_n2()).await else { panic!("not placed") };
+        let Reply::Placed(placed) = control.prepare(&cut_from_n2("kernel", None)).await else { panic!("not placed") };
         let mut wire = wire(&agent, placed.endpoints);
         wire.agents[0].host = agent.address.clone();
         wire.agents.push(AgentAddress { agent: "n2".into(), host: "127.99.0.2:7700".into() });
@@ -145,4 +147,26 @@ async fn a_partition_that_would_cut_the_control_plane_is_refused_before_anything
             other => panic!("{other:?}"),
         }
     }
+}
+
+#[tokio::test]
+async fn a_partition_that_nobody_here_could_try_is_not_called_confirmed_here() {
+    let agent = TestAgent::start();
+    let mut control = Control::open(&agent, &hello(LEASE_MS)).await.unwrap();
+    let data = Data::open(&agent, control.token).await;
+    let dead = "{ id: dead, at: main+300ms, for: 200s, do: { kill: { select: \"gateway[0]\" } } }";
+    let Reply::Placed(placed) = control.prepare(&cut_from_n2("link", Some(dead))).await else { panic!("not placed") };
+    let mut wire = wire(&agent, placed.endpoints);
+    wire.agents.push(AgentAddress { agent: "n2".into(), host: "127.99.0.2".into() });
+    let (service, foundation) = ("127.99.0.2:20000".into(), "127.99.0.2:20001".into());
+    wire.endpoints.push(Endpoint { role: "app".into(), instance: 0, agent: "n2".into(), service, foundation });
+    let reply = control.ask(Ask::Wire(wire)).await;
+    assert!(matches!(reply, Reply::Ready(_)), "{reply:?}");
+    let start_ns = gauntlet_agent::clock::monotonic_ns() + AHEAD.as_nanos() as u64;
+    assert!(matches!(control.ask(Ask::Arm(Arm { start_ns })).await, Reply::Armed(_)));
+    data.edge("cut", FaultEdge::Applied).await;
+    data.edge("cut", FaultEdge::ClearRequested).await;
+    let told = data.arrived.lock().unwrap();
+    let confirmed = |what: &What| matches!(what, What::Fault { id, edge: FaultEdge::Confirmed, .. } if id == "cut");
+    assert!(!told.events.iter().any(|event| confirmed(&event.what)));
 }
