@@ -165,8 +165,10 @@ fn guard_status(guard: &Guard) -> TestCaseStatus {
         return TestCaseStatus::success();
     }
     let message = format!("{}, limit {}", guard.observed, guard.limit);
+    // A role that exits is the target's doing, all else is the measurement's.
+    let kind = if guard.guard == "roles up" { NonSuccessKind::Failure } else { NonSuccessKind::Error };
     wrong(
-        NonSuccessKind::Error,
+        kind,
         "guard",
         &message,
         &format!("guard    {}\nobserved {}\nlimit    {}", guard.guard, guard.observed, guard.limit),
@@ -293,6 +295,9 @@ mod tests {
         let report = fixture::invalid();
         assert_eq!(word(&status(&report, ".guards", &report.validity[0].guard)), "error guard");
         assert_eq!(word(&status(&report, ".guards", &report.validity[1].guard)), "success");
+        let mut down = report.clone();
+        down.validity[0].guard = "roles up".into();
+        assert_eq!(word(&status(&down, ".guards", "roles up")), "failure guard");
         assert_eq!(word(&status(&report, ".faults", "kill-app took effect")), "error vacuous");
         assert_eq!(word(&status(&report, ".faults", "cut-app was undone")), "error not_undone");
         assert_eq!(word(&status(&fixture::aborted(), ".faults", "cut-app took effect")), "skipped");
