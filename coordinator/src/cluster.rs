@@ -4,6 +4,8 @@
 //! An agent's configuration and keys reach it through its standard input, which stays open: its end tells the agent that
 //! the coordinator is gone, and the agent then heals, stops everything and ends.
 
+mod folder;
+
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, ExitCode, Stdio};
 use std::time::Duration;
@@ -14,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::inventory::Host;
 use crate::pki;
+use folder::Folder;
 
 /// The hidden first argument that makes this executable an embedded agent.
 pub const ARGUMENT: &str = "__agent";
@@ -43,6 +46,8 @@ struct Handover {
 pub struct Cluster {
     agents: Vec<(String, Child, Option<ChildStdin>)>,
     state: PathBuf,
+    /// Until it is stopped; from then on the last agent may take the folder along.
+    held: Option<Folder>,
     /// What a session needs to reach them.
     pub hosts: Vec<Host>,
     /// The coordinator's own.
@@ -57,9 +62,13 @@ impl Cluster {
         }
         let names: Vec<String> = (1..=size).map(|i| format!("n{i}")).collect();
         let (coordinator, credentials) = pki::in_memory(&names)?;
-        let state = std::env::temp_dir().join(format!("gauntlet-{run_id}"));
-        std::fs::create_dir_all(&state).map_err(|e| ClusterError::State(format!("{}: {e}", state.display())))?;
-        let mut cluster = Self { agents: Vec::new(), state, hosts: Vec::new(), credentials: coordinator };
+        let parent = std::env::temp_dir();
+        // Of clusters whose coordinator and agents were killed at once.
+        folder::sweep(&parent);
+        let held = Folder::make(&parent, run_id)
+            .map_err(|e| ClusterError::State(format!("no folder for a cluster in {}: {e}", parent.display())))?;
+        let (state, held) = (held.path.clone(), Some(held));
+        let mut cluster = Self { agents: Vec::new(), state, held, hosts: Vec::new(), credentials: coordinator };
         for (i, (name, credentials)) in names.iter().zip(credentials).enumerate() {
             cluster.start_agent(i as u32 + 1, name, credentials)?;
         }
@@ -111,6 +120,7 @@ impl Cluster {
 
     /// Ends the agents, which end their workers and undo what is left, and removes their state.
     pub fn stop(&mut self) {
+        self.held = None;
         for (_, _, stdin) in &mut self.agents {
             drop(stdin.take());
         }
@@ -176,19 +186,11 @@ pub fn agent_main() -> ExitCode {
         Ok(()) => {
             // A coordinator that was killed cannot.
             let _ = std::fs::remove_dir_all(&state);
-            let _ = state.parent().map(remove_common);
+            let _ = state.parent().map(folder::leave);
             ExitCode::SUCCESS
         }
         Err(error) => fail(&error.to_string()),
     }
-}
-
-/// The last agent to end takes the cluster's folder along, and what agents that were killed left in it.
-fn remove_common(folder: &std::path::Path) {
-    for agent in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        gauntlet_agent::serve::remove_abandoned(&agent.path());
-    }
-    let _ = std::fs::remove_dir(folder);
 }
 
 fn fail(why: &str) -> ExitCode {
