@@ -220,8 +220,7 @@ fn phases(view: &View<'_>, tainted: &Intervals) -> Vec<Phase> {
 fn ledger(view: &View<'_>) -> Ledger {
     let summary = view.record.ledger();
     let name = |workload: u32| view.plan.workloads.get(workload as usize);
-    let (planned, unplanned): (Vec<_>, Vec<_>) =
-        summary.gaps.iter().partition(|gap| gap.planned || view.excused_worker(gap.worker).is_some());
+    let (planned, unplanned): (Vec<_>, Vec<_>) = summary.gaps.iter().partition(|gap| view.excuses(gap));
     let text = |gaps: Vec<&gauntlet_common::ledger::Gap>| gaps.into_iter().map(|g| view.gap_text(g)).collect();
     Ledger {
         batches_expected: summary.batches_expected,

@@ -503,6 +503,8 @@ pub struct Guards {
     pub run_delay: Ratio,
     /// A second is tainted in which a load worker's node lost more of its cores to the hypervisor than this.
     pub steal: Ratio,
+    /// Under `on_agent_loss: degrade`, the least part of each workload's planned load that must have remained.
+    pub coverage: Ratio,
 }
 
 impl Default for Guards {
@@ -516,6 +518,7 @@ impl Default for Guards {
             worker_cpu: Ratio(0.9),
             run_delay: Ratio(0.2),
             steal: Ratio(0.1),
+            coverage: Ratio(0.5),
         }
     }
 }

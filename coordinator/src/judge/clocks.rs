@@ -5,7 +5,8 @@ use gauntlet_common::event::What;
 use super::view::View;
 use crate::report::model::{Clock, ClockLook};
 
-/// Of one agent. The look with which it joined is the one before; one that came after the load's end is the one after.
+/// Of one agent. The look with which it joined is the one before; the last that came after the load's end is the one
+/// after. None is left out.
 pub(super) fn of(view: &View<'_>, name: &str) -> Clock {
     let mut clock = Clock::default();
     let end_us = view.timeline.end.0 as i64;
@@ -23,7 +24,7 @@ pub(super) fn of(view: &View<'_>, name: &str) -> Clock {
         let look = ClockLook { at_s: event.at_us as f64 / 1e6, offset_us, uncertainty_us };
         match &event.what {
             What::AgentJoined { .. } => clock.before = Some(look),
-            _ if event.at_us >= end_us => clock.after = Some(look),
+            _ if event.at_us >= end_us => clock.during.extend(clock.after.replace(look)),
             _ => clock.during.push(look),
         }
     }

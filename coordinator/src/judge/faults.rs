@@ -1,6 +1,6 @@
 //! What became of each fault: its edges, its window, its impact.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gauntlet_common::check::{FaultWindow, Intervals, Source};
 use gauntlet_common::event::{Event, FaultEdge, What};
@@ -25,6 +25,8 @@ pub(super) struct FaultStory {
     applied: Option<i64>,
     confirmed: Option<i64>,
     cleared: Option<i64>,
+    /// Agents that said whether they applied it.
+    pub answered: BTreeSet<String>,
     /// By agent: whether it is in effect there.
     open: BTreeMap<Option<String>, bool>,
     /// Agents that could not apply, confirm or undo it, with why.
@@ -80,6 +82,9 @@ impl FaultStory {
         };
         if !told.is_empty() && !detail.is_empty() {
             self.evidence.push(format!("{told}{place}: {detail}"));
+        }
+        if matches!(edge, FaultEdge::Applied | FaultEdge::NotApplied) {
+            self.answered.extend(event.agent.clone());
         }
         match edge {
             FaultEdge::Requested => self.requested = earliest(self.requested),

@@ -178,7 +178,7 @@ fn events() -> Vec<Event> {
         all.push(event(-0.9, None, joined));
         all.push(event(0.0, Some(agent), What::AgentStarted { agent: agent.into(), skew_us: 40 }));
     }
-    for (id, agent, at) in [("kill-app", "n2", 15.05), ("cut-app", "n3", 28.05)] {
+    for (id, agent, at) in [("kill-app", "n2", 15.05), ("cut-app", "n1", 28.05), ("cut-app", "n3", 28.05)] {
         use FaultEdge::{Applied, ClearRequested, Cleared, Confirmed, Requested};
         for (i, e) in [Requested, Applied, Confirmed].into_iter().enumerate() {
             all.push(edge(at + i as f64 * 0.01, agent, id, e));
@@ -192,6 +192,10 @@ fn events() -> Vec<Event> {
     for agent in ["n1", "n3"] {
         all.push(event(43.5, Some(agent), What::LoadStopped { agent: agent.into(), drained: true }));
     }
+    for agent in ["n1", "n2", "n3"] {
+        let look = What::ClockMeasured { agent: agent.into(), clock_offset_us: 5, clock_uncertainty_us: 80 };
+        all.push(event(43.8, None, look));
+    }
     let read_back = What::ReadBack {
         role: "app".into(),
         ledger: "events".into(),
@@ -202,6 +206,11 @@ fn events() -> Vec<Event> {
         examples: vec![],
     };
     all.push(event(44.0, None, read_back));
+    // As every run ends.
+    for (worker, agent) in [(0, "n1"), (1, "n3")] {
+        let how = "exit code 0".to_string();
+        all.push(event(44.5, Some(agent), What::LoadWorkerExited { worker, planned: true, how }));
+    }
     all.push(event(45.0, None, What::RunEnded { duration_us: 46_000_000 }));
     all
 }

@@ -9,9 +9,10 @@ use gauntlet_common::verdict::Cause;
 
 use super::Reasons;
 use super::coverage;
+use super::faults::FaultStory;
 use super::taint::Taint;
 use super::view::View;
-use crate::report::model::{Check, CheckResult, Guard};
+use crate::report::model::{Check, CheckResult, Clock, Guard};
 
 /// The guard of what could not be written or read.
 pub(super) const WRITTEN_WHOLE: &str = "record written whole";
@@ -115,6 +116,13 @@ fn faults(view: &View<'_>, guards: &mut Guards<'_>) {
         } else if story.injected().is_none() && ended && !aborted {
             applied.push((Cause::FaultNotUndone, format!("fault {id} was planned and never applied")));
         }
+        if story.injected().is_some() && ended && !aborted {
+            applied.extend(silent(view, story).map(|agent| {
+                let why =
+                    format!("fault {id} was not applied on {agent}, as far as anybody knows: it said nothing of it");
+                (Cause::FaultNotUndone, why)
+            }));
+        }
         if !story.undone() {
             undone.push((Cause::FaultNotUndone, format!("fault {id} is not undone: {}", story.not_undone())));
         }
@@ -134,9 +142,18 @@ fn faults(view: &View<'_>, guards: &mut Guards<'_>) {
     );
 }
 
+/// Agents that had something to do for a fault, and said neither that it was applied nor that it was not.
+fn silent<'v>(view: &'v View<'_>, story: &'v FaultStory) -> impl Iterator<Item = &'v str> {
+    let fault = view.plan.faults.iter().find(|fault| fault.id == story.id);
+    let kind = fault.and_then(|fault| Some((fault, gauntlet_agent::fault::find(&fault.kind)?)));
+    let takes_part = move |agent: &&str| kind.is_some_and(|(fault, kind)| kind.takes_part(view.plan, fault, agent));
+    let agents = view.plan.agents.iter().map(|agent| agent.name.as_str());
+    agents.filter(takes_part).filter(|agent| !story.answered.contains(*agent))
+}
+
 fn ledger(view: &View<'_>, guards: &mut Guards<'_>) {
     let summary = view.record.ledger();
-    let unexcused = summary.unplanned().filter(|gap| view.excused_worker(gap.worker).is_none());
+    let unexcused = summary.gaps.iter().filter(|gap| !view.excuses(gap));
     let mut wrong: Vec<String> =
         unexcused.map(|gap| format!("missing from the record: {}", view.gap_text(gap))).collect();
     // Gaps tell why; without one the figures must be equal.
@@ -190,11 +207,17 @@ fn clocks(view: &View<'_>, guards: &mut Guards<'_>) {
 
     let limit = view.plan.guards.clock_drift;
     let moved = agents.iter().filter_map(|a| Some((a, super::clocks::moved(&a.clock)?)));
-    let wrong = moved.filter(|(_, (us, _))| *us > limit.0).map(|(agent, (us, at_s))| {
+    let moved = moved.filter(|(_, (us, _))| *us > limit.0).map(|(agent, (us, at_s))| {
         let by = Micros(us);
         format!("the clock of agent {} had moved by {by} against the coordinator's after {at_s:.1}s, more than {limit}: its seconds are not the others'", agent.name)
     });
-    let wrong = wrong.collect();
+    // One look says where a clock is, and only a second one whether it stays there.
+    let unknown =
+        agents.iter().filter(|a| ended_whole(view) && joined(&a.name) && !a.lost && !looked_after_start(&a.clock));
+    let unknown = unknown.map(|agent| {
+        format!("the clock of agent {} was not measured after the start: nobody knows whether it moved", agent.name)
+    });
+    let wrong = moved.chain(unknown).collect();
     let worst = agents.iter().map(|a| a.clock.moved_us).max().unwrap_or(0);
     guards.invalid("clocks steady", format!("moved by {}", Micros(worst)), &format!("within {limit}"), wrong);
 
@@ -215,6 +238,10 @@ fn clocks(view: &View<'_>, guards: &mut Guards<'_>) {
     guards.invalid("common start", format!("{spread} apart"), &format!("within {limit}"), wrong);
 }
 
+fn looked_after_start(clock: &Clock) -> bool {
+    clock.during.iter().chain(&clock.after).any(|look| look.at_s >= 0.0)
+}
+
 /// Neither aborted nor cut off.
 fn ended_whole(view: &View<'_>) -> bool {
     let has = |wanted: fn(&What) -> bool| view.record.events().iter().any(|event| wanted(&event.what));
@@ -224,8 +251,8 @@ fn ended_whole(view: &View<'_>) -> bool {
 fn issued(view: &View<'_>, taint: &Taint, guards: &mut Guards<'_>) {
     let judged = view.timeline.judged();
     let limit = view.plan.guards.not_issued;
-    // Of a record with gaps those tell what is missing.
-    let whole = ended_whole(view) && view.record.ledger().unplanned().next().is_none();
+    // Of a record with gaps those tell what is missing. One lost with leave says nothing of the others' shares.
+    let whole = ended_whole(view) && view.record.ledger().gaps.iter().all(|gap| view.excuses(gap));
     let (mut worst, mut wrong) = (0.0f64, Vec::new());
     for workload in &view.plan.workloads {
         let (begun, not_issued) = view.record.planned(&workload.name, &judged);
@@ -299,7 +326,15 @@ fn processes(view: &View<'_>, guards: &mut Guards<'_>) {
     guards.invalid("load workers up", format!("{} down", workers.len()), "0 down, unless planned", workers);
     if degrade {
         let observed = coverage::told(view).unwrap_or_else(|| "all of the load and of the roles".into());
-        guards.add("coverage", observed, "any, and told (on_agent_loss: degrade)", Vec::new());
+        let least = view.plan.guards.coverage;
+        let gone = coverage::gone(view);
+        let shares = view.plan.workloads.iter().map(|w| (&w.name, coverage::of_workload(view, w, &gone)));
+        let wrong = shares.filter(|(_, share)| *share < least.0).map(|(name, share)| {
+            let share = show(share, Unit::Ratio);
+            format!("only {share} of the planned load of `{name}` was left, less than {least}: too little to judge by")
+        });
+        let wrong = wrong.collect();
+        guards.invalid("coverage", observed, &format!("at least {least} of each workload's load"), wrong);
     }
 }
 

@@ -1,12 +1,16 @@
 //! When the generator itself was late or starved: which seconds, for which workloads, and by what. A second is tainted by
 //! what is measured apart from waiting for a connection, which is the target's doing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use gauntlet_common::check::{Intervals, Unit, show};
+use gauntlet_common::event::What;
 use gauntlet_common::units::{Micros, Ratio};
 
+use super::schedule::LOST_SINCE_NS;
 use super::view::View;
+use crate::record::{Seconds, Usage};
 
 /// Causes told for one check or guard; more are counted.
 const TOLD_MAX: usize = 2;
@@ -59,6 +63,7 @@ impl Taint {
             let (agent, name) = (worker.agent.as_str(), format!("load[{number}]"));
             let used = view.record.processes().find(|(a, process, _)| *a == agent && *process == name);
             let used = used.map(|(.., seconds)| seconds);
+            self.unseen(view, number, used.as_ref(), &workloads);
             let cpu = used.iter().flat_map(|seconds| seconds.picked(|peak| peak.cpu > guards.worker_cpu.0));
             let cpu = cpu.map(|(second, usage)| (second, usage.cpu));
             self.above(cpu, guards.worker_cpu, &workloads, |share, limit| {
@@ -80,6 +85,26 @@ impl Taint {
             let text = format!("{name} on {agent} woke up {} late (limit {})", rounded(worst), guards.lateness);
             self.add(text, workloads, late.into_iter().map(|(second, _)| second), true);
         }
+    }
+
+    /// Of a second without a sample nobody knows whether the worker had its core.
+    fn unseen(
+        &mut self,
+        view: &View<'_>,
+        number: u32,
+        used: Option<&Seconds<'_, Usage>>,
+        workloads: &BTreeSet<String>,
+    ) {
+        let agent = view.plan.load_workers[number as usize].agent.as_str();
+        let lived = Intervals::span(lived(view, number, agent)).intersect(&view.timeline.judged());
+        let samples = used.into_iter().flat_map(|seconds| seconds.all());
+        let told: BTreeMap<u32, bool> = samples.map(|(second, usage)| (second, usage.run_delay.is_some())).collect();
+        // A kernel without these counts has none in any second.
+        let delays = told.values().any(|told| *told);
+        let seen = |second: &u32| told.get(second).is_some_and(|told| *told || !delays);
+        let unseen: Vec<u32> = lived.iter().filter(|second| !seen(second)).collect();
+        let text = format!("no samples of load[{number}] on {agent} for {} of {} s", unseen.len(), lived.len());
+        self.add(text, workloads.clone(), unseen, true);
     }
 
     /// Shares above a limit become one cause.
@@ -148,6 +173,22 @@ impl Taint {
     pub fn why_at_all(&self, over: &Intervals) -> String {
         told(self.causes.iter().map(|cause| (cause, cause.seconds.intersect(over))))
     }
+}
+
+/// The seconds of which a load worker must have a sample: not the first, before which there may be no look to compare
+/// with, and none within a second of its end or the load's, which the look after it may miss.
+fn lived(view: &View<'_>, number: u32, agent: &str) -> Range<u32> {
+    let end_us = view.timeline.end.0;
+    let ends = view.record.events().iter().filter_map(|event| {
+        let at_us = u64::try_from(event.at_us).unwrap_or(0);
+        match &event.what {
+            What::LoadWorkerExited { worker, .. } if *worker == number => Some(at_us),
+            What::AgentLost { agent: lost, .. } if lost == agent => Some(at_us.saturating_sub(LOST_SINCE_NS / 1_000)),
+            _ => None,
+        }
+    });
+    let until = ends.min().unwrap_or(end_us).min(end_us) / 1_000_000;
+    1..(until as u32).saturating_sub(1).max(1)
 }
 
 fn union<'a>(all: impl Iterator<Item = &'a Intervals>) -> Intervals {

@@ -1,7 +1,7 @@
 use gauntlet_common::check::{Names, Objective, WorkloadNames};
 use gauntlet_common::event::{Abort, FaultEdge, What};
 use gauntlet_common::histogram::Histogram;
-use gauntlet_common::units::Micros;
+use gauntlet_common::units::{Micros, Ratio};
 use gauntlet_common::verdict::Outcome;
 use serde_json::json;
 
@@ -123,6 +123,11 @@ fn an_agent_lost_unplanned_makes_the_run_invalid_unless_it_may_degrade() {
         guard(&report, "coverage").observed,
         "users 67.5% of its load, app 69.77% of its time; n3 gone from second 17"
     );
+    run.plan.guards.coverage = Ratio(0.7);
+    let too_little = run.report();
+    expect(&too_little, Outcome::Invalid, 5, "only 67.5% of the planned load of `users` was left, less than 70%");
+    guard_fails(&too_little, "coverage");
+    run.plan.guards.coverage = Ratio(0.6);
     let notes = &report.workloads["users"].notes;
     assert!(notes.iter().any(|note| note.contains("only 67.5% of the planned load: without agent n3")), "{notes:?}");
     run.events.retain(|event| !matches!(&event.what, What::AgentStarted { agent, .. } if agent == "n3"));
@@ -162,8 +167,10 @@ fn clocks_and_starts_must_be_known_and_close() {
     let report = run.report();
     expect(&report, Outcome::Invalid, 5, "60ms apart");
     guard_fails(&report, "common start");
+    // The first of two looks after the end counts, too.
     let late = What::ClockMeasured { agent: "n2".into(), clock_offset_us: 0, clock_uncertainty_us: 70_000 };
-    let report = Run::good().with(44.0, late).report();
+    let better = What::ClockMeasured { agent: "n2".into(), clock_offset_us: 0, clock_uncertainty_us: 90 };
+    let report = Run::good().with(44.0, late).with(44.1, better).report();
     expect(&report, Outcome::Invalid, 5, "clock of agent n2 is uncertain by 70ms");
     guard_fails(&report, "clocks known");
     let silent = Run::good().without(|what| matches!(what, What::AgentStarted { agent, .. } if agent == "n3"));
@@ -194,6 +201,16 @@ fn a_vacuous_fault_makes_the_run_invalid() {
     let report = unconfirmed.report();
     expect(&report, Outcome::Invalid, 5, "kill-app was vacuous: no probe");
     assert_eq!(report.faults[0].effect, Effect::Vacuous);
+    // Of several agents one must have seen it, whichever; where nobody could try, nobody has.
+    let of = |event: &gauntlet_common::event::Event, from: &[&str]| {
+        is_edge(&event.what, "cut-app", FaultEdge::Confirmed)
+            && event.agent.as_deref().is_some_and(|a| from.contains(&a))
+    };
+    let mut run = Run::good();
+    run.events.retain(|event| !of(event, &["n1"]));
+    expect(&run.report(), Outcome::Pass, 0, "");
+    run.events.retain(|event| !of(event, &["n1", "n3"]));
+    expect(&run.report(), Outcome::Invalid, 5, "cut-app was vacuous: no probe");
     let mut run = Run::good().without(|what| matches!(what, What::FaultEffect { .. }));
     expect(&run.report(), Outcome::Invalid, 5, "cut-app was vacuous: nobody read");
     run.events.insert(5, event(31.0, None, What::FaultEffect { id: "cut-app".into(), touched: 0 }));
@@ -211,7 +228,7 @@ fn a_fault_not_applied_or_not_undone_comes_before_every_other_cause() {
     assert_eq!(report.faults[1].effect, Effect::NotInjected);
     let open = Run::good().without(|what| is_edge(what, "cut-app", FaultEdge::Cleared));
     let report = open.report();
-    expect(&report, Outcome::Invalid, 7, "cut-app is not undone: no confirmation from n3");
+    expect(&report, Outcome::Invalid, 7, "cut-app is not undone: no confirmation from n1, no confirmation from n3");
     assert!(!report.faults[1].undone && report.faults[1].cleared_s.is_none());
     let mut run = Run::good();
     let at = run.events.len() - 1;

@@ -138,6 +138,38 @@ fn every_sign_of_a_late_or_starved_generator_taints_and_its_limit_can_be_set() {
 }
 
 #[test]
+fn seconds_without_a_sample_of_a_load_worker_are_not_known_to_be_clean() {
+    let judged = |second: u32, spoil: &dyn Fn(&mut Run)| {
+        let mut run = Run::good().checking(json!([{ "expr": "p99(users) < 100ms" }]));
+        slow_in(&mut run, &[second]);
+        spoil(&mut run);
+        run.report()
+    };
+    let without =
+        |second: u32| move |run: &mut Run| run.samples.retain(|s| s.process != "load[1]" || s.interval != second);
+    let report = judged(20, &without(20));
+    expect(&report, Outcome::Invalid, 5, "no samples of load[1] on n3 for 1 of 39 s in 20s..21s");
+    let kept_up = report.validity.iter().find(|guard| guard.guard == "generator kept up").unwrap();
+    assert!(kept_up.observed.contains("no samples of load[1] on n3"), "{}", kept_up.observed);
+    let delays = |wanted: fn(u32) -> bool| {
+        move |run: &mut Run| {
+            let samples = run.samples.iter_mut().filter(|s| s.process == "load[1]" && wanted(s.interval));
+            samples.for_each(|s| s.run_delay = None);
+        }
+    };
+    expect(&judged(20, &delays(|second| second == 20)), Outcome::Invalid, 5, "no samples of load[1]");
+    expect(&judged(20, &delays(|_| true)), Outcome::Fail, 10, "");
+    // The last second's look may come too late, and a dead worker has none.
+    expect(&judged(42, &without(42)), Outcome::Fail, 10, "");
+    let dead = |run: &mut Run| {
+        run.samples.retain(|s| s.process != "load[1]" || s.interval < 20);
+        let exited = What::LoadWorkerExited { worker: 1, planned: true, how: "killed".into() };
+        run.events.push(event(20.5, Some("n3"), exited));
+    };
+    expect(&judged(30, &dead), Outcome::Fail, 10, "");
+}
+
+#[test]
 fn a_node_without_load_may_be_as_busy_as_it_likes() {
     let mut run = Run::good().checking(json!([{ "expr": "p99(users) < 100ms" }]));
     slow_in(&mut run, &[20]);
@@ -179,6 +211,63 @@ fn arrivals_that_no_worker_came_to_were_not_issued_though_nobody_counted_them() 
         load.arrivals = Some(gauntlet_common::scenario::Arrivals::Poisson);
     }
     expect(&poisson.report(), Outcome::Pass, 0, "");
+}
+
+#[test]
+fn arrivals_that_a_survivor_did_not_come_to_count_though_another_agent_was_lost_with_leave() {
+    let lost = || What::AgentLost { agent: "n3".into(), planned: false, why: "no answer".into() };
+    let judged = |rate: &str| {
+        let mut run = open_model(rate).with(30.0, lost());
+        run.plan.on_agent_loss = gauntlet_common::scenario::OnAgentLoss::Degrade;
+        run.snapshots.retain(|s| s.worker == 0 || s.sequence <= 24);
+        run.report()
+    };
+    expect(&judged("200/s"), Outcome::Pass, 0, "");
+    expect(&judged("240/s"), Outcome::Invalid, 5, "generator saturated");
+}
+
+#[test]
+fn an_excused_loss_excuses_what_was_not_sent_and_no_wrong_account_before_it() {
+    let lost = || What::AgentLost { agent: "n3".into(), planned: false, why: "no answer".into() };
+    let judged = |spoil: fn(&mut Run)| {
+        let mut run = Run::good().with(30.0, lost());
+        run.plan.on_agent_loss = gauntlet_common::scenario::OnAgentLoss::Degrade;
+        run.snapshots.retain(|s| s.worker == 0 || s.sequence <= 24);
+        spoil(&mut run);
+        run.report()
+    };
+    expect(&judged(|_| ()), Outcome::Pass, 0, "");
+    let hole = judged(|run| run.snapshots.retain(|s| s.worker == 0 || s.sequence != 12));
+    expect(&hole, Outcome::Invalid, 5, "load[1] on n3: snapshot 12 missing, 100 requests");
+    assert_eq!((hole.ledger.gaps.len(), hole.ledger.planned_gaps.len()), (1, 1));
+}
+
+#[test]
+fn a_clock_that_nobody_looked_at_after_the_start_is_not_known_to_be_steady() {
+    let unseen = |agent: &'static str| {
+        Run::good().without(move |what| matches!(what, What::ClockMeasured { agent: a, .. } if a == agent))
+    };
+    let report = unseen("n2").report();
+    expect(&report, Outcome::Invalid, 5, "the clock of agent n2 was not measured after the start");
+    guard_fails(&report, "clocks steady");
+    // Nobody can look at the clock of a lost one.
+    let mut run = unseen("n2").with(30.0, What::AgentLost { agent: "n2".into(), planned: false, why: "gone".into() });
+    run.plan.on_agent_loss = gauntlet_common::scenario::OnAgentLoss::Degrade;
+    expect(&run.report(), Outcome::Pass, 0, "");
+}
+
+#[test]
+fn a_fault_counts_as_applied_only_when_every_agent_that_takes_part_said_so() {
+    let of = |what: &What| matches!(what, What::Fault { id, .. } if id == "cut-app");
+    let mut run = Run::good();
+    run.events.retain(|event| !(of(&event.what) && event.agent.as_deref() == Some("n1")));
+    let report = run.report();
+    expect(&report, Outcome::Invalid, 7, "fault cut-app was not applied on n1");
+    guard_fails(&report, "faults applied");
+    // Also where the scenario goes on without an agent.
+    run.plan.on_agent_loss = gauntlet_common::scenario::OnAgentLoss::Degrade;
+    let run = run.with(27.0, What::AgentLost { agent: "n1".into(), planned: false, why: "gone".into() });
+    expect(&run.report(), Outcome::Invalid, 7, "fault cut-app was not applied on n1");
 }
 
 #[test]
@@ -244,7 +333,8 @@ fn a_clock_that_moves_during_the_run_makes_it_invalid() {
 fn an_offset_is_no_fault_however_large_and_all_measurements_are_reported() {
     let mut run = Run::good();
     for event in &mut run.events {
-        if let What::AgentJoined { agent, clock_offset_us, .. } = &mut event.what
+        if let What::AgentJoined { agent, clock_offset_us, .. } | What::ClockMeasured { agent, clock_offset_us, .. } =
+            &mut event.what
             && agent == "n3"
         {
             *clock_offset_us = -3_600_000_000;
@@ -255,8 +345,9 @@ fn an_offset_is_no_fault_however_large_and_all_measurements_are_reported() {
     expect(&report, Outcome::Pass, 0, "");
     let agent = &report.agents[2];
     let looks: Vec<(f64, i64)> = agent.clock.looks().map(|look| (look.at_s, look.offset_us)).collect();
-    assert_eq!(looks, [(-0.9, -3_600_000_000), (20.0, -3_600_000_400), (44.5, -3_599_999_900)]);
-    assert_eq!((agent.clock.during.len(), agent.clock.after.is_some()), (1, true));
+    let after = [(43.8, -3_600_000_000), (44.5, -3_599_999_900)];
+    assert_eq!(looks, [[(-0.9, -3_600_000_000), (20.0, -3_600_000_400)], after].concat());
+    assert_eq!((agent.clock.during.len(), agent.clock.after.is_some()), (2, true));
     assert_eq!((agent.clock_offset_us, agent.clock_uncertainty_us), (-3_599_999_900, 300));
 }
 

@@ -80,6 +80,13 @@ impl<'a> View<'a> {
         lost.then_some(agent.as_str())
     }
 
+    /// Whether it is no accident that this is missing: a loss that is excused takes what its workers had not sent, which
+    /// is their end. What went wrong in their accounts before that went wrong all the same.
+    pub fn excuses(&self, gap: &Gap) -> bool {
+        let end = matches!(gap.what, Missing::End { .. } | Missing::Unsent { .. } | Missing::Everything);
+        gap.planned || (end && self.excused_worker(gap.worker).is_some())
+    }
+
     /// "users.login ok"
     pub fn series_name(&self, series: &SeriesCount) -> String {
         let workload = self.plan.workloads.get(series.workload as usize);
