@@ -99,11 +99,6 @@ impl Decoder {
         self.close
     }
 
-    /// Whether any byte of the response has come.
-    pub fn started(&self) -> bool {
-        self.state != State::Head || !self.partial.is_empty()
-    }
-
     /// The stream ended: true when that completes the response.
     pub fn end(&mut self) -> bool {
         self.close = true;

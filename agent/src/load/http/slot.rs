@@ -159,13 +159,14 @@ impl Slot {
         }
         self.number = self.number.wrapping_add(1);
         let began_ns = monotonic_ns();
-        shared.opening.push_back((began_ns + shared.config.timeout_ns, index, self.number));
+        let until_ns = began_ns + shared.config.timeout_ns;
+        shared.opening.push_back((until_ns, index, self.number));
         let target = shared.target(index);
         let addresses = Vec::from_iter(target.address);
         let lookup = addresses.is_empty();
         self.stage = Stage::Opening(Box::new(Opening { began_ns, addresses: addresses.into_iter(), connection: None }));
         match &shared.resolver {
-            Some(resolver) if lookup => resolver.ask(index, self.number, &target.host, target.port),
+            Some(resolver) if lookup => resolver.ask(index, self.number, &target.host, target.port, until_ns),
             _ => self.try_address(index, shared),
         }
     }
