@@ -68,6 +68,10 @@ struct State {
 }
 
 impl State {
+    fn last(&self) -> u64 {
+        self.numbered + self.fresh.len() as u64 + self.spool.len() as u64
+    }
+
     fn has_room(&self, is_event: bool) -> bool {
         let (batches, bytes) = if is_event { (EVENTS_RESERVE, usize::MAX) } else { (0, BYTES_KEPT_MAX) };
         // What is spooled is older than a newcomer; only events overtake it.
@@ -105,10 +109,12 @@ impl Pump {
         self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Forgets everything, and from now on takes nothing and keeps nobody waiting: the session is over for good.
+    /// Forgets everything, and from now on takes nothing and keeps nobody waiting: the session is over for good. What had
+    /// no number yet gets one all the same, so that whoever asks for the last still sees what is missing.
     pub fn close(&self) {
         let mut state = self.state();
         state.closed = true;
+        state.numbered = state.last();
         state.sent.clear();
         state.fresh.clear();
         (state.sent_bytes, state.fresh_bytes) = (0, 0);
@@ -134,6 +140,7 @@ impl Pump {
             {
                 let mut state = self.state();
                 if state.closed {
+                    state.numbered += 1;
                     return;
                 }
                 if state.has_room(is_event) {
@@ -159,6 +166,7 @@ impl Pump {
         let place = {
             let mut state = self.state();
             if state.closed {
+                state.numbered += 1;
                 return true;
             }
             if state.has_room(false) {
@@ -174,7 +182,10 @@ impl Pump {
         let written = written.unwrap_or_else(|error| Err(std::io::Error::other(error)));
         let mut state = self.state();
         match written {
-            Ok(_) if state.closed => true,
+            Ok(_) if state.closed => {
+                state.numbered += 1;
+                true
+            }
             Ok(written) => {
                 state.spool.appended(written, batch);
                 true
@@ -270,8 +281,7 @@ impl Pump {
 
     /// The number that the newest batch has or will have.
     pub fn last(&self) -> u64 {
-        let state = self.state();
-        state.numbered + state.fresh.len() as u64 + state.spool.len() as u64
+        self.state().last()
     }
 }
 
@@ -442,6 +452,19 @@ mod tests {
         assert_eq!(sequences(&pump, 5, 2).await, [6, 7], "asked for again, they are still there");
         pump.acknowledge(1);
         assert_eq!(waiting.await.unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_a_closed_pump_forgot_is_missing_and_not_unsaid() {
+        let home = tempfile::tempdir().unwrap();
+        let pump = Pump::spooling("n1", home.path().join("spool"));
+        push(&pump, BATCHES_KEPT_MAX + 3).await;
+        let sent = pump.after(0, 2).await.unwrap().len() as u64;
+        assert!(sent < pump.last() && !pump.state().spool.is_empty());
+        pump.close();
+        assert_eq!(pump.last(), BATCHES_KEPT_MAX as u64 + 3);
+        pump.push(body("after the end")).await;
+        assert_eq!(pump.last(), BATCHES_KEPT_MAX as u64 + 4);
     }
 
     #[tokio::test]
