@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures_util::Stream;
+use gauntlet_common::event::{Event, What};
 use gauntlet_proto::agent::agent_server::Agent;
 use gauntlet_proto::agent::{
     Armed, ClockPong, ControlReply, ControlRequest, DataRequest, DescribeReply, DescribeRequest, FaultsHealed,
@@ -88,6 +89,17 @@ impl Part {
 
     fn node(&self) -> Option<Arc<Node>> {
         lock(&self.node).clone()
+    }
+
+    /// The run must not pass for one that left nothing behind. Before the last number is told, and waiting for no room:
+    /// nobody comes any more who would end the wait.
+    async fn tell_not_undone(&self, agent: &str, not_undone: Vec<String>) {
+        self.pump.end();
+        for why in not_undone {
+            let what = format!("agent {agent}: not undone at the run's end: {why}; mend it with: agent heal");
+            tracing::error!("{what}");
+            self.pump.event(&Event { at_us: 0, agent: Some(agent.into()), what: What::Trouble { what } }).await;
+        }
     }
 
     /// Nothing of this session goes on; what it holds is for [`Service::clean_up`] to undo.
@@ -238,7 +250,8 @@ impl Service {
             return Some(Err(refusal));
         }
         if finishes {
-            self.clean_up(part).await;
+            let (_, not_undone) = self.clean_up(part).await;
+            part.tell_not_undone(&self.shared.home.config.name, not_undone).await;
             let finished = part.finished.get_or_init(|| Finished { last_sequence: part.pump.last() });
             return Some(Ok(control_reply::Body::Finished(*finished)));
         }
