@@ -9,7 +9,7 @@ mod ruleset;
 
 use std::time::Duration;
 
-use crate::supervisor::Tool;
+use crate::supervisor::{Tool, ToolError};
 
 pub use ruleset::{Cut, Dropped, PREFIX, PROBE_PORTS, Port, Rules};
 
@@ -21,6 +21,10 @@ const NFT: Tool = Tool {
 };
 /// How long one transaction or listing may take; then it is killed, and the fault counts as applied.
 const WITHIN: Duration = Duration::from_secs(5);
+
+const LIST_TABLES: &[&str] = &["-j", "list", "tables"];
+/// As `nft` says it in the C locale, that of [`Tool::run`].
+const NOT_PERMITTED: &str = "Operation not permitted";
 
 fn nft(args: &[&str], input: &str) -> Result<Vec<u8>, String> {
     NFT.run(args, input, WITHIN).map_err(|e| e.to_string())
@@ -44,7 +48,7 @@ pub async fn off_thread<T: Send + 'static>(
 pub fn available() -> Result<(), String> {
     let checked = NFT.run(&["--check", "-j", "-f", "-"], &ruleset::trial(), WITHIN);
     checked.map(drop).map_err(|e| match e {
-        crate::supervisor::ToolError::Refused { said, .. } if said.contains("Operation not permitted") => {
+        ToolError::Refused { said, .. } if said.contains(NOT_PERMITTED) => {
             "nft: not permitted; give the agent CAP_NET_ADMIN".into()
         }
         error => error.to_string(),
@@ -87,7 +91,7 @@ pub fn living(table: &str) -> Result<usize, String> {
 
 /// Every table of ours in this network namespace, of whatever run and version.
 pub fn tables() -> Result<Vec<String>, String> {
-    ruleset::ours(&nft(&["-j", "list", "tables"], "")?)
+    ruleset::ours(&nft(LIST_TABLES, "")?)
 }
 
 /// The firewall without our tables, handles and counts: what must be the same again.
@@ -101,9 +105,18 @@ pub fn fingerprint(others: &str) -> u64 {
 }
 
 /// Removes tables of ours that nobody holds any more: those whose elements have all timed out, and with `all` also those
-/// that still cut. Where the firewall cannot even be asked, nothing of ours can be in it. How many, and which not.
+/// that still cut. How many, and which not. Where there is no `nft`, or it may not even ask, this node has made no table;
+/// with `all`, other agents may have, and not being permitted to look is told.
 pub fn sweep(all: bool) -> (u32, Vec<String>) {
-    let Ok(tables) = tables() else { return (0, Vec::new()) };
+    let tables = match NFT.run(LIST_TABLES, "", WITHIN) {
+        Ok(listed) => ruleset::ours(&listed),
+        Err(error) if is_elsewhere(&error, all) => return (0, Vec::new()),
+        Err(error) => Err(error.to_string()),
+    };
+    let tables = match tables {
+        Ok(tables) => tables,
+        Err(why) => return (0, vec![format!("tables inet {PREFIX}* in the firewall, if there are any: {why}")]),
+    };
     let (mut removed, mut failed) = (0, Vec::new());
     for table in tables {
         match living(&table) {
@@ -118,6 +131,15 @@ pub fn sweep(all: bool) -> (u32, Vec<String>) {
         }
     }
     (removed, failed)
+}
+
+/// Whether an error of the listing means that no table of this node's making is there.
+fn is_elsewhere(error: &ToolError, all: bool) -> bool {
+    match error {
+        ToolError::Missing { .. } => true,
+        ToolError::Refused { said, .. } => !all && said.contains(NOT_PERMITTED),
+        ToolError::Broken { .. } | ToolError::Slow { .. } => false,
+    }
 }
 
 #[cfg(test)]

@@ -174,3 +174,15 @@ fn what_the_firewall_holds_beside_is_left_alone() {
         assert_eq!(sweep(true), (0, vec![]), "a table without our prefix is nobody's to remove");
     });
 }
+
+#[test]
+fn a_firewall_that_could_not_be_looked_at_is_not_called_empty() {
+    let program = "nft";
+    let missing = ToolError::Missing { program, places: String::new(), package: "nftables" };
+    let refused = |said: &str| ToolError::Refused { program, code: 1, said: said.into() };
+    assert!(is_elsewhere(&missing, false) && is_elsewhere(&missing, true));
+    let not_permitted = refused("Operation not permitted (you must be root)");
+    assert!(is_elsewhere(&not_permitted, false) && !is_elsewhere(&not_permitted, true));
+    assert!(!is_elsewhere(&ToolError::Slow { program, after: WITHIN }, false), "the tables may be there");
+    assert!(!is_elsewhere(&refused("Device or resource busy"), false));
+}
