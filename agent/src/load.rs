@@ -8,6 +8,7 @@ pub mod flow;
 pub mod http;
 pub mod ledger;
 pub mod nap;
+mod parts;
 pub mod reactor;
 pub mod record;
 pub mod tally;

@@ -54,7 +54,7 @@ impl Channel {
         let writer = tokio::spawn(async move {
             use futures_util::SinkExt;
             while let Some(body) = out_rx.recv().await {
-                let frame = FromWorker { body: Some(body) }.encode_to_vec();
+                let frame = frame(body);
                 if sink.send(bytes::Bytes::from(frame)).await.is_err() {
                     break;
                 }
@@ -73,6 +73,18 @@ impl Channel {
         drop(self.to_agent);
         let _ = self.writer.await;
     }
+}
+
+/// A message as it is sent; in the place of one beyond the bound, that it was: the codec would refuse it, and everything
+/// after it would be lost unsaid.
+fn frame(body: from_worker::Body) -> Vec<u8> {
+    let message = FromWorker { body: Some(body) };
+    let length = message.encoded_len();
+    if length <= FRAME_BYTES_MAX {
+        return message.encode_to_vec();
+    }
+    let message = format!("a message of {length} bytes to the agent, more than {FRAME_BYTES_MAX}, was not sent");
+    FromWorker { body: Some(from_worker::Body::Failed(Failed { message, port_in_use: false })) }.encode_to_vec()
 }
 
 /// The whole life of a worker process; called by both binaries when their first argument is [`ARGUMENT`].
@@ -106,5 +118,20 @@ pub fn main() -> std::process::ExitCode {
             eprintln!("worker: {why}");
             std::process::ExitCode::FAILURE
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_beyond_the_bound_is_told_and_not_lost_unsaid() {
+        let event = |bytes: usize| frame(from_worker::Body::EventJson(vec![0; bytes].into()));
+        assert!(event(1_000).len() > 1_000);
+        let told = FromWorker::decode(event(FRAME_BYTES_MAX).as_slice()).unwrap();
+        assert!(
+            matches!(told.body, Some(from_worker::Body::Failed(failed)) if failed.message.contains("was not sent"))
+        );
     }
 }

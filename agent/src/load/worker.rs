@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use super::LoadError;
 use super::engine::{Engine, services};
 use super::nap::Nap;
+use super::parts::Parts;
 use super::reactor::{Bell, READY_MAX, Reactor, Woken};
 use super::record::emptied;
 use crate::clock::monotonic_ns;
@@ -41,6 +42,7 @@ pub async fn run(start: StartLoad, mut channel: Channel) -> Result<(), String> {
     let (to_loop, from_agent) = mpsc::channel(HEARD_MAX);
     let (to_agent, mut outgoing) = mpsc::channel(OUTGOING_MAX);
     let (spare, emptied_histograms) = std::sync::mpsc::channel();
+    let mut passing = Passing { parts: Parts::of(&start)?, spare };
     let rung = bell.clone();
     let hot = std::thread::Builder::new().name("load".into()).spawn(move || {
         let talk = Talk { from_agent, to_agent, spare: emptied_histograms };
@@ -51,7 +53,14 @@ pub async fn run(start: StartLoad, mut channel: Channel) -> Result<(), String> {
     loop {
         tokio::select! {
             said = outgoing.recv() => match said {
-                Some(said) => pass_on(said, &channel, &spare).await,
+                Some(said) => {
+                    if let Err(why) = passing.pass_on(said, &channel).await {
+                        // The process ends with it, and its agent tells what was counted by then.
+                        channel.fail(why.clone(), false).await;
+                        channel.flush().await;
+                        return Err(why);
+                    }
+                }
                 None => break,
             },
             // Without a sender the loop sees that the agent is gone.
@@ -79,17 +88,30 @@ async fn hear(
     Some(())
 }
 
-/// Encodes, and sends in order. An agent that is gone is noticed where its words are read.
-async fn pass_on(said: Said, channel: &Channel, spare: &std::sync::mpsc::Sender<Vec<Histogram>>) {
-    let body = match said {
-        Said::Body(body) => body,
-        Said::Snapshot(snapshot) => {
-            let message = wire::LoadSnapshot::from(&snapshot);
-            let _ = spare.send(emptied(snapshot));
-            from_worker::Body::Load(message)
+/// What passes the loop's words on.
+struct Passing {
+    parts: Parts,
+    /// Emptied histograms on their way back.
+    spare: std::sync::mpsc::Sender<Vec<Histogram>>,
+}
+
+impl Passing {
+    /// Encodes, and sends in order. An agent that is gone is noticed where its words are read.
+    async fn pass_on(&mut self, said: Said, channel: &Channel) -> Result<(), String> {
+        let snapshot = match said {
+            Said::Body(body) => {
+                let _ = channel.to_agent.send(body).await;
+                return Ok(());
+            }
+            Said::Snapshot(snapshot) => snapshot,
+        };
+        let message = wire::LoadSnapshot::from(&snapshot);
+        let _ = self.spare.send(emptied(snapshot));
+        for part in self.parts.split(message)? {
+            let _ = channel.to_agent.send(from_worker::Body::Load(part)).await;
         }
-    };
-    let _ = channel.to_agent.send(body).await;
+        Ok(())
+    }
 }
 
 /// What goes out, in order.
