@@ -41,7 +41,7 @@ pub async fn run(start: StartLoad, mut channel: Channel) -> Result<(), String> {
     let bell = Bell::new().map_err(|e| format!("no eventfd: {e}"))?;
     let (to_loop, from_agent) = mpsc::channel(HEARD_MAX);
     let (to_agent, mut outgoing) = mpsc::channel(OUTGOING_MAX);
-    let (spare, emptied_histograms) = std::sync::mpsc::channel();
+    let (spare, emptied_histograms) = std::sync::mpsc::sync_channel(OUTGOING_MAX);
     let mut passing = Passing { parts: Parts::of(&start)?, spare };
     let rung = bell.clone();
     let hot = std::thread::Builder::new().name("load".into()).spawn(move || {
@@ -91,8 +91,8 @@ async fn hear(
 /// What passes the loop's words on.
 struct Passing {
     parts: Parts,
-    /// Emptied histograms on their way back.
-    spare: std::sync::mpsc::Sender<Vec<Histogram>>,
+    /// Emptied histograms on their way back; at the bound they are freed, and the loop makes new ones.
+    spare: std::sync::mpsc::SyncSender<Vec<Histogram>>,
 }
 
 impl Passing {
@@ -106,7 +106,7 @@ impl Passing {
             Said::Snapshot(snapshot) => snapshot,
         };
         let message = wire::LoadSnapshot::from(&snapshot);
-        let _ = self.spare.send(emptied(snapshot));
+        let _ = self.spare.try_send(emptied(snapshot));
         for part in self.parts.split(message)? {
             let _ = channel.to_agent.send(from_worker::Body::Load(part)).await;
         }
