@@ -80,8 +80,6 @@ pub enum What {
         sent: u64,
         /// By series, in the order of [`crate::snapshot::Layout`].
         recorded: Vec<u64>,
-        planned: u64,
-        not_issued: u64,
         /// The latest second of an intended start that it counted.
         second_max: Option<u32>,
     },

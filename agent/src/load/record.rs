@@ -116,8 +116,6 @@ impl Recorder {
         self.sequence += 1;
         let offsets = &self.offsets;
         let intervals: Vec<IntervalDelta> = self.open.drain(..).map(|open| close(open, offsets)).collect();
-        let counts = || intervals.iter().flat_map(|interval| &interval.workloads);
-        self.tally.add_planned(counts().map(|w| w.planned).sum(), counts().map(|w| w.not_issued).sum());
         let recorded = self.tally.recorded();
         let recorded_total = recorded.iter().sum();
         LoadSnapshot { worker: self.worker, sequence: self.sequence, intervals, last, recorded_total, recorded }

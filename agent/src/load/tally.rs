@@ -16,11 +16,9 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use crate::worker::TALLY_FD;
 
-/// Cells: the latest second of an intended start plus one, iterations planned, iterations not issued, then each series.
+/// Cells: the latest second of an intended start plus one, then each series.
 const SECOND: usize = 0;
-const PLANNED: usize = 1;
-const NOT_ISSUED: usize = 2;
-const SERIES: usize = 3;
+const SERIES: usize = 1;
 /// Most cells: the series of a run are bounded far below it. More are refused.
 const CELLS_MAX: usize = 65_536;
 
@@ -94,16 +92,8 @@ impl Tally {
         }
     }
 
-    fn get(&self, cell: usize) -> u64 {
-        self.cells()[cell].load(Ordering::Relaxed)
-    }
-
-    /// There is one writer, so nothing is lost between the read and the write.
-    fn set(&self, cell: usize, value: u64) {
-        self.cells()[cell].store(value, Ordering::Relaxed);
-    }
-
-    /// Counts one request of this series, intended for this second.
+    /// Counts one request of this series, intended for this second. There is one writer, so that nothing is lost between
+    /// the reads and the writes.
     #[inline]
     pub fn count(&self, series: usize, second: u32) {
         let cells = self.cells();
@@ -113,12 +103,6 @@ impl Tally {
         if second > cells[SECOND].load(Ordering::Relaxed) {
             cells[SECOND].store(second, Ordering::Relaxed);
         }
-    }
-
-    /// Adds to the iterations planned and those not issued in time.
-    pub fn add_planned(&self, planned: u64, not_issued: u64) {
-        self.set(PLANNED, self.get(PLANNED) + planned);
-        self.set(NOT_ISSUED, self.get(NOT_ISSUED) + not_issued);
     }
 
     /// By series.
@@ -139,9 +123,6 @@ pub struct Kept {
 pub struct Reading {
     /// By series.
     pub recorded: Vec<u64>,
-    /// As of its last snapshot.
-    pub planned: u64,
-    pub not_issued: u64,
     pub second_max: Option<u32>,
 }
 
@@ -172,8 +153,6 @@ impl Kept {
         let cells: Vec<u64> = bytes.as_chunks::<8>().0.iter().map(|cell| u64::from_ne_bytes(*cell)).collect();
         Ok(Reading {
             recorded: cells[SERIES..].to_vec(),
-            planned: cells[PLANNED],
-            not_issued: cells[NOT_ISSUED],
             second_max: cells[SECOND].checked_sub(1).and_then(|second| u32::try_from(second).ok()),
         })
     }
@@ -191,8 +170,7 @@ mod tests {
         let tally = Tally(Cells::Shared(mapping));
         (0..5).for_each(|second| tally.count(1, second));
         tally.count(0, 2);
-        tally.add_planned(7, 1);
-        let reading = Reading { recorded: vec![1, 5], planned: 7, not_issued: 1, second_max: Some(4) };
+        let reading = Reading { recorded: vec![1, 5], second_max: Some(4) };
         assert_eq!(kept.read().unwrap(), reading);
         drop(tally);
         assert_eq!(kept.read().unwrap(), reading, "it outlives the worker's mapping");

@@ -92,10 +92,10 @@ fn counted(node: &Node, id: &WorkerId, worker: u32) -> Option<What> {
     if sent.ended {
         return None;
     }
-    let Reading { recorded, planned, not_issued, second_max } = node.supervisor().tally(id)?;
+    let Reading { recorded, second_max } = node.supervisor().tally(id)?;
     let total: u64 = recorded.iter().sum();
     tracing::warn!("{id} died after recording {total} requests; {} had been sent", sent.requests);
-    Some(What::LoadWorkerCounted { worker, sent: sent.requests, recorded, planned, not_issued, second_max })
+    Some(What::LoadWorkerCounted { worker, sent: sent.requests, recorded, second_max })
 }
 
 /// Tries to start a role again that nobody meant to die, later each time; ends when it lives, is kept dead by a fault, has

@@ -94,8 +94,7 @@ fn the_gap_of_a_planned_death_is_listed_apart() {
     expect(&run.report(), Outcome::Invalid, 5, "nothing after snapshot 30");
     let recorded = run.snapshots.iter().rfind(|s| s.worker == 1).unwrap().recorded.clone();
     let sent = recorded.iter().sum();
-    let counted =
-        What::LoadWorkerCounted { worker: 1, sent, recorded, planned: 0, not_issued: 0, second_max: Some(29) };
+    let counted = What::LoadWorkerCounted { worker: 1, sent, recorded, second_max: Some(29) };
     let report = run.with(30.0, counted).report();
     expect(&report, Outcome::Pass, 0, "");
     assert_eq!((report.ledger.gaps.len(), report.ledger.planned_gaps.len()), (0, 1));

@@ -277,8 +277,7 @@ fn a_planned_death_takes_its_share_of_the_schedule_with_it() {
     let exited = What::LoadWorkerExited { worker: 1, planned: true, how: "killed".into() };
     let recorded = run.snapshots.iter().rfind(|s| s.worker == 1).unwrap().recorded.clone();
     let sent = recorded.iter().sum();
-    let counted =
-        What::LoadWorkerCounted { worker: 1, sent, recorded, planned: 0, not_issued: 0, second_max: Some(29) };
+    let counted = What::LoadWorkerCounted { worker: 1, sent, recorded, second_max: Some(29) };
     expect(&run.with(30.5, exited).with(30.5, counted).report(), Outcome::Pass, 0, "");
 }
 
