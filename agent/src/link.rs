@@ -5,7 +5,7 @@
 //! itself at its `until_ns`, so that it cannot outlive its lease though nobody heals it.
 //!
 //! Agents are told apart by address, so each needs an address of its own: two agents behind one address are one node to this layer.
-//! On loopback an agent owns a whole 127.x.0.0/16. Load is exempt from cuts unless they say `load_too`; which connections are
+//! On loopback an agent owns a whole 127.x.0.0/16. Load is exempt from cuts (the kernel's can take it along); which connections are
 //! load's is known from where they are accepted ([`Traffic`]), because a load worker shares its agent's address.
 //!
 //! Not here: delay, loss, bandwidth; TLS.
@@ -48,7 +48,7 @@ const FAULTS_MAX: usize = 1024;
 pub enum Traffic {
     /// Between roles: every cut counts.
     Role,
-    /// From load workers: only cuts with `load_too`.
+    /// From load workers: no cut counts.
     Load,
     /// Of our own probes: cut as roles' is, but no effect.
     Probe,
@@ -205,7 +205,7 @@ impl Links {
                 Way::In => into,
                 Way::Both => out || into,
             };
-            way && (traffic != Traffic::Load || cut.load_too)
+            way && traffic != Traffic::Load
         };
         let cut = state.cuts.iter().filter(hit).max_by_key(|cut| cut.until_ns)?;
         Some(InForce { fault: cut.fault.clone(), until_ns: cut.until_ns })

@@ -38,14 +38,13 @@ async fn pair(first_ip: u8, traffic: Traffic) -> Pair {
     Pair { from_a: from_a.unwrap(), at_b, a, b, at, listener }
 }
 
-fn cuts(pairs: &[(&str, &str)], load_too: bool, for_ms: u64) -> CutLinks {
+fn cuts(pairs: &[(&str, &str)], for_ms: u64) -> CutLinks {
     let until_ns = clock::monotonic_ns() + for_ms * 1_000_000;
     let cut = |(from, to): &(&str, &str)| Cut {
         fault: "cut".into(),
         from_agent: (*from).into(),
         to_agent: (*to).into(),
         until_ns,
-        load_too,
     };
     CutLinks { id: 1, cuts: pairs.iter().map(cut).collect() }
 }
@@ -65,7 +64,7 @@ async fn soon<F: Future>(future: F) -> F::Output {
 #[tokio::test]
 async fn a_cut_stalls_both_ways_and_a_heal_lets_everything_go_on() {
     let mut p = pair(10, Traffic::Role).await;
-    let both = cuts(&[("a", "b"), ("b", "a")], false, 60_000);
+    let both = cuts(&[("a", "b"), ("b", "a")], 60_000);
     p.a.cut(both.clone());
     p.b.cut(both);
     assert!(pends(p.from_a.write_all(b"x")).await);
@@ -86,7 +85,7 @@ async fn a_cut_stalls_both_ways_and_a_heal_lets_everything_go_on() {
 #[tokio::test]
 async fn what_waits_goes_on_at_the_heal_without_being_asked_again() {
     let mut p = pair(12, Traffic::Role).await;
-    p.b.cut(cuts(&[("a", "b")], false, 60_000));
+    p.b.cut(cuts(&[("a", "b")], 60_000));
     p.from_a.write_all(b"late").await.unwrap();
     let mut at_b = p.at_b;
     let reader = tokio::spawn(async move {
@@ -103,7 +102,7 @@ async fn what_waits_goes_on_at_the_heal_without_being_asked_again() {
 #[tokio::test]
 async fn an_idle_connection_is_no_effect() {
     let mut p = pair(14, Traffic::Role).await;
-    p.b.cut(cuts(&[("a", "b")], false, 60_000));
+    p.b.cut(cuts(&[("a", "b")], 60_000));
     assert!(pends(p.at_b.read_u8()).await);
     assert_eq!(p.b.cut(none()).effects[0].stalled, 0);
 }
@@ -111,7 +110,7 @@ async fn an_idle_connection_is_no_effect() {
 #[tokio::test]
 async fn a_cut_ends_by_itself_when_nobody_heals_it() {
     let mut p = pair(16, Traffic::Role).await;
-    p.a.cut(cuts(&[("a", "b")], false, 200));
+    p.a.cut(cuts(&[("a", "b")], 200));
     assert!(pends(p.from_a.write_all(b"x")).await);
     soon(p.from_a.write_all(b"x")).await.unwrap();
     assert!(!p.a.0.active.load(Ordering::Relaxed), "and then costs nothing any more");
@@ -120,7 +119,7 @@ async fn a_cut_ends_by_itself_when_nobody_heals_it() {
 #[tokio::test]
 async fn one_direction_can_be_cut_alone() {
     let mut p = pair(18, Traffic::Role).await;
-    let one = cuts(&[("b", "a")], false, 60_000);
+    let one = cuts(&[("b", "a")], 60_000);
     p.a.cut(one.clone());
     p.b.cut(one);
     soon(p.from_a.write_all(b"x")).await.unwrap();
@@ -131,7 +130,7 @@ async fn one_direction_can_be_cut_alone() {
 #[tokio::test]
 async fn a_bystander_is_not_touched() {
     let mut p = pair(20, Traffic::Role).await;
-    let other = cuts(&[("a", "c"), ("c", "b")], false, 60_000);
+    let other = cuts(&[("a", "c"), ("c", "b")], 60_000);
     p.a.cut(other.clone());
     p.b.cut(other);
     soon(p.from_a.write_all(b"x")).await.unwrap();
@@ -139,13 +138,12 @@ async fn a_bystander_is_not_touched() {
 }
 
 #[tokio::test]
-async fn load_passes_a_cut_unless_it_is_meant_too() {
+async fn load_passes_a_cut() {
     let mut p = pair(22, Traffic::Load).await;
-    p.b.cut(cuts(&[("a", "b"), ("b", "a")], false, 60_000));
+    p.b.cut(cuts(&[("a", "b"), ("b", "a")], 60_000));
     p.from_a.write_all(b"xy").await.unwrap();
     assert_eq!(soon(p.at_b.read_u8()).await.unwrap(), b'x');
-    p.b.cut(cuts(&[("a", "b"), ("b", "a")], true, 60_000));
-    assert!(pends(p.at_b.read_u8()).await);
+    assert_eq!(soon(p.at_b.read_u8()).await.unwrap(), b'y');
 }
 
 #[tokio::test]
@@ -154,7 +152,7 @@ async fn a_probe_tells_cut_from_open_and_is_no_effect() {
     let probes = Probes::new(p.a.clone());
     let probe = |id| ProbeLink { id, address: p.at.to_string(), timeout_ms: 100, ..Default::default() };
     assert!(probes.probe(ProbeLink { timeout_ms: 20_000, ..probe(7) }).await.reached);
-    p.a.cut(cuts(&[("a", "b")], false, 60_000));
+    p.a.cut(cuts(&[("a", "b")], 60_000));
     let result = probes.probe(probe(8)).await;
     assert!(!result.reached && result.id == 8);
     assert_eq!(p.a.cut(none()).effects[0].stalled, 0);
@@ -184,7 +182,7 @@ async fn an_old_connection_is_silent_while_cut_and_flows_after_the_heal_and_is_n
     assert!(ask(ProbeOver::Kept, GUARD).await.reached);
     // Both ways, and each way alone: then the question or the answer stays behind at one end.
     for cut in [&[("a", "b"), ("b", "a")][..], &[("a", "b")], &[("b", "a")]] {
-        let cut = cuts(cut, false, 60_000);
+        let cut = cuts(cut, 60_000);
         a.cut(cut.clone());
         b.cut(cut);
         let silent = ask(ProbeOver::Kept, MOMENT).await;

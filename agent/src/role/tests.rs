@@ -151,13 +151,8 @@ async fn a_server_that_is_cut_off_is_ejected_unseen_by_users_and_probed_back_aft
     assert_eq!(login(&cluster, 0).await.0, 200);
     let (gateway, app) = (cluster.agent("gateway", 0), cluster.agent("app", 1));
     let until_ns = clock::monotonic_ns() + 60_000_000_000;
-    let cut = |from: &str, to: &str| Cut {
-        fault: "cut".into(),
-        from_agent: from.into(),
-        to_agent: to.into(),
-        until_ns,
-        load_too: false,
-    };
+    let cut =
+        |from: &str, to: &str| Cut { fault: "cut".into(), from_agent: from.into(), to_agent: to.into(), until_ns };
     let both = CutLinks { id: 1, cuts: vec![cut(&gateway, &app), cut(&app, &gateway)] };
     for node in &nodes {
         node.send(to_worker::Body::Cut(both.clone())).await;

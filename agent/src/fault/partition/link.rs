@@ -34,7 +34,6 @@ fn cuts_here(node: &Node, fault: &PlannedFault, until_ns: u64) -> Vec<(WorkerId,
                 from_agent: from.into(),
                 to_agent: to.into(),
                 until_ns,
-                load_too: false,
             };
             let outward = direction == Direction::Both || (direction == Direction::Forward) == i_am_first;
             let inward = direction == Direction::Both || !outward;
