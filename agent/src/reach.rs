@@ -97,10 +97,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Old<S> {
     ///
     /// # Errors
     /// Why there is none, although somebody is there: then nothing shows what becomes of old connections.
-    pub async fn open(
-        to: SocketAddr,
-        connecting: impl Future<Output = io::Result<S>>,
-    ) -> Result<Option<Self>, String> {
+    pub async fn open(to: SocketAddr, connecting: impl Future<Output = io::Result<S>>) -> Result<Option<Self>, String> {
         use io::ErrorKind::{ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable, TimedOut};
         let stream = match tokio::time::timeout(OPENS_WITHIN, connecting).await {
             Err(_) => return Ok(None),

@@ -108,7 +108,7 @@ async fn a_fault_that_the_node_does_not_allow_is_refused_before_anything_starts(
 
 /// A plan whose application server is on another node, n2, from which the gateway here is cut.
 fn cut_from_n2(backend: &str, other: Option<&str>) -> Plan {
-    let cut = "{ id: cut, at: main+1s, for: 1s, do: { pause: { select: \"app[0]\" } } }";
+    let cut = "{ id: cut, at: main+1s, for: 2s, do: { pause: { select: \"app[0]\" } } }";
     let faults: Vec<&str> = [cut].into_iter().chain(other).collect();
     let mut plan = plan_with(&faults);
     plan.agents.push(PlannedAgent { name: "n2".into(), labels: Default::default() });
