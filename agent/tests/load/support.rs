@@ -55,6 +55,8 @@ pub struct Server {
 /// Answers with `reply(request, how-manieth)`, on a thread of its own.
 pub fn server(reply: impl Fn(&Seen, u64) -> Reply + Send + Sync + 'static) -> Server {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    // A thousand may come while others keep the cores; what does not fit would come again a second later, or too late.
+    socket2::SockRef::from(&listener).listen(4_096).unwrap();
     listener.set_nonblocking(true).unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let (seen, connections) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicU64::new(0)));
