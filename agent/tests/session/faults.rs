@@ -4,7 +4,7 @@ use gauntlet_common::event::{FaultEdge, What};
 use gauntlet_common::plan::{Plan, PlannedAgent, Selected};
 use gauntlet_proto::agent::control_reply::Body as Reply;
 use gauntlet_proto::agent::control_request::Body as Ask;
-use gauntlet_proto::agent::{AgentAddress, Arm, Endpoint, Finish, HealFaults, ReadBack, RefusedWhy, StopLoad};
+use gauntlet_proto::agent::{AgentAddress, Arm, Endpoint, Finish, RefusedWhy};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -70,14 +70,7 @@ async fn roles_that_the_last_heal_brings_back_are_heard_to_their_end() {
     let (mut control, data) = armed(&agent, &[all]).await;
     data.edge("all", FaultEdge::Confirmed).await;
     assert_eq!(agent.workers(), Vec::<u32>::new());
-    assert!(matches!(
-        control.ask(Ask::StopLoad(StopLoad { drain: true, aborted: false })).await,
-        Reply::LoadStopped(_)
-    ));
-    let Reply::FaultsHealed(healed) = control.ask(Ask::HealFaults(HealFaults {})).await else { panic!("not healed") };
-    assert_eq!(healed.not_undone, Vec::<String>::new());
-    let ask = ReadBack { role: "app".into(), ledger: "events".into() };
-    let Reply::ReadBackDone(read) = control.ask(Ask::ReadBack(ask)).await else { panic!("not read back") };
+    let read = control.wind_down().await;
     assert_eq!(read.unreachable, 1, "what the killed load worker alone knew is not taken for read: {read:?}");
     let Reply::Finished(finished) = control.ask(Ask::Finish(Finish {})).await else { panic!("not finished") };
     data.up_to(finished.last_sequence).await;

@@ -12,7 +12,7 @@ use std::time::Duration;
 use gauntlet_common::event::What;
 use gauntlet_proto::agent::control_reply::Body as Reply;
 use gauntlet_proto::agent::control_request::Body as Ask;
-use gauntlet_proto::agent::{Arm, DescribeRequest, Finish, HealFaults, Hello, ReadBack, RefusedWhy, StopLoad};
+use gauntlet_proto::agent::{Arm, DescribeRequest, Finish, HealFaults, Hello, RefusedWhy, StopLoad};
 use support::{Control, Data, TestAgent, hello, plan, soon, until, wire};
 
 const LEASE_MS: u32 = 5_000;
@@ -25,14 +25,7 @@ async fn a_whole_session_delivers_every_batch_and_leaves_nothing() {
     let data = Data::open(&agent, control.token).await;
     control.arm(&agent, &plan(""), AHEAD).await;
     until("some load", || data.arrived.lock().unwrap().recorded.values().sum::<u64>() > 20).await;
-    assert!(matches!(
-        control.ask(Ask::StopLoad(StopLoad { drain: true, aborted: false })).await,
-        Reply::LoadStopped(_)
-    ));
-    let Reply::FaultsHealed(healed) = control.ask(Ask::HealFaults(HealFaults {})).await else { panic!("not healed") };
-    assert_eq!(healed.not_undone, Vec::<String>::new());
-    let ask = ReadBack { role: "app".into(), ledger: "events".into() };
-    let Reply::ReadBackDone(read) = control.ask(Ask::ReadBack(ask)).await else { panic!("not read back") };
+    let read = control.wind_down().await;
     assert!(read.acknowledged > 20 && (read.missing, read.unreachable) == (0, 0), "{read:?}");
     let Reply::Finished(finished) = control.ask(Ask::Finish(Finish {})).await else { panic!("not finished") };
     data.up_to(finished.last_sequence).await;

@@ -20,8 +20,8 @@ use gauntlet_proto::agent::agent_client::AgentClient;
 use gauntlet_proto::agent::control_reply::Body as Reply;
 use gauntlet_proto::agent::control_request::Body as Ask;
 use gauntlet_proto::agent::{
-    AgentAddress, Arm, Batch, ControlReply, ControlRequest, DataRequest, Endpoint, Hello, Prepare, Refused, RenewLease,
-    Wire, batch,
+    AgentAddress, Arm, Batch, ControlReply, ControlRequest, DataRequest, Endpoint, HealFaults, Hello, Prepare,
+    ReadBack, ReadBackDone, Refused, RenewLease, StopLoad, Wire, batch,
 };
 use gauntlet_proto::bounds::MESSAGE_BYTES_MAX;
 use nix::sys::signal::{Signal, kill};
@@ -266,6 +266,17 @@ impl Control {
             }
         });
         Ok(Self { token, requests, replies, renewing })
+    }
+
+    /// The end of a run up to `Finish`, whose every step must be done; what the ledger `app.events` came to.
+    pub async fn wind_down(&mut self) -> ReadBackDone {
+        let stop = Ask::StopLoad(StopLoad { drain: true, aborted: false });
+        assert!(matches!(self.ask(stop).await, Reply::LoadStopped(_)));
+        let Reply::FaultsHealed(healed) = self.ask(Ask::HealFaults(HealFaults {})).await else { panic!("not healed") };
+        assert_eq!(healed.not_undone, Vec::<String>::new());
+        let ask = ReadBack { role: "app".into(), ledger: "events".into() };
+        let Reply::ReadBackDone(read) = self.ask(Ask::ReadBack(ask)).await else { panic!("not read back") };
+        read
     }
 
     /// The lease runs out from here on, though the connection lives.

@@ -1,11 +1,11 @@
 //! The same runs on agents that were started separately, by `scripts/cluster`, and what the preflight says of them.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::support::{Lab, PATIENCE, beside, eventually, free_port, repository, told};
+use crate::support::{Lab, PATIENCE, beside, eventually, free_port};
 
 pub const SIZE: usize = 3;
 
@@ -18,19 +18,11 @@ pub struct Fleet<'l> {
 
 impl<'l> Fleet<'l> {
     pub fn up(lab: &'l Lab) -> Self {
-        agent_is_built();
         let fleet = Self { lab, dir: lab.path("fleet"), port: free_port("127.11.0.1") };
-        let (code, stdout, stderr) = fleet.cluster(&["up", &SIZE.to_string()]);
+        let (code, stdout, stderr) = lab.cluster(&fleet.dir, fleet.port, &["up", &SIZE.to_string()]);
         assert_eq!(code, 0, "{stdout}{stderr}");
         assert_eq!(stdout.matches("  ready").count(), SIZE, "{stdout}");
         fleet
-    }
-
-    fn cluster(&self, args: &[&str]) -> (i32, String, String) {
-        let built = Path::new(env!("CARGO_BIN_EXE_coordinator")).parent().and_then(Path::file_name).unwrap();
-        let mut command = self.lab.command(repository("scripts/cluster"));
-        command.args(args).arg(&self.dir).env("GAUNTLET_PROFILE", built).env("GAUNTLET_PORT", self.port.to_string());
-        told(command.output().unwrap())
     }
 
     pub fn hosts(&self) -> String {
@@ -45,7 +37,7 @@ impl<'l> Fleet<'l> {
     }
 
     pub fn down(self) {
-        let (code, stdout, stderr) = self.cluster(&["down"]);
+        let (code, stdout, stderr) = self.lab.cluster(&self.dir, self.port, &["down"]);
         assert_eq!(code, 0, "{stdout}{stderr}");
         self.lab.nothing_remains();
         assert!(!self.dir.join("pki").exists() && !self.dir.join("hosts.txt").exists());
@@ -53,11 +45,6 @@ impl<'l> Fleet<'l> {
 }
 
 /// `cargo test --workspace` builds it; a narrower command may not have.
-fn agent_is_built() {
-    let agent = Path::new(env!("CARGO_BIN_EXE_coordinator")).with_file_name("agent");
-    assert!(agent.exists(), "no {}: cargo build -p gauntlet-agent --bin agent", agent.display());
-}
-
 #[test]
 fn a_run_on_separate_agents_passes_and_leaves_them_as_they_were() {
     let lab = Lab::new();

@@ -59,6 +59,17 @@ impl Lab {
         command
     }
 
+    /// `scripts/cluster` with the binaries of this build: its agents in `dir`, from `port` on.
+    pub fn cluster(&self, dir: &Path, port: u16, args: &[&str]) -> (i32, String, String) {
+        let built = Path::new(env!("CARGO_BIN_EXE_coordinator"));
+        let agent = built.with_file_name("agent");
+        assert!(agent.exists(), "no {}: cargo build -p gauntlet-agent --bin agent", agent.display());
+        let profile = built.parent().and_then(Path::file_name).unwrap();
+        let mut command = self.command(repository("scripts/cluster"));
+        command.args(args).arg(dir).env("GAUNTLET_PROFILE", profile).env("GAUNTLET_PORT", port.to_string());
+        told(command.output().unwrap())
+    }
+
     pub fn coordinator(&self, args: &[&str]) -> Command {
         let mut command = self.command(env!("CARGO_BIN_EXE_coordinator"));
         command.args(args);

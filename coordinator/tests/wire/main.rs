@@ -9,7 +9,7 @@ mod middleman;
 #[allow(dead_code, reason = "shared with the tests of the whole, which use all of it")]
 mod support;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use nix::sys::signal::{Signal, kill};
@@ -17,7 +17,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use middleman::{Middleman, Way};
-use support::{Done, Lab, Server, free_port, repository, told};
+use support::{Done, Lab, Server, free_port};
 
 /// Two agents, the first behind the middleman.
 struct Fleet<'l> {
@@ -28,20 +28,10 @@ struct Fleet<'l> {
 
 impl<'l> Fleet<'l> {
     fn up(lab: &'l Lab) -> Self {
-        let built = Path::new(env!("CARGO_BIN_EXE_coordinator"));
-        let agent = built.with_file_name("agent");
-        assert!(agent.exists(), "no {}: cargo build -p gauntlet-agent --bin agent", agent.display());
         let fleet = Self { lab, dir: lab.path("fleet"), port: free_port("127.11.0.1") };
-        let (code, stdout, stderr) = fleet.cluster(&["up", "2"]);
+        let (code, stdout, stderr) = lab.cluster(&fleet.dir, fleet.port, &["up", "2"]);
         assert_eq!(code, 0, "{stdout}{stderr}");
         fleet
-    }
-
-    fn cluster(&self, args: &[&str]) -> (i32, String, String) {
-        let built = Path::new(env!("CARGO_BIN_EXE_coordinator")).parent().and_then(Path::file_name).unwrap();
-        let mut command = self.lab.command(repository("scripts/cluster"));
-        command.args(args).arg(&self.dir).env("GAUNTLET_PROFILE", built).env("GAUNTLET_PORT", self.port.to_string());
-        told(command.output().unwrap())
     }
 
     /// A run against `server`, with the first agent's connections led this way.
@@ -58,7 +48,7 @@ impl<'l> Fleet<'l> {
     }
 
     fn down(self) {
-        let (code, stdout, stderr) = self.cluster(&["down"]);
+        let (code, stdout, stderr) = self.lab.cluster(&self.dir, self.port, &["down"]);
         assert_eq!(code, 0, "{stdout}{stderr}");
         self.lab.nothing_remains();
     }

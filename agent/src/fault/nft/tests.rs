@@ -1,5 +1,7 @@
 //! In a network namespace of the test's own thread, which ends with it: real tables, real connections, nothing left behind.
 
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails by panicking")]
+
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
