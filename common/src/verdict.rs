@@ -30,6 +30,18 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// All but signals, of which there are many.
+    const ALL: [Self; 8] = [
+        Self::FaultNotUndone,
+        Self::Internal,
+        Self::Correctness,
+        Self::ClusterNotReady,
+        Self::Invalid,
+        Self::CheckFailed,
+        Self::Regression,
+        Self::NothingRan,
+    ];
+
     /// The process's exit code.
     pub const fn exit_code(self) -> u8 {
         match self {
@@ -61,6 +73,18 @@ impl Cause {
     }
 }
 
+/// The worst of several runs' exit codes, in the order of [`Cause::rank`]; 0 when all passed.
+pub fn worst(codes: impl IntoIterator<Item = u8>) -> u8 {
+    let rank = |code: &u8| match code {
+        0 => u8::MAX,
+        // Bad input: nothing could begin, as on a cluster that is not ready.
+        3 => Cause::ClusterNotReady.rank(),
+        129.. => Cause::Signal(0).rank(),
+        code => Cause::ALL.iter().find(|cause| cause.exit_code() == *code).map_or(Cause::Internal.rank(), |c| c.rank()),
+    };
+    codes.into_iter().min_by_key(rank).unwrap_or(0)
+}
+
 /// The exit code of all causes together; 0 without any.
 pub fn exit_code(causes: impl IntoIterator<Item = Cause>) -> u8 {
     causes.into_iter().min_by_key(|cause| cause.rank()).map_or(0, Cause::exit_code)
@@ -78,5 +102,14 @@ mod tests {
         assert_eq!(exit_code([Cause::Correctness, Cause::Signal(2)]), 130);
         assert_eq!(exit_code([Cause::Signal(15), Cause::FaultNotUndone]), 7);
         assert_eq!(exit_code([Cause::NothingRan, Cause::Regression]), 12);
+    }
+
+    #[test]
+    fn the_worst_of_several_runs_follows_the_same_order() {
+        let in_order = [7, 143, 1, 11, 6, 5, 10, 12, 4, 0];
+        for (i, code) in in_order.iter().enumerate() {
+            assert_eq!(worst(in_order[i..].iter().rev().copied()), *code);
+        }
+        assert_eq!((worst([10, 3, 0]), worst([3, 11]), worst([])), (3, 11, 0));
     }
 }

@@ -3,6 +3,7 @@
 mod agents;
 mod offline;
 mod runs;
+mod series;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -20,6 +21,7 @@ pub struct Cli {
 const EXAMPLES: &str = "Examples:
   coordinator run p1 --profile smoke              an embedded cluster on this machine, nothing to configure
   coordinator run p1 --agents hosts.txt           the same run on real machines
+  coordinator run --tier integration              all scenarios of a tier: one table, one junit.xml, the worst exit code
   coordinator run my.yaml --set phases.peak=10m   your own scenario, one value changed
   coordinator check my.yaml                       all that is wrong with it, with line and column
   coordinator report latest                       the reports of the newest run again
@@ -30,7 +32,7 @@ Exit codes: 0 pass, 1 internal error, 2 usage, 3 bad scenario, inventory or conf
 
 #[derive(Subcommand)]
 enum Command {
-    /// Runs a scenario to its verdict
+    /// Runs a scenario, several or a whole tier to the verdict
     Run(RunArgs),
     /// Validates scenarios and tells everything that is wrong with them
     Check {
@@ -89,9 +91,12 @@ enum Command {
 
 #[derive(Args)]
 struct RunArgs {
-    /// Shipped name or file
-    #[arg(value_name = "NAME|FILE")]
-    scenario: String,
+    /// Shipped names or files; several run one after the other
+    #[arg(value_name = "NAME|FILE", required_unless_present = "tier")]
+    scenarios: Vec<String>,
+    /// All shipped scenarios of this tier, one after the other
+    #[arg(long, value_enum, conflicts_with = "scenarios")]
+    tier: Option<ShippedTier>,
     /// Run on the agents of this inventory instead of an embedded cluster
     #[arg(long, value_name = "FILE")]
     agents: Option<PathBuf>,
@@ -107,7 +112,7 @@ struct RunArgs {
     /// Change one value of the file, such as phases.peak=10m
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Where the run directory goes [default: $XDG_STATE_HOME/gauntlet/runs/ID]
+    /// Where the run directory goes; of several scenarios, DIR/NAME each [default: $XDG_STATE_HOME/gauntlet/runs/ID]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Print the plan and stop; needs no agent
@@ -116,6 +121,15 @@ struct RunArgs {
     /// What goes to standard output at the end
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
+}
+
+/// Tiers that scenarios are shipped for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ShippedTier {
+    Foundation,
+    Integration,
+    Production,
+    Extreme,
 }
 
 #[derive(Args)]

@@ -11,6 +11,7 @@ pub mod markdown;
 pub mod model;
 pub mod paint;
 pub mod runs;
+pub mod series;
 pub mod table;
 pub mod text;
 
@@ -98,7 +99,7 @@ pub fn read(dir: &Path) -> Result<Report, ReportError> {
 }
 
 /// Temporary file beside it, synced, then renamed: after a crash there is the old one or the new one.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(format!(".{}.tmp", std::process::id()));
     let temporary = PathBuf::from(temporary);

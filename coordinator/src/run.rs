@@ -32,6 +32,7 @@ pub struct Request {
 }
 
 /// The agents of a run.
+#[derive(Clone)]
 pub enum Fleet {
     /// As many as the scenario needs, on this machine.
     Embedded,

@@ -33,23 +33,29 @@ impl ReportFormat for Junit {
         "verdict, checks, guards and faults as test cases, for CI servers"
     }
     fn render(&self, report: &Report) -> Result<Vec<u8>, RenderError> {
-        let mut suites = Suites::new(clean(&report.scenario));
-        let suite = suite(report);
-        if let Some(time) = suite.time {
-            suites.set_time(time);
-        }
-        suites.add_test_suite(suite);
-        let text = suites.to_string()?;
-        // Jenkins' schema knows the attribute of a suite, not of all suites together.
-        let skipped = format!(" skipped=\"{}\"", suites.skipped);
-        let (head, rest) = text.split_once("<testsuite ").unwrap_or((&text, ""));
-        let head = head.replacen(&skipped, "", 1);
-        let text = if rest.is_empty() { head } else { format!("{head}<testsuite {rest}") };
-        Ok(text.into_bytes())
+        document(&report.scenario, vec![suite(report)])
     }
 }
 
-fn suite(report: &Report) -> TestSuite {
+/// A file of these suites.
+pub fn document(name: &str, all: Vec<TestSuite>) -> Result<Vec<u8>, RenderError> {
+    let mut suites = Suites::new(clean(name));
+    let times: Vec<Duration> = all.iter().filter_map(|suite| suite.time).collect();
+    if !times.is_empty() {
+        suites.set_time(times.iter().sum());
+    }
+    suites.add_test_suites(all);
+    let text = suites.to_string()?;
+    // Jenkins' schema knows the attribute of a suite, not of all suites together.
+    let skipped = format!(" skipped=\"{}\"", suites.skipped);
+    let (head, rest) = text.split_once("<testsuite ").unwrap_or((&text, ""));
+    let head = head.replacen(&skipped, "", 1);
+    let text = if rest.is_empty() { head } else { format!("{head}<testsuite {rest}") };
+    Ok(text.into_bytes())
+}
+
+/// A run's suite.
+pub fn suite(report: &Report) -> TestSuite {
     let mut suite = TestSuite::new(clean(&format!("{} ({})", report.scenario, report.profile)));
     if report.duration_s.is_finite() && report.duration_s >= 0.0 {
         // Longer than any run: what is beyond is no duration.
@@ -100,7 +106,7 @@ fn case(report: &Report, group: &str, name: &str, status: TestCaseStatus) -> Tes
     case
 }
 
-fn wrong(kind: NonSuccessKind, ty: &str, message: &str, body: &str) -> TestCaseStatus {
+pub(super) fn wrong(kind: NonSuccessKind, ty: &str, message: &str, body: &str) -> TestCaseStatus {
     let mut status = TestCaseStatus::non_success(kind);
     status.set_type(ty).set_message(clean(message)).set_description(clean(body));
     status
@@ -218,7 +224,7 @@ fn utc(rfc3339: &str) -> Option<&str> {
 }
 
 /// What XML 1.0 can hold, cut to [`LETTERS_MAX`]. Lines stay lines.
-fn clean(text: &str) -> String {
+pub(super) fn clean(text: &str) -> String {
     let allowed = |c: char| match c {
         '\n' | '\t' => c,
         '\u{FFFE}' | '\u{FFFF}' => ' ',

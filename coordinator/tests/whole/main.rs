@@ -15,6 +15,7 @@ mod nginx;
 mod plan;
 mod runs;
 mod saturation;
+mod series;
 mod shipped;
 mod signals;
 mod support;
