@@ -105,6 +105,7 @@ fn kind<P: schemars::JsonSchema>(
         validate,
         metrics: Vec::new(),
         ledgers: Vec::new(),
+        audits: Vec::new(),
         verbs: Vec::new(),
         backend,
     }

@@ -47,6 +47,12 @@ pub trait Role: 'static {
         Vec::new()
     }
 
+    /// Exact figures that an instance tells once, when the load is over and the faults are healed ([`RoleContext::on_audit`]):
+    /// what its counters cannot, since a process that was killed takes with it what it had not sent yet. All are counters.
+    fn audits() -> Vec<Metric> {
+        Vec::new()
+    }
+
     /// Dotted paths of parameters that Config may change while it runs; each covers what lies below it.
     fn updatable() -> &'static [&'static str] {
         &[]
@@ -127,6 +133,7 @@ fn kind_of<R: Role>() -> Kind {
         },
         metrics: R::metrics(),
         ledgers: R::ledgers(),
+        audits: R::audits(),
         verbs: Vec::new(),
         backend: "",
     }
@@ -135,6 +142,11 @@ fn kind_of<R: Role>() -> Kind {
 /// Every role's kind, for the catalogue.
 pub fn kinds() -> Vec<Kind> {
     ROLES.iter().map(|role| (role.kind)()).collect()
+}
+
+/// Whether instances of this kind tell exact figures at the end.
+pub fn is_audited(kind: &str) -> bool {
+    ROLES.iter().any(|role| role.name == kind && !(role.kind)().audits.is_empty())
 }
 
 const fn counter(name: &'static str, help: &'static str) -> Metric {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use gauntlet_common::event::What;
 use gauntlet_common::plan::{Plan, PlannedFault};
 use gauntlet_common::units::Micros;
-use gauntlet_proto::agent::{Endpoint, ReadBack, ReadBackDone, RefusedWhy, Wire};
+use gauntlet_proto::agent::{Audit, Audited, Endpoint, ReadBack, ReadBackDone, RefusedWhy, RoleAudit, Wire};
 use gauntlet_proto::bounds::PLAN_BYTES_MAX;
 use gauntlet_proto::convert::read_back;
 use gauntlet_proto::worker::{Begin, StartLoad, StartRole, StopLoad, from_worker, to_worker};
@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 use crate::clock;
 use crate::config::Config;
 use crate::journal::Journal;
+use crate::role::host::AUDIT_WITHIN;
 use crate::session::Refusal;
 use crate::supervisor::{Answer, Supervisor, WorkerError, WorkerId};
 
@@ -43,6 +44,8 @@ const WIRED_WITHIN: Duration = Duration::from_secs(20);
 
 /// How long the load workers may take to read one ledger back, side by side.
 const READ_BACK_WITHIN: Duration = Duration::from_secs(120);
+/// A role's own limit, and the way.
+const AUDITED_WITHIN: Duration = AUDIT_WITHIN.saturating_add(Duration::from_secs(5));
 
 /// What outlives every run of this agent.
 #[derive(Clone)]
@@ -282,6 +285,22 @@ impl Run {
             }
         }
         sum
+    }
+
+    /// Asks the roles that this node hosts for the exact figures that they declare.
+    pub async fn audit(&self) -> Audited {
+        let node = &self.node;
+        let asking = node.audited().into_iter().map(|(role, instance)| async move {
+            let id = WorkerId::Role { role: role.clone(), instance };
+            match node.supervisor().ask(&id, to_worker::Body::Audit(Audit {}), Answer::Audit, AUDITED_WITHIN).await {
+                Ok(from_worker::Body::Audited(audited)) => RoleAudit { role, instance, ..audited },
+                Ok(_) => {
+                    RoleAudit { role, instance, error: "it answered something else".into(), ..RoleAudit::default() }
+                }
+                Err(error) => RoleAudit { role, instance, error: error.to_string(), ..RoleAudit::default() },
+            }
+        });
+        Audited { roles: join_all(asking).await }
     }
 
     /// Ends all workers and removes the run's data. What even SIGKILL did not end is returned.

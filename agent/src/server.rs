@@ -330,6 +330,7 @@ impl Service {
             Body::ReadBack(ask) => {
                 control_reply::Body::ReadBackDone(run.as_ref().ok_or_else(nothing)?.read_back(ask).await)
             }
+            Body::Audit(_) => control_reply::Body::Audited(run.as_ref().ok_or_else(nothing)?.audit().await),
             Body::Hello(_) | Body::Renew(_) | Body::Ping(_) | Body::Finish(_) => {
                 return Err(Refusal::new(RefusedWhy::State, "hello comes first, once"));
             }

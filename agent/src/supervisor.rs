@@ -84,6 +84,7 @@ pub enum Answer {
     Probe(u64),
     LoadStopped,
     ReadBack,
+    Audit,
 }
 
 type Waiting = HashMap<Answer, oneshot::Sender<Result<from_worker::Body, (String, bool)>>>;
@@ -392,6 +393,7 @@ async fn read_frames(
             Body::ProbeResult(result) => Some(Answer::Probe(result.id)),
             Body::LoadStopped(_) => Some(Answer::LoadStopped),
             Body::ReadBackDone(_) => Some(Answer::ReadBack),
+            Body::Audited(_) => Some(Answer::Audit),
             Body::Failed(failed) => {
                 let drained: Vec<_> = lock(&waiting).drain().collect();
                 for (_, answer) in drained {

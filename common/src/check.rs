@@ -16,6 +16,7 @@
 //!             | recovery | longest_gap                 (WORKLOAD, FAULT)
 //!             | detection | failovers                  (FAULT)
 //!             | lost_acks | duplicated_acks            (ROLE.LEDGER)
+//!             | audit                                  (ROLE.FIGURE)
 //! window     := ("in" PHASE | "in" "fault:"FAULT | ("before" | "after" | "outside") "fault:"FAULT
 //!             | "outside" "faults" | "every" DURATION)+
 //! ```
@@ -125,6 +126,7 @@ pub enum Aggregate {
     Failovers { fault: String },
     LostAcks { role: String, ledger: String },
     DuplicatedAcks { role: String, ledger: String },
+    Audit { role: String, figure: String },
 }
 
 /// What is asked of a subject's samples.
@@ -213,9 +215,12 @@ impl Check {
         self.comparisons.iter().flat_map(Comparison::aggregates).collect()
     }
 
-    /// Lost or duplicated work is what it watches.
+    /// Lost, duplicated or wrong work is what it watches.
     pub fn correctness(&self) -> bool {
-        self.aggregates().iter().any(|a| matches!(a, Aggregate::LostAcks { .. } | Aggregate::DuplicatedAcks { .. }))
+        let exact = |aggregate: &&Aggregate| {
+            matches!(aggregate, Aggregate::LostAcks { .. } | Aggregate::DuplicatedAcks { .. } | Aggregate::Audit { .. })
+        };
+        self.aggregates().iter().any(exact)
     }
 
     /// Ledgers that must be read back for it, as (role, ledger).
@@ -307,6 +312,7 @@ impl Aggregate {
             Self::Failovers { fault } => format!("failovers({})", quote(fault)),
             Self::LostAcks { role, ledger } => format!("lost_acks({}.{})", quote(role), quote(ledger)),
             Self::DuplicatedAcks { role, ledger } => format!("duplicated_acks({}.{})", quote(role), quote(ledger)),
+            Self::Audit { role, figure } => format!("audit({}.{})", quote(role), quote(figure)),
         }
     }
 }

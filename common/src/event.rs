@@ -1,5 +1,7 @@
 //! What happened in a run, one line each in `events.jsonl`. Checks, reports and the live view read nothing else of the story.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// One thing that happened.
@@ -119,6 +121,14 @@ pub enum What {
         duplicated: u64,
         unreachable: u64,
         examples: Vec<String>,
+    },
+    /// What an instance of a role told of itself at the end.
+    Audited {
+        role: String,
+        instance: u32,
+        figures: BTreeMap<String, u64>,
+        /// Why there are none; else empty.
+        error: String,
     },
     /// A check with `on_fail: abort` failed, or the user interrupted.
     Aborted {

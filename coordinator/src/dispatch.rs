@@ -326,6 +326,7 @@ fn answers(reply: &control_reply::Body, asked: &control_request::Body) -> bool {
                 | (Ask::Arm(_), Reply::Armed(_))
                 | (Ask::StopLoad(_), Reply::LoadStopped(_))
                 | (Ask::HealFaults(_), Reply::FaultsHealed(_))
+                | (Ask::Audit(_), Reply::Audited(_))
                 | (Ask::Finish(_), Reply::Finished(_))
         ),
     }

@@ -30,4 +30,4 @@ pub use gauntlet::foundation::v1 as foundation;
 pub use gauntlet::worker::v1 as worker;
 
 /// The version of the agent protocol; both sides must have the same.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;

@@ -58,6 +58,7 @@ fn kind() -> Kind {
         validate,
         metrics: Vec::new(),
         ledgers: Vec::new(),
+        audits: Vec::new(),
         verbs: VERBS.iter().map(verb).collect(),
         backend: "",
     }

@@ -2,8 +2,9 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use gauntlet_common::event::{Event, What};
 use gauntlet_common::plan::Plan;
@@ -22,6 +23,10 @@ use crate::link::{Links, Traffic};
 
 /// Connections that an idle service port holds at once; more wait to be accepted.
 const IDLE_CONNECTIONS_MAX: usize = 64;
+
+/// Exact figures by name, or why there are none.
+pub type Audit = Result<Vec<(&'static str, u64)>, String>;
+pub(super) type Auditor = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Audit> + Send>> + Send + Sync>;
 
 /// One role instance's surroundings. Cheap to clone.
 #[derive(Clone)]
@@ -43,6 +48,7 @@ pub struct RoleContext {
     pub(super) tasks: TaskTracker,
     pub(super) key: u64,
     pub(super) drawn: Arc<AtomicU64>,
+    pub(super) auditor: Arc<OnceLock<Auditor>>,
 }
 
 impl RoleContext {
@@ -72,6 +78,19 @@ impl RoleContext {
         };
         clock::sleep_until_ns(start_ns).await;
         start_ns
+    }
+
+    /// Waits for the scenario's planned end. What a role does by itself, rather than for a request, ends here.
+    pub async fn end(&self) {
+        let start_ns = self.begin().await;
+        clock::sleep_until_ns(start_ns + self.plan.end().0 * 1_000).await;
+    }
+
+    /// How the role tells the figures of [`super::Role::audits`], all of them. It may take its time to catch up, up to
+    /// [`crate::role::host::AUDIT_WITHIN`]. Registered once, when the role starts.
+    pub fn on_audit<F: Future<Output = Audit> + Send + 'static>(&self, audit: impl Fn() -> F + Send + Sync + 'static) {
+        let registered = self.auditor.set(Box::new(move || Box::pin(audit())));
+        debug_assert!(registered.is_ok(), "a role says once how it is audited");
     }
 
     /// The next stream of draws of this instance: the seed, its name and a sequence number.

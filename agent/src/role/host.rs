@@ -1,6 +1,7 @@
 //! The process of one role instance: binds its two ports, serves Foundation, starts the role when it knows everybody, and
 //! sends its metrics once a second. Owns that order; what the role does is its own file's.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -9,8 +10,9 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use gauntlet_common::plan::Plan;
+use gauntlet_common::scenario::Metric;
 use gauntlet_common::seed;
-use gauntlet_proto::agent::Wire;
+use gauntlet_proto::agent::{RoleAudit, Wire};
 use gauntlet_proto::worker::{StartRole, Started, Wired, from_worker, to_worker};
 use serde_json::Value;
 use tokio::net::TcpListener;
@@ -27,6 +29,8 @@ use crate::link::{self, Links, Probes, Traffic};
 use crate::worker::Channel;
 
 const SECOND_NS: u64 = 1_000_000_000;
+/// For a role's audit; one that takes longer has told nothing.
+pub const AUDIT_WITHIN: Duration = Duration::from_secs(20);
 /// For tasks to end and the last messages to be written at shutdown; what has not by then is left behind.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Requests of one gRPC connection at once; a client beyond it waits.
@@ -132,6 +136,7 @@ impl Host {
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
             drawn: Arc::new(AtomicU64::new(0)),
+            auditor: Arc::default(),
             plan: Arc::new(plan),
         };
         context.serve_grpc(foundation_port, context.foundation.routes());
@@ -179,6 +184,16 @@ impl Host {
                     let result = probes.probe(probe).await;
                     if let Some(to_agent) = to_agent.upgrade() {
                         let _ = to_agent.send(from_worker::Body::ProbeResult(result)).await;
+                    }
+                });
+            }
+            to_worker::Body::Audit(_) => {
+                let (context, to_agent) = (self.context.clone(), channel.to_agent.downgrade());
+                let figures = (self.entry.kind)().audits;
+                self.context.spawn(async move {
+                    let audited = audit(&context, &figures).await;
+                    if let Some(to_agent) = to_agent.upgrade() {
+                        let _ = to_agent.send(from_worker::Body::Audited(audited)).await;
                     }
                 });
             }
@@ -242,6 +257,23 @@ impl Host {
             tracing::error!(%error, "the event store was not synced at shutdown");
         }
     }
+}
+
+/// What the role tells of itself: each figure that it declares, or why there are none.
+async fn audit(context: &RoleContext, declared: &[Metric]) -> RoleAudit {
+    let told = match context.auditor.get() {
+        Some(auditor) => tokio::time::timeout(AUDIT_WITHIN, auditor()).await,
+        None => Ok(Err("it has no audit".into())),
+    };
+    let told = told.unwrap_or_else(|_| Err(format!("its audit did not end within {} s", AUDIT_WITHIN.as_secs())));
+    let (figures, error) = match told {
+        Ok(figures) => match declared.iter().find(|metric| !figures.iter().any(|(name, _)| *name == metric.name)) {
+            Some(missing) => (HashMap::new(), format!("its audit left `{}` out", missing.name)),
+            None => (figures.into_iter().map(|(name, count)| (name.to_string(), count)).collect(), String::new()),
+        },
+        Err(why) => (HashMap::new(), why),
+    };
+    RoleAudit { role: context.role.clone(), instance: context.instance, figures, error }
 }
 
 impl RoleContext {

@@ -181,6 +181,12 @@ impl Node {
         load.filter(|id| matches!(id, WorkerId::Load { worker } if spools(*worker))).collect()
     }
 
+    /// The role instances of this node, living or not, that tell exact figures at the end.
+    pub(super) fn audited(&self) -> Vec<(String, u32)> {
+        let hosted = self.plan.hosted_by(self.name()).filter(|(role, _)| crate::role::is_audited(&role.kind));
+        hosted.map(|(role, instance)| (role.name.clone(), instance)).collect()
+    }
+
     pub(super) fn living_load(&self) -> Vec<WorkerId> {
         let living = self.supervisor.living().into_iter().map(|(id, ..)| id);
         living.filter(|id| matches!(id, WorkerId::Load { .. })).collect()

@@ -62,6 +62,7 @@ fn with_latency() -> Catalogue {
         },
         metrics: Vec::new(),
         ledgers: Vec::new(),
+        audits: Vec::new(),
         verbs: Vec::new(),
         backend: "link",
     });

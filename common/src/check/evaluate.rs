@@ -30,6 +30,8 @@ pub trait Source {
     fn failovers(&self, fault: &str) -> Result<f64, String>;
     /// What reading the acknowledged work back found; none: it was not read back.
     fn acks(&self, role: &str, ledger: &str) -> Option<Acks>;
+    /// An exact figure summed over all instances of a role, as each told it at the end. An error says who did not.
+    fn audit(&self, role: &str, figure: &str) -> Result<u64, String>;
 }
 
 /// Requests in a window.
@@ -367,6 +369,7 @@ fn measure(aggregate: &Aggregate, source: &dyn Source, timeline: &Timeline, piec
         Aggregate::Failovers { fault } => once(source.failovers(fault)),
         Aggregate::LostAcks { role, ledger } => acks(source.acks(role, ledger), role, ledger, |a| a.missing),
         Aggregate::DuplicatedAcks { role, ledger } => acks(source.acks(role, ledger), role, ledger, |a| a.duplicated),
+        Aggregate::Audit { role, figure } => once(source.audit(role, figure).map(|count| count as f64)),
     }
 }
 

@@ -28,6 +28,7 @@ pub struct WorkloadNames {
 pub struct RoleNames {
     pub metrics: IndexMap<String, MetricKind>,
     pub ledgers: Vec<String>,
+    pub audits: Vec<String>,
 }
 
 /// What matters of a phase.
@@ -37,7 +38,7 @@ pub struct PhaseNames {
 }
 
 impl Names {
-    /// Of a scenario, with the metrics and ledgers that the catalogue declares for its roles.
+    /// Of a scenario, with the metrics, ledgers and audits that the catalogue declares for its roles.
     pub fn of_scenario(scenario: &Scenario, catalogue: &Catalogue) -> Self {
         let workloads = scenario.workloads.iter().map(|(name, spec)| {
             let mut steps = Vec::new();
@@ -78,6 +79,7 @@ fn role_names(kind: &str, catalogue: &Catalogue) -> RoleNames {
     RoleNames {
         metrics: own.iter().chain(&Kind::PROCESS_METRICS).map(named).collect(),
         ledgers: kind.map_or_else(Vec::new, |k| k.ledgers.iter().map(|l| l.to_string()).collect()),
+        audits: kind.map_or_else(Vec::new, |k| k.audits.iter().map(|figure| figure.name.to_string()).collect()),
     }
 }
 

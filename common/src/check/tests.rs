@@ -10,6 +10,7 @@ fn names() -> Names {
     let role = |metrics: &[(&str, MetricKind)], ledgers: &[&str]| RoleNames {
         metrics: metrics.iter().map(|(n, k)| (n.to_string(), *k)).collect(),
         ledgers: ledgers.iter().map(|l| l.to_string()).collect(),
+        audits: ["begun", "done", "left", "lost"].map(String::from).into(),
     };
     use MetricKind::{Counter, Gauge, Histogram};
     Names {
@@ -232,6 +233,14 @@ impl Source for Fake {
     fn acks(&self, _: &str, _: &str) -> Option<Acks> {
         self.acks
     }
+    fn audit(&self, role: &str, figure: &str) -> Result<u64, String> {
+        match (role, figure) {
+            ("jobs", "begun") => Ok(12),
+            ("jobs", "done") => Ok(9),
+            ("jobs", "left") => Ok(3),
+            _ => Err(format!("{role} did not tell")),
+        }
+    }
 }
 
 /// warmup 0..10, burst 10..20, peak 20..60; kill-app 25.5..30.2.
@@ -411,4 +420,23 @@ proptest! {
             prop_assert_eq!(parse(&check.to_string(), &names()), Ok(check));
         }
     }
+}
+
+#[test]
+fn audits_add_up_are_correctness_and_are_no_data_when_an_instance_did_not_tell() {
+    let fake = Fake::default();
+    let names = &names();
+    let sum = "audit(jobs.done) + audit(jobs.left) == audit(jobs.begun)";
+    let check = parse(sum, names).unwrap();
+    assert!(check.correctness());
+    assert_eq!(check.to_string(), sum);
+    assert_eq!(judge(sum, &fake).result, Finding::Pass);
+    assert_eq!(judge("audit(jobs.done) == audit(jobs.begun)", &fake).result, Finding::Fail);
+    let lost = judge("audit(jobs.lost) == 0", &fake);
+    assert_eq!((lost.result, lost.detail.as_deref()), (Finding::NoData, Some("jobs did not tell")));
+    let unknown = parse("audit(jobs.dun) == 0", names).unwrap_err();
+    assert_eq!(
+        (unknown[0].message.as_str(), unknown[0].help.as_str()),
+        ("role `jobs` has no figure `dun`", "did you mean `done`?")
+    );
 }

@@ -29,6 +29,8 @@ pub struct Kind {
     pub metrics: Vec<Metric>,
     /// Roles: ledgers of acknowledged work that can be read back, for `lost_acks(ROLE.LEDGER)`.
     pub ledgers: Vec<&'static str>,
+    /// Roles: exact figures that it tells once at the end, for `audit(ROLE.FIGURE)`.
+    pub audits: Vec<Metric>,
     /// Drivers: the verbs of its requests.
     pub verbs: Vec<Verb>,
     /// Faults: what carries it out, `process` (signals to the agent's own children), `link` (the link layer), or `link|kernel`

@@ -215,6 +215,7 @@ fn role(kind: &str, nodes: &[(&str, u32, f64, u64)], metrics: &[(&str, f64)]) ->
             })
             .collect(),
         metrics: metrics.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect(),
+        audits: IndexMap::new(),
     }
 }
 

@@ -135,6 +135,7 @@ pub(super) fn role(view: &View<'_>, planned: &PlannedRole) -> Role {
         kind: planned.kind.clone(),
         instances: instances.collect(),
         metrics: view.record.metric_names(&planned.name).into_iter().filter_map(metric).collect(),
+        audits: view.audited(&planned.name),
     }
 }
 

@@ -1,6 +1,6 @@
 //! A plan and its record with a resolved timeline: where checks and figures read from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gauntlet_agent::catalogue::catalogue;
 use gauntlet_common::check::{Acks, Counts, Gauge, Intervals, Names, Objective, Source, Timeline};
@@ -10,6 +10,7 @@ use gauntlet_common::ledger::{Gap, Missing, SeriesCount};
 use gauntlet_common::plan::Plan;
 use gauntlet_common::scenario::OnAgentLoss;
 use gauntlet_common::units::Micros;
+use indexmap::IndexMap;
 
 use super::faults::{FaultStory, stories};
 use crate::record::{Bin, Record};
@@ -162,7 +163,29 @@ fn names(plan: &Plan, record: &Record) -> Names {
             known.ledgers.push(ledger.into());
         }
     }
+    for event in record.events() {
+        let What::Audited { role, figures, .. } = &event.what else { continue };
+        let Some(known) = names.roles.get_mut(role) else { continue };
+        let unknown: Vec<_> = figures.keys().filter(|figure| !known.audits.contains(figure)).cloned().collect();
+        known.audits.extend(unknown);
+    }
     names
+}
+
+impl View<'_> {
+    /// What the instances of a role told of themselves at the end, one by one.
+    fn audits(&self, role: &str) -> impl Iterator<Item = (u32, &BTreeMap<String, u64>, &str)> {
+        self.record.events().iter().filter_map(move |event| match &event.what {
+            What::Audited { role: r, instance, figures, error } if r == role => Some((*instance, figures, &**error)),
+            _ => None,
+        })
+    }
+
+    /// The figures that every instance of a role told, summed.
+    pub fn audited(&self, role: &str) -> IndexMap<String, u64> {
+        let named: BTreeSet<&String> = self.audits(role).flat_map(|(_, figures, _)| figures.keys()).collect();
+        named.into_iter().filter_map(|figure| Some((figure.clone(), self.audit(role, figure).ok()?))).collect()
+    }
 }
 
 impl Source for View<'_> {
@@ -239,6 +262,19 @@ impl Source for View<'_> {
             _ => None,
         });
         Ok(counts.sum::<u64>() as f64)
+    }
+
+    fn audit(&self, role: &str, figure: &str) -> Result<u64, String> {
+        let planned = self.plan.role(role).ok_or_else(|| format!("the plan has no role `{role}`"))?;
+        (0..planned.instances.len() as u32).try_fold(0, |sum: u64, number| {
+            match self.audits(role).find(|(instance, ..)| *instance == number) {
+                Some((_, figures, error)) => match figures.get(figure) {
+                    Some(count) => Ok(sum.saturating_add(*count)),
+                    None => Err(format!("{role}[{number}] did not tell `{figure}`: {error}")),
+                },
+                None => Err(format!("{role}[{number}] was not audited")),
+            }
+        })
     }
 
     fn acks(&self, role: &str, ledger: &str) -> Option<Acks> {

@@ -66,6 +66,14 @@ fn words(event: &Event) -> Option<(Tone, String, Option<String>)> {
             );
             (if lost { Tone::Bad } else { Tone::Good }, format!("{role}.{ledger} read back: {counts}"))
         }
+        What::Audited { role, instance, figures, error } if error.is_empty() => {
+            let figures: Vec<String> =
+                figures.iter().map(|(name, n)| format!("{} {name}", format::count(*n))).collect();
+            (Tone::Plain, format!("{role}[{instance}] audited: {}", figures.join(", ")))
+        }
+        What::Audited { role, instance, error, .. } => {
+            (Tone::Bad, with(&format!("{role}[{instance}] could not be audited"), error))
+        }
         What::Aborted { why, detail } => (Tone::Warn, with(&format!("stopping early, {}", reason(*why)), detail)),
         What::Trouble { what } => (Tone::Bad, format!("the record is not whole: {what}")),
         What::RunEnded { duration_us } => {

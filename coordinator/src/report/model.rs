@@ -184,6 +184,9 @@ pub struct Role {
     pub instances: Vec<Instance>,
     /// Counters: totals; gauges: the last value; histograms: p99 in us. Over all instances.
     pub metrics: IndexMap<String, f64>,
+    /// Exact figures told at the end, over all instances.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub audits: IndexMap<String, u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use gauntlet_agent::clock;
+use gauntlet_agent::{clock, role};
 use gauntlet_common::event::{Event, FaultEdge, What};
 use gauntlet_common::plan::Plan;
 use gauntlet_common::units::Micros;
-use gauntlet_proto::agent::{Finish, HealFaults, ReadBack, ReadBackDone, StopLoad, control_reply, control_request};
+use gauntlet_proto::agent::{
+    Audit, Audited, Finish, HealFaults, ReadBack, ReadBackDone, RoleAudit, StopLoad, control_reply, control_request,
+};
 use gauntlet_proto::convert::read_back;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -69,8 +71,7 @@ pub(super) async fn conduct(
     let sessions: Vec<_> = armed.sessions.drain(..).map(std::sync::Arc::new).collect();
     let (start_ns, asking) = (armed.start_ns, JoinSet::new());
     let mut shell = Shell { plan, sessions, start_ns, collector, screen, asking, order: 0 };
-    let reads_back = plan.workloads.iter().any(|workload| !workload.ledgers.is_empty());
-    let mut conductor = Conductor::new(&plan.phases, plan.on_agent_loss, reads_back);
+    let mut conductor = Conductor::new(&plan.phases, plan.on_agent_loss, !shell.questions().is_empty());
     let mut losses = watch_losses(&shell.sessions);
     // Ends with this function: nobody holds a session after it.
     let mut looking = JoinSet::new();
@@ -187,8 +188,8 @@ impl Shell<'_> {
                     self.order(vec![control_request::Body::HealFaults(HealFaults {})]);
                 }
                 Action::ReadBack => {
-                    self.screen.stage("reading acknowledged work back");
-                    self.order(self.read_backs());
+                    self.screen.stage("reading acknowledged work back, auditing the roles");
+                    self.order(self.questions());
                 }
                 Action::Finish => {
                     self.screen.stage("finishing: roles stop, the last batches arrive");
@@ -200,17 +201,17 @@ impl Shell<'_> {
         false
     }
 
-    fn read_backs(&self) -> Vec<control_request::Body> {
+    /// What is asked of the agents when all is over but the roles still run.
+    fn questions(&self) -> Vec<control_request::Body> {
+        let audited = self.plan.roles.iter().any(|planned| role::is_audited(&planned.kind));
+        let audits = audited.then_some(control_request::Body::Audit(Audit {}));
         let mut ledgers: Vec<&String> = self.plan.workloads.iter().flat_map(|workload| &workload.ledgers).collect();
         ledgers.sort();
         ledgers.dedup();
-        ledgers
-            .into_iter()
-            .filter_map(|name| name.split_once('.'))
-            .map(|(role, ledger)| {
-                control_request::Body::ReadBack(ReadBack { role: role.into(), ledger: ledger.into() })
-            })
-            .collect()
+        let read_backs = ledgers.into_iter().filter_map(|name| name.split_once('.')).map(|(role, ledger)| {
+            control_request::Body::ReadBack(ReadBack { role: role.into(), ledger: ledger.into() })
+        });
+        audits.into_iter().chain(read_backs).collect()
     }
 
     /// Gives the same orders, in order, to all agents side by side.
@@ -264,12 +265,19 @@ impl Shell<'_> {
                         self.record_of(Some(name.clone()), not_undone(self.plan, &name, &told));
                     }
                 }
+                Ok(control_reply::Body::Audited(Audited { roles })) => {
+                    let name = self.sessions[agent].host.name.clone();
+                    for RoleAudit { role, instance, figures, error } in roles {
+                        let figures = figures.into_iter().collect();
+                        self.record_of(Some(name.clone()), What::Audited { role, instance, figures, error });
+                    }
+                }
                 Ok(control_reply::Body::Finished(finished)) => self.collector.expect(agent, finished.last_sequence),
                 Ok(_) => {}
                 Err(error) => {
                     tracing::warn!("{error}");
                     let name = &self.sessions[agent].host.name;
-                    if !matches!(asked, control_request::Body::ReadBack(_)) {
+                    if !matches!(asked, control_request::Body::ReadBack(_) | control_request::Body::Audit(_)) {
                         failed.push((name.clone(), error.to_string()));
                     }
                     // What its workers know was acknowledged, nobody can ask any more: at least one id stays unread.

@@ -3,14 +3,14 @@
 use std::ops::Range;
 
 use super::{Parsed, Parser};
-use crate::check::names::{WorkloadNames, nearest};
+use crate::check::names::{RoleNames, WorkloadNames, nearest};
 use crate::check::{Aggregate, CheckError, Measure, Subject, Window};
 use crate::scenario::MetricKind;
 use crate::snapshot::ErrorClass;
 
 /// All, for the nearest one to what was written.
 const FUNCTIONS: &str = "error_rate count rate p50 p90 p95 p99 p99.9 mean min max last errors dropped skipped \
-                         recovery longest_gap detection failovers lost_acks duplicated_acks";
+                         recovery longest_gap detection failovers lost_acks duplicated_acks audit";
 
 impl Parser<'_> {
     pub(super) fn aggregate(&mut self, name: &str, span: Range<usize>) -> Parsed<Option<Aggregate>> {
@@ -39,7 +39,18 @@ impl Parser<'_> {
             }
             "detection" => self.fault_name()?.map(|fault| Aggregate::Detection { fault }),
             "failovers" => self.fault_name()?.map(|fault| Aggregate::Failovers { fault }),
-            "lost_acks" | "duplicated_acks" => self.acks(name)?,
+            "lost_acks" | "duplicated_acks" => {
+                self.of_role(name, "ledger", |role| &role.ledgers)?.map(|(role, ledger)| {
+                    if name == "lost_acks" {
+                        Aggregate::LostAcks { role, ledger }
+                    } else {
+                        Aggregate::DuplicatedAcks { role, ledger }
+                    }
+                })
+            }
+            "audit" => self
+                .of_role(name, "figure", |role| &role.audits)?
+                .map(|(role, figure)| Aggregate::Audit { role, figure }),
             _ => self.over_arguments(name, span)?,
         };
         self.sign(')', &format!("`{name}(` is never closed"))?;
@@ -213,24 +224,28 @@ impl Parser<'_> {
         }
     }
 
-    fn acks(&mut self, name: &str) -> Parsed<Option<Aggregate>> {
-        let (role, role_span) = self.name("ROLE.LEDGER")?;
-        self.sign('.', &format!("`{name}` needs a ledger: {name}(ROLE.LEDGER)"))?;
-        let (ledger, span) = self.name("a ledger")?;
+    /// `ROLE.WHAT`, of what the role has.
+    fn of_role(
+        &mut self,
+        name: &str,
+        what: &str,
+        has: fn(&RoleNames) -> &Vec<String>,
+    ) -> Parsed<Option<(String, String)>> {
+        let pair = format!("ROLE.{}", what.to_uppercase());
+        let (role, role_span) = self.name(&pair)?;
+        self.sign('.', &format!("`{name}` needs a {what}: {name}({pair})"))?;
+        let (named, span) = self.name(&format!("a {what}"))?;
         let Some(known) = self.names.roles.get(&role) else {
             let near = nearest(&role, self.names.roles.keys().map(String::as_str));
             self.errors.push(CheckError::new(role_span, format!("there is no role `{role}`"), near));
             return Ok(None);
         };
-        if !known.ledgers.contains(&ledger) {
-            let near = nearest(&ledger, known.ledgers.iter().map(String::as_str));
-            self.errors.push(CheckError::new(span, format!("role `{role}` has no ledger `{ledger}`"), near));
+        if !has(known).contains(&named) {
+            let near = nearest(&named, has(known).iter().map(String::as_str));
+            self.errors.push(CheckError::new(span, format!("role `{role}` has no {what} `{named}`"), near));
             return Ok(None);
         }
-        Ok(Some(match name {
-            "lost_acks" => Aggregate::LostAcks { role, ledger },
-            _ => Aggregate::DuplicatedAcks { role, ledger },
-        }))
+        Ok(Some((role, named)))
     }
 }
 

@@ -42,6 +42,7 @@ fn card(page: &mut Page, report: &Report, name: &str, role: &Role, bytes: usize)
     });
     page.raw("</tbody></table></div>").left_out(left_out, "instances");
     metrics(page, report, name, &role.metrics, bytes / 2);
+    audits(page, &role.audits);
     page.raw("</article>");
 }
 
@@ -60,6 +61,20 @@ fn metrics(page: &mut Page, report: &Report, role: &str, values: &IndexMap<Strin
         page.raw("</tr>");
     });
     page.raw("</tbody></table></div>").left_out(left_out, "metrics");
+}
+
+/// As few as a role declares.
+fn audits(page: &mut Page, figures: &IndexMap<String, u64>) {
+    if figures.is_empty() {
+        return;
+    }
+    table_head(page, &["audited at the end", "figure"], 1);
+    for (name, figure) in figures {
+        page.raw("<tr><th scope=\"row\">").text(name).raw("</th>");
+        figure_cell(page, format::count(*figure));
+        page.raw("</tr>");
+    }
+    page.raw("</tbody></table></div>");
 }
 
 /// Agents and their clocks.
