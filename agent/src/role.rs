@@ -6,8 +6,10 @@ pub mod analytics;
 pub mod api_gateway;
 pub mod app_server;
 mod context;
+pub mod foundation;
 pub mod host;
 pub mod job_worker;
+pub mod trace;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -20,6 +22,7 @@ use tokio::net::TcpListener;
 
 pub use context::RoleContext;
 
+use crate::foundation::config::Served;
 use crate::foundation::events::Durability;
 
 /// All roles of this build.
@@ -28,6 +31,7 @@ pub const ROLES: &[RoleEntry] = &[
     RoleEntry::of::<app_server::AppServer>(),
     RoleEntry::of::<job_worker::JobWorker>(),
     RoleEntry::of::<analytics::Analytics>(),
+    RoleEntry::of::<foundation::FoundationHost>(),
 ];
 
 /// A service that an agent can host: its name, parameters, metrics and behaviour.
@@ -56,6 +60,11 @@ pub trait Role: 'static {
     /// Dotted paths of parameters that Config may change while it runs; each covers what lies below it.
     fn updatable() -> &'static [&'static str] {
         &[]
+    }
+
+    /// What Config serves where that is not the parameters themselves.
+    fn serves(_params: &Self::Params) -> Option<Served> {
+        None
     }
 
     /// What the schema cannot say.
@@ -98,6 +107,7 @@ pub struct RoleEntry {
     /// For the catalogue.
     pub kind: fn() -> Kind,
     updatable: fn() -> &'static [&'static str],
+    serves: fn(&str, &Value) -> Result<Option<Served>, RoleError>,
     durability: fn(&str, &Value) -> Result<Durability, RoleError>,
     start: fn(RoleContext, &Value, TcpListener) -> Starting,
 }
@@ -109,6 +119,7 @@ impl RoleEntry {
             name: R::NAME,
             kind: kind_of::<R>,
             updatable: R::updatable,
+            serves: |role, params| Ok(R::serves(&params_of::<R>(role, params)?)),
             durability: |role, params| Ok(R::durability(&params_of::<R>(role, params)?)),
             start: |context, params, listener| match params_of::<R>(&context.role, params) {
                 Ok(params) => Box::pin(R::start(context, params, listener)),

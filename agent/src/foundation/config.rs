@@ -1,10 +1,15 @@
-//! Config: a role's parameters as versioned values by dotted path. Only what the role lists as updatable can be changed,
-//! and only to what its parameters allow.
+//! Config: versioned values by dotted path, a role's parameters unless it offers values of its own. Only what is listed as updatable
+//! can be changed, and only to what the role allows. A change is in the OS before it is acknowledged: it survives kill -9, and
+//! versions go on where they were.
 
+mod kept;
+
+use std::collections::VecDeque;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt};
 use gauntlet_common::scenario::Problem;
 use gauntlet_proto::foundation::config_server;
 use gauntlet_proto::foundation::{
@@ -15,8 +20,14 @@ use serde_json::{Map, Value};
 use tokio::sync::broadcast;
 use tonic::{Request, Response, Status};
 
-/// Changes that a slow watcher may lag behind; beyond it its stream ends with DATA_LOSS and it must read again.
+use self::kept::Kept;
+pub use self::kept::KeptError;
+
+/// Changes that a watcher may lag behind or resume from; beyond it its stream ends with DATA_LOSS, or does not begin
+/// (OUT_OF_RANGE), and it must read again.
 const LAG_MAX: usize = 1024;
+/// Most bytes of all values as JSON; a change beyond it is refused.
+pub const VALUES_BYTES_MAX: usize = 256 * 1024;
 /// Longest path, bytes; longer ones are refused.
 const PATH_MAX: usize = 256;
 
@@ -29,11 +40,22 @@ struct Inner {
     updatable: Vec<String>,
     validate: fn(&Value) -> Vec<Problem>,
     changes: broadcast::Sender<ConfigChange>,
+    kept: Kept,
 }
 
 struct State {
     values: Value,
     version: u64,
+    /// The latest changes, oldest first, of this process; at most [`LAG_MAX`].
+    history: VecDeque<ConfigChange>,
+}
+
+/// What a role offers by Config.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Served {
+    pub values: Map<String, Value>,
+    /// Dotted paths; each covers everything below it.
+    pub updatable: Vec<String>,
 }
 
 /// Why a configuration was not changed or read.
@@ -45,6 +67,12 @@ pub enum ConfigError {
     NotUpdatable { path: String, allowed: String },
     #[error("not the value of `{path}`: {why}")]
     Invalid { path: String, why: String },
+    #[error(
+        "version {version} is too long ago: changes since {oldest} are known; read the values and watch from their version"
+    )]
+    Forgotten { version: u64, oldest: u64 },
+    #[error("the change is not kept, and not made: {0}")]
+    NotKept(#[from] KeptError),
 }
 
 impl From<ConfigError> for Status {
@@ -54,20 +82,25 @@ impl From<ConfigError> for Status {
             ConfigError::NotFound { .. } => Self::not_found(text),
             ConfigError::NotUpdatable { .. } => Self::permission_denied(text),
             ConfigError::Invalid { .. } => Self::invalid_argument(text),
+            ConfigError::Forgotten { .. } => Self::out_of_range(text),
+            ConfigError::NotKept(_) => Self::internal(text),
         }
     }
 }
 
 impl Config {
-    /// Version 1 of these values. `updatable` are dotted paths; each covers everything below it. `validate` sees the whole
-    /// configuration as it would become.
-    pub fn new(values: Map<String, Value>, updatable: &[&str], validate: fn(&Value) -> Vec<Problem>) -> Self {
-        Self(Arc::new(Inner {
-            state: Mutex::new(State { values: Value::Object(values), version: 1 }),
-            updatable: updatable.iter().map(|path| (*path).to_string()).collect(),
+    /// What a process before this one left in `dir`, else version 1 of these values. `validate` sees the whole configuration as it
+    /// would become.
+    pub fn open(dir: &Path, served: Served, validate: fn(&Value) -> Vec<Problem>) -> Result<Self, KeptError> {
+        let kept = Kept::new(dir);
+        let (values, version) = kept.read()?.unwrap_or((Value::Object(served.values), 1));
+        Ok(Self(Arc::new(Inner {
+            state: Mutex::new(State { values, version, history: VecDeque::new() }),
+            updatable: served.updatable,
             validate,
             changes: broadcast::channel(LAG_MAX).0,
-        }))
+            kept,
+        })))
     }
 
     /// The value at a path with the configuration's version; the whole for an empty path.
@@ -77,36 +110,67 @@ impl Config {
         value.map(|v| (v.clone(), state.version)).ok_or_else(|| ConfigError::NotFound { path: path.into() })
     }
 
+    /// All values.
+    pub fn whole(&self) -> Value {
+        self.lock().values.clone()
+    }
+
     /// The configuration's version: 1, and one more with each change.
     pub fn version(&self) -> u64 {
         self.lock().version
     }
 
-    /// Changes one value and returns the new version.
+    /// Changes one value and returns the new version. One change after the other; writes a file before it returns.
     pub fn update(&self, path: &str, value: Value) -> Result<u64, ConfigError> {
-        let covered =
-            |allowed: &String| path == allowed || path.strip_prefix(allowed).is_some_and(|p| p.starts_with('.'));
-        if path.len() > PATH_MAX || !self.0.updatable.iter().any(covered) {
-            let allowed = self.0.updatable.join(", ");
+        if path.len() > PATH_MAX || !self.0.updatable.iter().any(|allowed| covers(allowed, path)) {
+            let allowed = if self.0.updatable.is_empty() { "none".into() } else { self.0.updatable.join(", ") };
             return Err(ConfigError::NotUpdatable { path: path.chars().take(PATH_MAX).collect(), allowed });
         }
+        let invalid = |why: String| ConfigError::Invalid { path: path.into(), why };
+        let json = value.to_string();
         let mut state = self.lock();
         let mut values = state.values.clone();
-        set(&mut values, path, value.clone()).map_err(|why| ConfigError::Invalid { path: path.into(), why })?;
+        set(&mut values, path, value).map_err(invalid)?;
         if let Some(problem) = (self.0.validate)(&values).into_iter().next() {
-            return Err(ConfigError::Invalid { path: path.into(), why: problem.message });
+            return Err(invalid(problem.message));
         }
-        state.values = values;
-        state.version += 1;
-        let version = state.version;
+        let version = state.version + 1;
+        let kept = kept::encode(&values, version);
+        if kept.len() > VALUES_BYTES_MAX {
+            return Err(invalid(format!("all values would have {} bytes; at most {VALUES_BYTES_MAX}", kept.len())));
+        }
+        self.0.kept.write(&kept)?;
+        (state.values, state.version) = (values, version);
+        let change = ConfigChange { path: path.into(), json, version };
+        if state.history.len() == LAG_MAX {
+            state.history.pop_front();
+        }
+        state.history.push_back(change.clone());
         // Sent under the lock, so that every watcher sees versions ascend. Nobody watching is no error.
-        let _ = self.0.changes.send(ConfigChange { path: path.into(), json: value.to_string(), version });
+        let _ = self.0.changes.send(change);
         Ok(version)
+    }
+
+    /// The changes after a version (0: from now on) that are known already, and the receiver of all later ones.
+    fn changes(&self, after: u64) -> Result<(Vec<ConfigChange>, broadcast::Receiver<ConfigChange>), ConfigError> {
+        let state = self.lock();
+        let oldest = state.version - state.history.len() as u64;
+        let after = if after == 0 { state.version } else { after };
+        if after < oldest {
+            return Err(ConfigError::Forgotten { version: after, oldest });
+        }
+        let known = state.history.iter().filter(|change| change.version > after).cloned().collect();
+        Ok((known, self.0.changes.subscribe()))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether `path` is `above` or lies below it.
+fn covers(above: &str, path: &str) -> bool {
+    above.is_empty() || path == above || path.strip_prefix(above).is_some_and(|rest| rest.starts_with('.'))
 }
 
 fn pointer(path: &str) -> String {
@@ -139,7 +203,10 @@ impl config_server::Config for Config {
         let request = request.into_inner();
         let value = serde_json::from_str(&request.json)
             .map_err(|why| ConfigError::Invalid { path: request.path.clone(), why: why.to_string() })?;
-        let version = Self::update(self, &request.path, value)?;
+        let config = self.clone();
+        // It writes a file: off the runtime's thread.
+        let updated = tokio::task::spawn_blocking(move || config.update(&request.path, value)).await;
+        let version = updated.map_err(|e| Status::internal(e.to_string()))??;
         Ok(Response::new(ConfigUpdateReply { version }))
     }
 
@@ -150,21 +217,23 @@ impl config_server::Config for Config {
     type WatchStream = Pin<Box<dyn Stream<Item = Result<ConfigChange, Status>> + Send>>;
 
     async fn watch(&self, request: Request<ConfigWatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
-        let prefix = request.into_inner().path;
-        let receiver = self.0.changes.subscribe();
-        let stream = futures_util::stream::unfold((receiver, prefix), |(mut receiver, prefix)| async move {
-            loop {
-                match receiver.recv().await {
-                    Ok(change) if change.path.starts_with(&prefix) => return Some((Ok(change), (receiver, prefix))),
-                    Ok(_) => {}
-                    Err(broadcast::error::RecvError::Closed) => return None,
-                    Err(broadcast::error::RecvError::Lagged(missed)) => {
-                        let status = Status::data_loss(format!("{missed} changes were missed; read the values again"));
-                        return Some((Err(status), (receiver, prefix)));
-                    }
+        let ConfigWatchRequest { path, after_version } = request.into_inner();
+        let (known, receiver) = self.changes(after_version)?;
+        let later = futures_util::stream::unfold(Some(receiver), |receiver| async move {
+            let mut receiver = receiver?;
+            match receiver.recv().await {
+                Ok(change) => Some((Ok(change), Some(receiver))),
+                Err(broadcast::error::RecvError::Closed) => None,
+                Err(broadcast::error::RecvError::Lagged(missed)) => {
+                    let status = Status::data_loss(format!("{missed} changes were missed; read the values again"));
+                    Some((Err(status), None))
                 }
             }
         });
+        let all = futures_util::stream::iter(known.into_iter().map(Ok)).chain(later);
+        // A change above the watched path changes what lies at it.
+        let concerns = move |change: &ConfigChange| covers(&path, &change.path) || covers(&change.path, &path);
+        let stream = all.filter(move |change| std::future::ready(change.as_ref().map_or(true, &concerns)));
         Ok(Response::new(Box::pin(stream)))
     }
 }

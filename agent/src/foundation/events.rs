@@ -147,6 +147,11 @@ impl Events {
         tokio::task::spawn_blocking(move || store.sync()).await.map_err(|e| EventsError::Engine(e.to_string()))?
     }
 
+    /// The position of the last acknowledged event, as it grows.
+    pub fn committed(&self) -> watch::Receiver<u64> {
+        self.committed.clone()
+    }
+
     /// Events after a position, of a type unless that is empty: those there are, then each as it is stored. Ends when the receiver
     /// is dropped or the store closes.
     pub fn subscribe(&self, after: u64, kind: String) -> mpsc::Receiver<Result<Event, EventsError>> {

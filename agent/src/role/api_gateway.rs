@@ -24,13 +24,13 @@ use gauntlet_proto::foundation::{ActionReply, ActionRequest};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
 use tokio::net::TcpListener;
-use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
-use tonic::{Code, Request, Status};
+use tonic::{Code, Status};
 
 use self::budget::RetryBudget;
 pub use self::upstreams::Balance;
 use self::upstreams::{Change, Picked, Upstreams};
+use super::trace::Trace;
 use super::{BUCKETS, Buckets, Role, RoleContext, RoleError, context, counter, gauge, measure};
 use crate::clock;
 use crate::foundation::registry;
@@ -215,8 +215,8 @@ struct Metrics {
 /// A user's request, as every attempt carries it.
 struct Action {
     request: ActionRequest,
-    /// W3C trace context, a new span of the user's trace.
-    traceparent: String,
+    /// Its correlation id is the request's idempotency key.
+    trace: Trace,
 }
 
 /// Why a request has no answer.
@@ -326,14 +326,7 @@ impl Gateway {
     async fn attempt(&self, picked: Picked, action: &Action) -> Result<ActionReply, Failure> {
         let attempt = Attempt { gateway: self, picked, done: false };
         let (generation, mut client) = lock(&self.clients[picked.index]).clone();
-        let mut request = Request::new(action.request.clone());
-        for (name, value) in
-            [("traceparent", &action.traceparent), ("x-correlation-id", &action.request.idempotency_key)]
-        {
-            if let Ok(value) = MetadataValue::try_from(value) {
-                request.metadata_mut().insert(name, value);
-            }
-        }
+        let request = action.trace.request(action.request.clone());
         let deadline = self.params.deadline_per_attempt.duration();
         let outcome = match tokio::time::timeout(deadline, client.handle(request)).await {
             Ok(Ok(reply)) => Ok(reply.into_inner()),

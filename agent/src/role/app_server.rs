@@ -148,17 +148,14 @@ impl Server {
         known.1.0
     }
 
-    fn event(&self, request: &ActionRequest, processing_ms: u32, traceparent: Option<String>) -> Event {
+    fn event(&self, request: &ActionRequest, processing_ms: u32) -> Event {
         let data = serde_json::json!({
             "user": request.user, "action": request.action, "processing_ms": processing_ms, "node": self.context.agent,
         });
-        let mut metadata = HashMap::from([("action".to_string(), request.action.clone())]);
-        metadata.extend(traceparent.map(|trace| ("traceparent".to_string(), trace)));
         Event {
             r#type: EVENT_TYPE.into(),
             data_json: data.to_string(),
-            metadata,
-            correlation_id: request.idempotency_key.clone(),
+            metadata: HashMap::from([("action".to_string(), request.action.clone())]),
             ..Event::default()
         }
     }
@@ -170,7 +167,7 @@ impl App for Server {
         let begun = clock::monotonic_ns();
         self.requests.one();
         let _in_flight = self.enter()?;
-        let traceparent = request.metadata().get("traceparent").and_then(|v| v.to_str().ok()).map(String::from);
+        let trace = self.context.trace(&request);
         let request = request.into_inner();
         let Some(range) = self.actions.get(&request.action) else {
             return Err(Status::not_found(format!("no action `{}`", request.action.escape_debug())));
@@ -184,7 +181,9 @@ impl App for Server {
             return Err(Status::internal("random failure"));
         }
         let processing_ms = u32::try_from(work_us / 1000).unwrap_or(u32::MAX);
-        let event = self.context.foundation.events.store(self.event(&request, processing_ms, traceparent)).await?;
+        let event = trace.mark(self.event(&request, processing_ms));
+        let event =
+            self.context.foundation.events.store(Event { correlation_id: request.idempotency_key, ..event }).await?;
         self.events_stored.one();
         let took_us = (clock::monotonic_ns() - begun) / 1000;
         self.handle_us.record(took_us);

@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 use super::context::RoleContext;
 use super::{ROLES, RoleEntry};
 use crate::clock;
+use crate::foundation::config::{KeptError, Served};
 use crate::foundation::events::fjall::FjallStore;
 use crate::foundation::{Config, Events, Foundation, Registry, Telemetry};
 use crate::link::{self, Links, Probes, Traffic};
@@ -51,6 +52,8 @@ enum HostError {
     Listen { at: SocketAddr, error: io::Error },
     #[error("the event store in {dir}: {why}")]
     Store { dir: String, why: String },
+    #[error("the configuration: {0}")]
+    Config(#[from] KeptError),
     #[error(transparent)]
     Role(#[from] super::RoleError),
 }
@@ -103,7 +106,7 @@ impl Host {
         let entry = roles.iter().find(|entry| entry.name == planned.kind);
         let entry = *entry.ok_or_else(|| HostError::NoKind(planned.kind.clone()))?;
         let kind = (entry.kind)();
-        let params = Value::Object(planned.params.clone());
+        let mut params = Value::Object(planned.params.clone());
         let durability = (entry.durability)(&start.role, &params)?;
 
         let host = start.host.parse().map_err(|_| HostError::Host(start.host.clone()))?;
@@ -116,12 +119,19 @@ impl Host {
         let broken = |why: String| HostError::Store { dir: start.data_dir.clone(), why };
         let store = FjallStore::open(&Path::new(&start.data_dir).join("events")).map_err(|e| broken(e.to_string()))?;
         let events = Events::new(Arc::new(store), durability).map_err(|e| broken(e.to_string()))?;
-        let foundation = Foundation {
-            config: Config::new(planned.params.clone(), (entry.updatable)(), kind.validate),
-            events,
-            telemetry: Telemetry::declared(&kind.metrics),
-            registry: Registry::default(),
+        let dir = Path::new(&start.data_dir);
+        let config = match (entry.serves)(&start.role, &params)? {
+            Some(served) => Config::open(dir, served, |_| Vec::new())?,
+            None => {
+                let updatable = (entry.updatable)().iter().map(|path| (*path).to_string()).collect();
+                let config = Config::open(dir, Served { values: planned.params.clone(), updatable }, kind.validate)?;
+                // As they were changed before a restart.
+                params = config.whole();
+                config
+            }
         };
+        let foundation =
+            Foundation { config, events, telemetry: Telemetry::declared(&kind.metrics), registry: Registry::default() };
         let (begin, begun) = watch::channel(None);
         let context = RoleContext {
             key: seed::key(plan.seed, &["role", &start.role, &start.instance.to_string()]),
@@ -277,9 +287,14 @@ async fn audit(context: &RoleContext, declared: &[Metric]) -> RoleAudit {
 }
 
 impl RoleContext {
-    /// Serves gRPC on a listener, over the link, until the role is shut down.
+    /// Serves gRPC to other roles on a listener, over the link, until the role is shut down.
     pub fn serve_grpc(&self, listener: TcpListener, routes: tonic::service::Routes) {
-        let incoming = self.links.incoming(listener, Traffic::Role);
+        self.serve_grpc_to(Traffic::Role, listener, routes);
+    }
+
+    /// The same to whom the port is for: [`Traffic::Load`] where workloads call it.
+    pub fn serve_grpc_to(&self, traffic: Traffic, listener: TcpListener, routes: tonic::service::Routes) {
+        let incoming = self.links.incoming(listener, traffic);
         let server = tonic::transport::Server::builder()
             .max_concurrent_streams(STREAMS_MAX)
             .add_routes(routes)

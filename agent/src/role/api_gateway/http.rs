@@ -20,6 +20,7 @@ use super::{Action, Failure, Gateway};
 use crate::clock;
 use crate::foundation::telemetry::Gauge;
 use crate::link::Traffic;
+use crate::role::trace::{CORRELATION_ID, TRACEPARENT, Trace};
 
 /// Largest body of a request, bytes; larger ones get 413.
 const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -126,30 +127,17 @@ async fn read(gateway: &Gateway, action: &str, request: Request<Incoming>) -> Re
     })?;
     let body: ActionBody = serde_json::from_slice(&body.to_bytes())
         .map_err(|why| error(StatusCode::BAD_REQUEST, &format!("the body is not {{\"user\": \"..\"}}: {why}")))?;
-    let correlation = header(&parts.headers, "x-correlation-id")
-        .filter(|id| !id.is_empty() && id.len() <= 128)
-        .map_or_else(|| uuid::Uuid::now_v7().to_string(), String::from);
-    let traceparent = traceparent(header(&parts.headers, "traceparent"), gateway);
-    let request = ActionRequest { action: action.into(), user: body.user, idempotency_key: correlation };
-    Ok(Action { request, traceparent })
+    let trace = Trace::continued(
+        header(&parts.headers, CORRELATION_ID),
+        header(&parts.headers, TRACEPARENT),
+        &mut gateway.context.draws(),
+    );
+    let idempotency_key = trace.correlation_id.clone();
+    Ok(Action { request: ActionRequest { action: action.into(), user: body.user, idempotency_key }, trace })
 }
 
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
-}
-
-/// A new span in the user's trace, or in a new trace. Source: W3C Trace Context, version 00.
-fn traceparent(incoming: Option<&str>, gateway: &Gateway) -> String {
-    let mut draws = gateway.context.draws();
-    let hex = |text: &str, length| text.len() == length && text.bytes().all(|b| b.is_ascii_hexdigit());
-    let known = incoming.and_then(|text| {
-        let mut parts = text.split('-');
-        let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-        (version == "00" && hex(trace, 32) && hex(span, 16) && hex(flags, 2)).then(|| (trace.to_string(), flags))
-    });
-    let (trace, flags) =
-        known.unwrap_or_else(|| (format!("{:016x}{:016x}", draws.next_u64(), draws.next_u64().max(1)), "01"));
-    format!("00-{trace}-{:016x}-{flags}", draws.next_u64().max(1))
 }
 
 fn acknowledged(gateway: &Gateway, action: &Action, reply: &ActionReply) -> Answer {

@@ -95,6 +95,12 @@ impl Cluster {
         tonic::transport::Endpoint::from_shared(address).unwrap().connect_lazy()
     }
 
+    /// To the gRPC services on an instance's service port.
+    pub(super) fn service_channel(&self, role: &str, instance: u32) -> Channel {
+        let address = format!("http://{}", self.endpoint(role, instance).service);
+        tonic::transport::Endpoint::from_shared(address).unwrap().connect_lazy()
+    }
+
     /// All instances, started and wired.
     pub(super) async fn start_all(&mut self) -> Vec<Node> {
         let mut nodes = Vec::new();

@@ -28,7 +28,7 @@ async fn config_changes_only_what_may_change_and_watchers_see_it() {
     assert_eq!(config.get(get("nothing.here")).await.unwrap_err().code(), Code::NotFound);
     assert_eq!(config.list_updatable(ListUpdatableRequest {}).await.unwrap().into_inner().paths, ["prefix"]);
 
-    let mut changes = config.watch(ConfigWatchRequest { path: String::new() }).await.unwrap().into_inner();
+    let mut changes = config.watch(watch("", 0)).await.unwrap().into_inner();
     let update = |path: &str, json: &str| ConfigUpdateRequest { path: path.into(), json: json.into() };
     let refused = config.update(update("other", "1")).await.unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied);
@@ -43,6 +43,130 @@ async fn config_changes_only_what_may_change_and_watchers_see_it() {
         config.get(get("prefix")).await.unwrap().into_inner(),
         ConfigGetReply { json: r#""+ ""#.into(), version: 2 }
     );
+}
+
+fn watch(path: &str, after_version: u64) -> ConfigWatchRequest {
+    ConfigWatchRequest { path: path.into(), after_version }
+}
+
+fn flags() -> serde_json::Value {
+    json!({ "config": { "features": { "dark": false, "chat": { "on": true } }, "fixed": 1 }, "updatable": ["features"] })
+}
+
+#[tokio::test]
+async fn a_foundation_host_offers_all_four_services_on_its_service_port() {
+    let mut cluster = Cluster::new(115, &[("base", "foundation", 1, flags())]);
+    let _nodes = cluster.start_all().await;
+    let port = cluster.service_channel("base", 0);
+    let mut config = ConfigClient::new(port.clone());
+    let whole = config.get(ConfigGetRequest { path: String::new() }).await.unwrap().into_inner();
+    assert_eq!(whole.json, flags()["config"].to_string(), "its own values, not its parameters");
+    let mut events = EventsClient::new(port.clone());
+    let event = Event { r#type: "t".into(), ..Event::default() };
+    assert_eq!(events.store(StoreRequest { event: Some(event) }).await.unwrap().into_inner().position, 1);
+    let mut telemetry = TelemetryClient::new(port.clone());
+    let hit = emit_request::Sample::Counter(Counter { name: "dev.file_saves".into(), add: 1.0 });
+    telemetry.emit(EmitRequest { sample: Some(hit) }).await.unwrap();
+    assert_eq!(telemetry.get_metrics(GetMetricsRequest {}).await.unwrap().into_inner().counters["dev.file_saves"], 1.0);
+    let mut registry = RegistryClient::new(port);
+    assert_eq!(registry.list(ListRequest { namespace: "roles".into() }).await.unwrap().into_inner().entries.len(), 1);
+}
+
+#[tokio::test]
+async fn a_watcher_resumes_from_the_version_it_read_and_misses_nothing() {
+    let mut cluster = Cluster::new(117, &[("base", "foundation", 1, flags())]);
+    let _nodes = cluster.start_all().await;
+    let mut config = ConfigClient::new(cluster.service_channel("base", 0));
+    let update = |path: &str, json: &str| ConfigUpdateRequest { path: path.into(), json: json.into() };
+    for (n, path) in ["features.dark", "features.chat.on", "features.chat", "features.dark"].iter().enumerate() {
+        assert_eq!(config.update(update(path, &n.to_string())).await.unwrap().into_inner().version, n as u64 + 2);
+    }
+    let mut changes = config.watch(watch("features.chat.on", 2)).await.unwrap().into_inner();
+    for (path, version) in [("features.chat.on", 3), ("features.chat", 4)] {
+        let change = soon(changes.message()).await.unwrap().unwrap();
+        assert_eq!((change.path.as_str(), change.version), (path, version));
+    }
+    config.update(update("features.chat.on", "7")).await.unwrap_err();
+    config.update(update("features", r#"{"chat":{"on":7}}"#)).await.unwrap();
+    assert_eq!(soon(changes.message()).await.unwrap().unwrap().version, 6, "a change above it is one of it");
+    let read = config.get(ConfigGetRequest { path: "features.chat.on".into() }).await.unwrap().into_inner();
+    assert_eq!((read.json.as_str(), read.version), ("7", 6));
+}
+
+#[tokio::test]
+async fn updates_of_many_writers_come_one_after_the_other_and_survive_a_restart() {
+    let mut cluster = Cluster::new(119, &[("base", "foundation", 1, flags())]);
+    let mut nodes = cluster.start_all().await;
+    let channel = cluster.service_channel("base", 0);
+    let writers = (0..20).map(|writer| {
+        let mut config = ConfigClient::new(channel.clone());
+        tokio::spawn(async move {
+            let mut mine = Vec::new();
+            for n in 0..10 {
+                let update = ConfigUpdateRequest { path: "features.dark".into(), json: format!("\"{writer} {n}\"") };
+                mine.push((config.update(update.clone()).await.unwrap().into_inner().version, update.json));
+            }
+            assert!(mine.is_sorted(), "one writer's versions ascend");
+            mine
+        })
+    });
+    let mut written = Vec::new();
+    for writer in writers.collect::<Vec<_>>() {
+        written.extend(writer.await.unwrap());
+    }
+    written.sort();
+    let versions: Vec<u64> = written.iter().map(|(version, _)| *version).collect();
+    assert_eq!(versions, (2..=201).collect::<Vec<_>>(), "each change has a version of its own");
+
+    nodes.remove(0).stop().await;
+    nodes.push(cluster.start("base", 0).await);
+    cluster.wire(&nodes).await;
+    let mut config = ConfigClient::new(cluster.channel("base", 0));
+    let read = config.get(ConfigGetRequest { path: "features.dark".into() }).await.unwrap().into_inner();
+    assert_eq!((read.version, &read.json), (201, &written[199].1), "the last of them");
+    let forgotten = config.watch(watch("", 3)).await.unwrap_err();
+    assert_eq!(forgotten.code(), Code::OutOfRange);
+    assert!(forgotten.message().contains("since 201"), "{}", forgotten.message());
+}
+
+#[tokio::test]
+async fn a_restarted_role_goes_on_with_its_parameters_as_config_has_them() {
+    let app = json!({ "actions": { "login": "1ms" } });
+    let mut cluster = Cluster::new(121, &[("app", "app_server", 1, app)]);
+    let mut nodes = cluster.start_all().await;
+    let fail = ConfigUpdateRequest { path: "failure_rate".into(), json: "\"100%\"".into() };
+    ConfigClient::new(cluster.channel("app", 0)).update(fail).await.unwrap();
+    nodes.remove(0).stop().await;
+    nodes.push(cluster.start("app", 0).await);
+    cluster.wire(&nodes).await;
+    let mut app = app_client::AppClient::new(cluster.service_channel("app", 0));
+    let action = ActionRequest { action: "login".into(), ..ActionRequest::default() };
+    assert_eq!(soon(app.handle(action)).await.unwrap_err().message(), "random failure");
+}
+
+#[test]
+fn what_a_foundation_host_cannot_offer_is_refused_when_the_file_is_read() {
+    let kind = crate::role::kinds().into_iter().find(|kind| kind.name == "foundation").unwrap();
+    let said = |params| (kind.validate)(&params).into_iter().map(|p| format!("{}: {}", p.pointer, p.message)).next();
+    assert_eq!(said(flags()), None);
+    for (params, message) in [
+        (
+            json!({ "config": { "features": 1 }, "updatable": ["featurs"] }),
+            "/updatable/0: `config` has no value at `featurs`; did you mean `features`?",
+        ),
+        (
+            json!({ "updatable": ["a"] }),
+            "/updatable/0: `config` has no value at `a`; name a value of `config` by its path: features.dark_mode",
+        ),
+        (
+            json!({ "config": { "a": { "b.c": 1 } } }),
+            "/config: `b.c` cannot stand in a path; give it a name without dots",
+        ),
+    ] {
+        assert_eq!(said(params).as_deref(), Some(message));
+    }
+    let big = said(json!({ "config": { "a": "x".repeat(200_000) } })).unwrap();
+    assert!(big.starts_with("/config: as JSON it has 200008 bytes"), "{big}");
 }
 
 #[tokio::test]
