@@ -8,8 +8,11 @@
 //! On loopback an agent owns a whole 127.x.0.0/16. Load is exempt from cuts (the kernel's can take it along); which connections are
 //! load's is known from where they are accepted ([`Traffic`]), because a load worker shares its agent's address.
 //!
-//! Not here: delay, loss, bandwidth; TLS.
+//! Nodes that the plan puts apart have a delay both ways ([`delay`]), whatever is cut.
+//!
+//! Not here: loss, bandwidth; TLS.
 
+mod delay;
 mod grpc;
 mod probe;
 mod stream;
@@ -17,7 +20,7 @@ mod stream;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -27,10 +30,12 @@ use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 
+pub use delay::Delays;
 pub use grpc::LinkConnector;
 pub use probe::Probes;
 pub use stream::LinkStream;
 
+use self::delay::Arriving;
 use crate::clock;
 use crate::fault::nft::PROBE_PORTS;
 
@@ -67,6 +72,10 @@ struct Inner {
     state: Mutex<State>,
     /// Counts the sets of cuts; everything that waits looks again when it changes.
     changed: watch::Sender<u64>,
+    /// None on a node that is apart from nobody: its connections are the kernel's alone.
+    delays: Option<Delays>,
+    /// Delayed connections so far: each draws its own jitter.
+    delayed: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -93,13 +102,15 @@ struct InForce {
 
 impl Links {
     /// The links of `agent`, whose roles are bound to `host`. Knows no peer until [`Self::wire`].
-    pub fn new(agent: &str, host: IpAddr) -> Self {
+    pub fn new(agent: &str, host: IpAddr, delays: Option<Delays>) -> Self {
         Self(Arc::new(Inner {
             agent: agent.into(),
             host,
             active: AtomicBool::new(false),
             state: Mutex::default(),
             changed: watch::channel(0).0,
+            delays,
+            delayed: AtomicU64::new(0),
         }))
     }
 
@@ -145,14 +156,22 @@ impl Links {
         LinksCut { id: request.id, effects }
     }
 
-    /// Connects to a role, from this node's own address. Waits as long as the pair is cut in either
+    /// Connects to a role, from this node's own address; takes a round trip. Waits as long as the pair is cut in either
     /// direction; the caller brings the deadline.
     pub async fn connect(&self, to: SocketAddr) -> io::Result<LinkStream> {
         if let Some(fault) = self.in_force(Way::Both, to.ip(), Traffic::Role) {
             self.count(&fault.fault);
             self.wait(Way::Both, to.ip(), Traffic::Role).await;
         }
-        self.connect_now(to).await
+        let begun_ns = clock::monotonic_ns();
+        let distance = self.delays(to.ip()).and_then(|(delays, peer)| delays.to(&peer));
+        let connected = self.connect_now(to).await;
+        let Some(distance) = distance else {
+            return connected.map(|tcp| LinkStream::new(tcp, self.clone(), to.ip(), Traffic::Role));
+        };
+        // A refusal comes no sooner.
+        clock::sleep_until_ns(begun_ns + distance.round_trip_ns()).await;
+        Ok(LinkStream::new(connected?, self.clone(), to.ip(), Traffic::Role).arriving(Arriving::over(distance)))
     }
 
     /// Takes an accepted connection into the link; one that comes from a probe's port is a probe's.
@@ -163,10 +182,30 @@ impl Links {
         if traffic == Traffic::Role {
             socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(USER_TIMEOUT))?;
         }
-        Ok(LinkStream::new(stream, self.clone(), peer.ip(), traffic))
+        let arriving = match (traffic, self.delays(peer.ip())) {
+            // A probe asks whether the way is open, not how long it is.
+            (Traffic::Probe, _) | (_, None) => None,
+            (_, Some((delays, from))) => delays.accepted(&from, traffic == Traffic::Load, clock::monotonic_ns()),
+        };
+        let stream = LinkStream::new(stream, self.clone(), peer.ip(), traffic);
+        Ok(match arriving {
+            None => stream,
+            Some(arriving) => stream.arriving(arriving),
+        })
     }
 
-    async fn connect_now(&self, to: SocketAddr) -> io::Result<LinkStream> {
+    /// Where there are delays: those of this node, and whose address it is.
+    fn delays(&self, peer: IpAddr) -> Option<(&Delays, String)> {
+        let delays = self.0.delays.as_ref()?;
+        Some((delays, self.lock().agent_at(peer)?))
+    }
+
+    /// The number of the next delayed connection.
+    fn next_delayed(&self) -> u64 {
+        self.0.delayed.fetch_add(1, Ordering::Relaxed)
+    }
+
+    async fn connect_now(&self, to: SocketAddr) -> io::Result<TcpStream> {
         let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         let reference = socket2::SockRef::from(&socket);
         reference.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
@@ -177,7 +216,7 @@ impl Links {
         }
         let stream = socket.connect(to).await?;
         stream.set_nodelay(true)?;
-        Ok(LinkStream::new(stream, self.clone(), to.ip(), Traffic::Role))
+        Ok(stream)
     }
 
     /// The address to connect from, also on a host of several: a node is known by the one that its agent listens on.

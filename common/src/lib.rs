@@ -11,6 +11,7 @@ pub mod histogram;
 pub mod ledger;
 pub mod phase;
 pub mod plan;
+pub mod region;
 pub mod scenario;
 pub mod seed;
 pub mod snapshot;

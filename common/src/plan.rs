@@ -2,6 +2,7 @@
 //! no run id, no time and no ephemeral port.
 
 pub mod bind;
+pub mod links;
 pub mod needs;
 
 use indexmap::IndexMap;
@@ -11,6 +12,8 @@ use serde_json::{Map, Value};
 use crate::phase::Phase;
 use crate::scenario::{CheckSpec, Guards, OnAgentLoss, Restart, Tier, Workload};
 use crate::units::Micros;
+
+pub use links::{PlannedLink, PlannedLinks};
 
 /// Everything a run does.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,6 +29,9 @@ pub struct Plan {
     pub phases: Vec<Phase>,
     /// In the inventory's order.
     pub agents: Vec<PlannedAgent>,
+    /// How far the agents are from each other; none: as far as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub links: Option<PlannedLinks>,
     /// In the file's order.
     pub roles: Vec<PlannedRole>,
     /// In the file's order; their index is the wire's.

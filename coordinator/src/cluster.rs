@@ -11,7 +11,7 @@ use std::process::{Child, ChildStdin, Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use gauntlet_agent::config::{Allow, Config, Credentials, Tls};
-use indexmap::IndexMap;
+use gauntlet_common::scenario::Needs;
 use serde::{Deserialize, Serialize};
 
 use crate::inventory::Host;
@@ -55,8 +55,9 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts so many agents. Blocking: each says when it listens.
-    pub fn start(size: u32, run_id: &str) -> Result<Self, ClusterError> {
+    /// Starts the agents that a scenario needs, with their labels. Blocking: each says when it listens.
+    pub fn start(needs: &Needs, run_id: &str) -> Result<Self, ClusterError> {
+        let size = needs.agents;
         if size > AGENTS_MAX {
             return Err(ClusterError::TooLarge(size));
         }
@@ -74,7 +75,7 @@ impl Cluster {
         }
         for (i, name) in names.iter().enumerate() {
             let address = cluster.await_address(i, name)?;
-            cluster.hosts.push(Host { name: name.clone(), address, labels: IndexMap::new() });
+            cluster.hosts.push(Host { name: name.clone(), address, labels: needs.labels_of(i) });
         }
         Ok(cluster)
     }

@@ -84,7 +84,7 @@ pub async fn run(request: Request, screen: &mut Screen, signals: &mut Signals) -
             (hosts, credentials, isolation)
         }
         Fleet::Embedded => {
-            let started = Cluster::start(request.scenario.needs.agents, &run_id).map_err(NotRun::not_ready)?;
+            let started = Cluster::start(&request.scenario.needs, &run_id).map_err(NotRun::not_ready)?;
             let ready = (started.hosts.clone(), started.credentials.clone(), Isolation::Shared);
             cluster = Some(started);
             ready
@@ -126,7 +126,7 @@ pub async fn run(request: Request, screen: &mut Screen, signals: &mut Signals) -
 pub fn dry_run(scenario: &Scenario, hosts: Option<&[Host]>, seed: u64) -> Result<Plan, NotRun> {
     let (facts, isolation) = match hosts {
         Some(hosts) => (ready::assumed_facts(hosts), ready::isolation(hosts)),
-        None => (ready::embedded_facts(scenario.needs.agents), Isolation::Shared),
+        None => (ready::embedded_facts(&scenario.needs), Isolation::Shared),
     };
     bind(scenario, &catalogue(), &facts, seed, isolation).map_err(NotRun::bad_input)
 }

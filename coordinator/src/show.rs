@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 
+use gauntlet_common::plan::links::REGION;
 use gauntlet_common::plan::needs::{grouped, needs};
-use gauntlet_common::plan::{Isolation, Plan};
-use gauntlet_common::scenario::{Arrivals, CheckSpec, From, Load, Scenario, Severity, Target, Workload};
+use gauntlet_common::plan::{Isolation, Plan, PlannedLinks};
+use gauntlet_common::scenario::{Arrivals, CheckSpec, From, Links, Load, Scenario, Severity, Target, Workload};
 use gauntlet_common::units::{Micros, Rate};
 
 /// What there is, by tier: a scenario's name, its title and its profiles.
@@ -37,6 +38,9 @@ pub fn show(scenario: &Scenario, profiles: &[String]) -> String {
     line(&mut out, format_args!("\ntier      {}", scenario.tier.name()));
     line(&mut out, format_args!("profile   {} (of {})", scenario.profile, profiles.join(", ")));
     line(&mut out, format_args!("needs     {} agent{}", scenario.needs.agents, plural(scenario.needs.agents as usize)));
+    if let Some(links) = &scenario.links {
+        line(&mut out, format_args!("links     {}", links_text(links)));
+    }
     timeline(&mut out, scenario.phases.iter().map(|phase| (phase.name.as_str(), phase.duration, phase.warmup)));
     if !scenario.roles.is_empty() {
         line(&mut out, format_args!("\nroles"));
@@ -73,6 +77,9 @@ pub fn plan(plan: &Plan) -> String {
         plan.phases.iter().map(|phase| (phase.name.as_str(), Micros(phase.end.0 - phase.start.0), phase.warmup));
     timeline(&mut out, spans);
     agents(&mut out, plan);
+    if let Some(planned) = &plan.links {
+        links(&mut out, plan, planned);
+    }
     line(&mut out, format_args!("\nload"));
     for workload in &plan.workloads {
         let workers = format!(", {} load worker{}", workload.workers.len(), plural(workload.workers.len()));
@@ -118,6 +125,51 @@ fn agents(out: &mut String, plan: &Plan) {
                 format_args!("  {:width$}    needs {files} files in {process}, {ports}{memory} MB of memory", ""),
             );
         }
+    }
+}
+
+/// What the file says of its links.
+fn links_text(links: &Links) -> String {
+    let none = Micros(0);
+    let bases = [("in one cloud", links.same_cloud), ("across clouds", links.across), ("outside", links.outside)];
+    let bases = bases.iter().filter(|(_, range)| range.max > none).map(|(what, range)| format!("{what} {range}"));
+    let distance = links.distance.then(|| "the distance".to_string());
+    let jitter = (links.jitter > none).then(|| format!("up to {} of jitter", links.jitter));
+    let parts: Vec<String> = bases.chain(distance).chain(jitter).collect();
+    let only: Vec<&str> = links.only.iter().map(|role| role.0.as_str()).collect();
+    let only = if only.is_empty() { String::new() } else { format!(", only of {}", only.join(", ")) };
+    let load = if links.load { "; load feels them too" } else { "" };
+    format!("one way: {}{only}{load}", parts.join(", "))
+}
+
+/// A row and a column for each agent, while they fit a screen; else how many there are and their extremes.
+fn links(out: &mut String, plan: &Plan, planned: &PlannedLinks) {
+    const COLUMNS_MAX: usize = 16;
+    let jitter = match planned.jitter {
+        Micros(0) => String::new(),
+        jitter => format!(", up to {jitter} of jitter on top"),
+    };
+    let load = if planned.load { "; load feels them too" } else { "" };
+    let end = |agent: &str| planned.pairs.iter().any(|pair| pair.from == agent || pair.to == agent);
+    let ends: Vec<&str> = plan.agents.iter().map(|agent| agent.name.as_str()).filter(|agent| end(agent)).collect();
+    let ms = |delay: Micros| format!("{:.1}", delay.0 as f64 / 1e3);
+    let delays = || planned.pairs.iter().map(|pair| pair.delay);
+    let (least, most) = (delays().min().unwrap_or_default(), delays().max().unwrap_or_default());
+    let count = planned.pairs.len();
+    line(out, format_args!("\nlinks, one way: {count}, of {} ms to {} ms{jitter}{load}", ms(least), ms(most)));
+    if ends.len() > COLUMNS_MAX {
+        return;
+    }
+    let width = ends.iter().map(|agent| agent.len()).max().unwrap_or(0);
+    let places = |agent: &str| plan.label(agent, REGION).unwrap_or_default().to_string();
+    let place_width = ends.iter().map(|agent| places(agent).len()).max().unwrap_or(0);
+    for from in &ends {
+        let cell = |to: &&str| {
+            let pair = planned.pairs.iter().find(|pair| pair.from == **from && pair.to == **to);
+            format!(" {:>6}", pair.map_or_else(|| "-".into(), |pair| ms(pair.delay)))
+        };
+        let row: String = ends.iter().map(cell).collect();
+        line(out, format_args!("  {from:width$}  {:place_width$} {row}", places(from)));
     }
 }
 

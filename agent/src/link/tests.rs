@@ -27,7 +27,7 @@ struct Pair {
 
 async fn pair(first_ip: u8, traffic: Traffic) -> Pair {
     let (ip_a, ip_b) = (own_ip(first_ip), own_ip(first_ip + 1));
-    let (a, b) = (Links::new("a", ip_a), Links::new("b", ip_b));
+    let (a, b) = (Links::new("a", ip_a, None), Links::new("b", ip_b, None));
     let address = |agent: &str, ip: IpAddr| AgentAddress { agent: agent.into(), host: ip.to_string() };
     let wire = Wire { endpoints: vec![], agents: vec![address("a", ip_a), address("b", ip_b)] };
     a.wire(&wire);
@@ -199,4 +199,144 @@ async fn an_old_connection_is_silent_while_cut_and_flows_after_the_heal_and_is_n
 async fn connections_come_from_their_own_nodes_address() {
     let p = pair(26, Traffic::Role).await;
     assert_eq!(p.at_b.peer(), own_ip(26));
+}
+
+/// One way between the nodes of a pair that are apart.
+const ONE_WAY: Duration = Duration::from_millis(60);
+
+/// Two nodes that are apart, `b` of which hosts a role, and `a` too unless `a_is_load`.
+fn apart(first_ip: u8, a_is_load: bool) -> (Links, Links, SocketAddr, TcpListener) {
+    let plan: gauntlet_common::plan::Plan = serde_json::from_value(serde_json::json!({
+        "schema": "gauntlet.plan/v1", "scenario": "s", "title": "", "tier": "custom", "profile": "full", "seed": 1, "isolation": "shared",
+        "phases": [], "agents": [{ "name": "a", "labels": {} }, { "name": "b", "labels": {} }], "workloads": [], "load_workers": [],
+        "roles": [{ "name": "r", "kind": "k", "restart": "never", "params": {}, "instances": if a_is_load { vec!["b"] } else { vec!["a", "b"] } }],
+        "links": { "jitter": "0s", "load": true, "regions": {}, "pairs": [
+            { "from": "a", "to": "b", "delay": "60ms" }, { "from": "b", "to": "a", "delay": "60ms" },
+        ] },
+        "faults": [], "checks": [], "on_agent_loss": "fail", "guards": {},
+    }))
+    .unwrap();
+    let (ip_a, ip_b) = (own_ip(first_ip), own_ip(first_ip + 1));
+    let links = |agent: &str, ip| Links::new(agent, ip, Delays::of(&plan, agent));
+    let (a, b) = (links("a", ip_a), links("b", ip_b));
+    let address = |agent: &str, ip: IpAddr| AgentAddress { agent: agent.into(), host: ip.to_string() };
+    let wire = Wire { endpoints: vec![], agents: vec![address("a", ip_a), address("b", ip_b)] };
+    a.wire(&wire);
+    b.wire(&wire);
+    let listener = listen(SocketAddr::new(ip_b, 0)).unwrap();
+    let at = listener.local_addr().unwrap();
+    (a, b, at, listener)
+}
+
+/// Answers each byte with itself, on every connection.
+fn echo(links: Links, listener: TcpListener, traffic: Traffic) {
+    tokio::spawn(async move {
+        loop {
+            let mut stream = links.next_connection(&listener, traffic).await;
+            tokio::spawn(async move {
+                let (mut read, mut write) = tokio::io::split(&mut stream);
+                let _ = tokio::io::copy(&mut read, &mut write).await;
+            });
+        }
+    });
+}
+
+/// How long it takes, and the shortest of several tries how long it needs.
+async fn shortest<T, F: Future<Output = T>>(mut again: impl FnMut() -> F) -> Duration {
+    let mut best = Duration::MAX;
+    for _ in 0..5 {
+        let begun_ns = clock::monotonic_ns();
+        soon(again()).await;
+        best = best.min(Duration::from_nanos(clock::monotonic_ns() - begun_ns));
+    }
+    best
+}
+
+/// Two ways, and what a timer of a millisecond and a busy machine add to that.
+fn is_a_round_trip(took: Duration) {
+    assert!(took >= ONE_WAY * 2 && took < ONE_WAY * 2 + Duration::from_millis(30), "{took:?}");
+}
+
+#[tokio::test]
+async fn nodes_that_are_apart_feel_it_in_every_connect_and_every_answer() {
+    let (a, b, at, listener) = apart(30, false);
+    echo(b, listener, Traffic::Role);
+    is_a_round_trip(shortest(|| async { a.connect(at).await.unwrap() }).await);
+    let stream = tokio::sync::Mutex::new(a.connect(at).await.unwrap());
+    let ask = || async {
+        let mut stream = stream.lock().await;
+        stream.write_all(b"x").await.unwrap();
+        stream.read_u8().await.unwrap()
+    };
+    is_a_round_trip(shortest(ask).await);
+    let refused = SocketAddr::new(at.ip(), 1);
+    is_a_round_trip(shortest(|| async { a.connect(refused).await.err().unwrap() }).await);
+}
+
+#[tokio::test]
+async fn what_is_under_way_comes_whole_in_order_and_through_a_bounded_window() {
+    let (a, b, at, listener) = apart(32, false);
+    echo(b, listener, Traffic::Role);
+    let mut stream = a.connect(at).await.unwrap();
+    // Three windows and what both ends' sockets hold.
+    let sent: Vec<u8> = (0..16_000_000u32).map(|i| (i % 251) as u8).collect();
+    let expected = sent.clone();
+    let (mut read, mut write) = tokio::io::split(&mut stream);
+    let writing = async {
+        write.write_all(&sent).await.unwrap();
+        write.shutdown().await.unwrap();
+    };
+    let mut got = Vec::new();
+    let reading = read.read_to_end(&mut got);
+    let (_, count) = soon(async { tokio::join!(writing, reading) }).await;
+    assert_eq!(count.unwrap(), expected.len());
+    assert!(got == expected, "every byte, in order");
+}
+
+#[tokio::test]
+async fn a_cut_holds_what_was_under_way_and_probes_know_no_distance() {
+    let (a, b, at, listener) = apart(34, false);
+    let accepting = {
+        let b = b.clone();
+        async move { b.next_connection(&listener, Traffic::Role).await }
+    };
+    let (from_a, mut at_b) = tokio::join!(a.connect(at), accepting);
+    let mut from_a = from_a.unwrap();
+    from_a.write_all(b"x").await.unwrap();
+    b.cut(cuts(&[("a", "b")], 60_000));
+    assert!(tokio::time::timeout(ONE_WAY * 3, at_b.read_u8()).await.is_err());
+    assert_eq!(b.cut(none()).effects[0].stalled, 1);
+    assert_eq!(soon(at_b.read_u8()).await.unwrap(), b'x');
+    let probes = Probes::new(a);
+    let probe = || ProbeLink { id: 1, address: at.to_string(), timeout_ms: 20_000, ..Default::default() };
+    assert!(shortest(|| probes.probe(probe())).await < ONE_WAY);
+}
+
+#[tokio::test]
+async fn loads_round_trip_is_that_of_the_link_although_its_own_end_knows_none() {
+    for (first_ip, traffic) in [(36, Traffic::Load), (38, Traffic::Role)] {
+        let (_, b, at, listener) = apart(first_ip, true);
+        echo(b, listener, traffic);
+        let from = own_ip(first_ip);
+        let connect = || async move {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.bind(SocketAddr::new(from, 0)).unwrap();
+            socket.connect(at).await.unwrap()
+        };
+        let first = || async {
+            let mut stream = connect().await;
+            stream.write_all(b"x").await.unwrap();
+            stream.read_u8().await.unwrap()
+        };
+        let took = shortest(first).await;
+        assert!(took >= ONE_WAY * 4 && took < ONE_WAY * 4 + Duration::from_millis(30), "opened and asked: {took:?}");
+        let stream = tokio::sync::Mutex::new(connect().await);
+        tokio::time::sleep(ONE_WAY * 2).await;
+        let ask = || async {
+            let mut stream = stream.lock().await;
+            stream.write_all(b"x").await.unwrap();
+            stream.read_u8().await.unwrap()
+        };
+        is_a_round_trip(shortest(ask).await);
+    }
 }

@@ -26,7 +26,7 @@ use crate::clock;
 use crate::foundation::config::{KeptError, Served};
 use crate::foundation::events::fjall::FjallStore;
 use crate::foundation::{Config, Events, Foundation, Registry, Telemetry};
-use crate::link::{self, Links, Probes, Traffic};
+use crate::link::{self, Delays, Links, Probes, Traffic};
 use crate::worker::Channel;
 
 const SECOND_NS: u64 = 1_000_000_000;
@@ -138,7 +138,7 @@ impl Host {
             agent: start.agent.clone(),
             role: start.role.clone(),
             instance: start.instance,
-            links: Links::new(&start.agent, host),
+            links: Links::new(&start.agent, host, Delays::of(&plan, &start.agent)),
             foundation,
             endpoints: Arc::default(),
             begun,

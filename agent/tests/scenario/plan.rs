@@ -205,3 +205,42 @@ fn load_is_cut_by_the_kernel_or_not_at_all() {
         assert!(error.contains("users") && error.contains("backend: kernel"), "{error}");
     }
 }
+
+const LABELLED: &str = "schema: gauntlet/v1\nname: x\nphases: [{ name: a, for: 9s }]\nneeds: { agents: 3, labels: [{ cloud: aws, region: us-east-1 }, { cloud: gcp }] }\nlinks: { across: 50ms..200ms, outside: 5ms }\nroles: { app: { kind: app_server, place: cloud=gcp, actions: { a: 1ms } } }\n";
+
+fn labelled(labels: &[&[(&str, &str)]]) -> Vec<AgentFacts> {
+    let mut agents = agents(labels.len());
+    for (agent, labels) in agents.iter_mut().zip(labels) {
+        agent.labels = labels.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+    }
+    agents
+}
+
+#[test]
+fn each_set_of_labels_that_a_scenario_needs_finds_an_agent_of_its_own() {
+    let both = [("cloud", "aws"), ("region", "us-east-1"), ("zone", "a")];
+    let scenario = scenario(&LABELLED.replace("{ cloud: gcp }", "{ cloud: aws }").replace("cloud=gcp", "cloud=aws"));
+    // The one that has more labels than it is asked for is not spent on who needs fewer.
+    let fits = |agents: &[AgentFacts]| bind(&scenario, &catalogue(), agents, 1, Isolation::Shared);
+    assert!(fits(&labelled(&[&both, &[("cloud", "aws")], &[]])).is_ok());
+    assert!(fits(&labelled(&[&[("cloud", "aws")], &both, &[]])).is_ok());
+    let error = fits(&labelled(&[&both, &[], &[]])).unwrap_err().to_string();
+    assert!(error.contains("cloud=aws") && error.contains("label one in the inventory"), "{error}");
+    let error = fits(&labelled(&[&[("cloud", "aws")], &[("cloud", "aws")], &[]])).unwrap_err().to_string();
+    assert!(error.contains("cloud=aws region=us-east-1"), "{error}");
+}
+
+#[test]
+fn the_plan_holds_a_delay_for_each_pair_of_nodes_that_are_apart() {
+    let agents =
+        labelled(&[&[("cloud", "aws"), ("region", "us-east-1")], &[("cloud", "gcp"), ("region", "europe-west1")], &[]]);
+    let plan = bind(&scenario(LABELLED), &catalogue(), &agents, 1, Isolation::Shared).unwrap();
+    assert_eq!(plan.role("app").unwrap().instances, ["n2"]);
+    let links = plan.links.as_ref().unwrap();
+    let pairs: Vec<_> = links.pairs.iter().map(|pair| (pair.from.as_str(), pair.to.as_str())).collect();
+    assert_eq!(pairs, [("n1", "n2"), ("n2", "n1")], "n3 is nowhere");
+    // Virginia to Saint-Ghislain is 6,160 km, 31 ms of light.
+    assert!((50_000 + 30_000..200_000 + 32_000).contains(&links.pairs[0].delay.0), "{:?}", links.pairs[0]);
+    let without = self::plan(&scenario(P1), 1);
+    assert!(without.links.is_none() && !without.to_json().contains("links"));
+}

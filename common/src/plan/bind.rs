@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use indexmap::IndexMap;
 use serde_json::Value;
 
+use super::links::bind_links;
 use super::{Isolation, Plan, PlannedAgent, PlannedFault, PlannedLoadWorker, PlannedRole, PlannedWorkload, Selected};
 use crate::fault::{Placed, Select, SelectError};
 use crate::phase::Phase;
@@ -58,6 +59,16 @@ pub enum BindError {
         "fault `{fault}` picks only what is on agent {agent}, where no link between nodes is; give the scenario more agents: needs: {{ agents: 2 }}"
     )]
     OneNode { fault: String, agent: String },
+    #[error(
+        "the scenario needs an agent with {labels} beside those with other labels it needs, and there is none; label one in the inventory"
+    )]
+    NoAgentLike { labels: String },
+    #[error("agent {agent} is in region `{region}`, and nobody knows where that is; {help}")]
+    Region { agent: String, region: String, help: String },
+    #[error(
+        "links between so many agents are more than {max}; give fewer of them a region, or name roles: links: {{ only: [..] }}"
+    )]
+    Links { max: usize },
     #[error("there is no {what} `{name}` in this build; `coordinator schema` lists what there is")]
     UnknownKind { what: &'static str, name: String },
 }
@@ -85,10 +96,12 @@ pub fn bind(
     if let Some(twice) = agents.iter().find(|agent| !seen.insert(&agent.name)) {
         return Err(BindError::SameName(twice.name.clone()));
     }
+    labelled(&scenario.needs.labels, agents)?;
     let phases = timeline(scenario);
     let planned_agents: Vec<PlannedAgent> =
         agents.iter().map(|agent| PlannedAgent { name: agent.name.clone(), labels: agent.labels.clone() }).collect();
     let roles = place_roles(scenario, agents, seed)?;
+    let links = scenario.links.as_ref().map(|links| bind_links(links, agents, &roles, seed)).transpose()?;
     let (workloads, load_workers) = place_load(scenario, catalogue, agents, &roles, seed, isolation)?;
     let names: Vec<&str> = scenario.workloads.keys().map(String::as_str).collect();
     let placed = Placed { roles: &roles, agents: &planned_agents, workloads: &names };
@@ -109,6 +122,7 @@ pub fn bind(
         isolation,
         phases,
         agents: planned_agents,
+        links,
         roles,
         workloads,
         load_workers,
@@ -117,6 +131,43 @@ pub fn bind(
         on_agent_loss: scenario.on_agent_loss,
         guards: scenario.guards.clone(),
     })
+}
+
+/// Whether each set of labels finds an agent of its own that has them all: augmenting paths, so that an agent with many labels is
+/// not spent on who asks for few.
+fn labelled(needed: &[IndexMap<String, String>], agents: &[AgentFacts]) -> Result<(), BindError> {
+    fn find(
+        need: usize,
+        needed: &[IndexMap<String, String>],
+        agents: &[AgentFacts],
+        taken: &mut [Option<usize>],
+        tried: &mut [bool],
+    ) -> bool {
+        let has = |agent: &AgentFacts| needed[need].iter().all(|(name, value)| agent.labels.get(name) == Some(value));
+        for agent in 0..agents.len() {
+            if tried[agent] || !has(&agents[agent]) {
+                continue;
+            }
+            tried[agent] = true;
+            let free = match taken[agent] {
+                None => true,
+                Some(other) => find(other, needed, agents, taken, tried),
+            };
+            if free {
+                taken[agent] = Some(need);
+                return true;
+            }
+        }
+        false
+    }
+    let mut taken = vec![None; agents.len()];
+    for (need, labels) in needed.iter().enumerate() {
+        if !find(need, needed, agents, &mut taken, &mut vec![false; agents.len()]) {
+            let labels: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            return Err(BindError::NoAgentLike { labels: labels.join(" ") });
+        }
+    }
+    Ok(())
 }
 
 /// The phases laid end to end from the scenario's zero.

@@ -19,6 +19,8 @@ pub struct Names {
     pub roles: Vec<(String, u64)>,
     pub workloads: Vec<String>,
     pub faults: Vec<String>,
+    /// Of agents, as `name=value`; none: whatever the inventory has.
+    pub labels: Vec<String>,
 }
 
 /// Deepest chain of references; a schema that refers to itself ends there.

@@ -5,7 +5,7 @@ use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
 use super::catalogue::{Catalogue, Kind};
-use super::model::{Guards, Load, Needs, OnAgentLoss, OnFail, PhaseSpec, Restart, Severity, Tier};
+use super::model::{Guards, Links, Load, Needs, OnAgentLoss, OnFail, PhaseSpec, Restart, Severity, Tier};
 use crate::units::{Micros, MicrosRange};
 
 /// What `schema:` says in a file.
@@ -48,6 +48,7 @@ fn top(roles: Vec<Value>, faults: Map<String, Value>, workloads: Vec<Value>) -> 
             "description": { "type": "string", "description": "A paragraph for `coordinator show`." },
             "tier": of::<Tier>(),
             "needs": of::<Needs>(),
+            "links": of::<Links>(),
             "phases": { "type": "array", "minItems": 1, "maxItems": 100, "items": of::<PhaseSpec>(),
                         "description": "The timeline: a list of { name, for }." },
             "roles": named("Services, by name.", tagged("kind", roles)),

@@ -5,6 +5,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Map, Value};
 
+use super::catalogue::RoleName;
+use crate::region::Coordinates;
 use crate::units::{Micros, MicrosRange, Rate, Ratio};
 
 /// A scenario with one profile and all overrides applied: what the planner binds to agents.
@@ -22,6 +24,9 @@ pub struct Scenario {
     pub profile: String,
     /// What the cluster must have.
     pub needs: Needs,
+    /// How far its nodes are from each other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub links: Option<Links>,
     /// The timeline, in order.
     pub phases: Vec<PhaseSpec>,
     /// Services, by name.
@@ -76,6 +81,55 @@ pub struct Needs {
     /// How many agents: the embedded cluster's size, and the least that an inventory must hold.
     #[schemars(range(min = 1, max = 1000))]
     pub agents: u32,
+    /// The labels that its agents must have, as { cloud: aws, region: us-east-1 }: the embedded cluster's first agents get them in this
+    /// order, and of an inventory each set must find an agent of its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<IndexMap<String, String>>,
+}
+
+impl Needs {
+    /// Of the embedded cluster's i-th agent, from 0.
+    pub fn labels_of(&self, agent: usize) -> IndexMap<String, String> {
+        self.labels.get(agent).cloned().unwrap_or_default()
+    }
+}
+
+/// How long data is under way between nodes, by the labels `region` and `cloud` of their agents. One way, beside what the real
+/// network takes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Links {
+    /// Between two regions of one cloud; drawn for each pair of regions, like the next two.
+    #[serde(default = "at_once")]
+    pub same_cloud: MicrosRange,
+    /// Between two clouds.
+    #[serde(default = "at_once")]
+    pub across: MicrosRange,
+    /// Where one of the two belongs to no cloud, such as an edge site.
+    #[serde(default = "at_once")]
+    pub outside: MicrosRange,
+    /// Adds the time of light in fibre along the great circle; true unless stated.
+    #[serde(default = "yes")]
+    pub distance: bool,
+    /// Added to what is sent, drawn evenly from nothing to this.
+    #[serde(default)]
+    pub jitter: Micros,
+    /// Only links from and to nodes that host one of these roles.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub only: Vec<RoleName>,
+    /// Whether load feels them too.
+    #[serde(default)]
+    pub load: bool,
+    /// Where regions are that the built-in table does not have.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub regions: IndexMap<String, Coordinates>,
+}
+
+fn at_once() -> MicrosRange {
+    MicrosRange { min: Micros(0), max: Micros(0) }
+}
+fn yes() -> bool {
+    true
 }
 
 /// A named span of the timeline.

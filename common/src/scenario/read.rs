@@ -1,5 +1,6 @@
 //! From text to [`Scenario`]: parse → check against the schema → profile → overrides → check again → typed.
 
+use indexmap::IndexSet;
 use serde_json::{Map, Value, json};
 use std::collections::HashSet;
 
@@ -212,7 +213,17 @@ fn names(tree: &Node) -> Names {
         roles: entries("roles").map(|(key, role)| (key.text.clone(), instances(role))).collect(),
         workloads: entries("workloads").map(|(key, _)| key.text.clone()).collect(),
         faults: list("faults", "id"),
+        labels: labels(tree),
     }
+}
+
+/// Every label that `needs` gives to an agent, as `name=value`, each once.
+fn labels(tree: &Node) -> Vec<String> {
+    let sets = tree.get("needs").and_then(|needs| needs.get("labels")).map_or(&[][..], Node::items);
+    let pairs = sets.iter().flat_map(Node::entries);
+    let texts: IndexSet<String> =
+        pairs.filter_map(|(name, value)| Some(format!("{}={}", name.text, value.text()?))).collect();
+    texts.into_iter().collect()
 }
 
 /// How many instances a role has; no bound where that is told as a problem of its own.
@@ -237,6 +248,7 @@ fn model_value(applied: &Applied, profile: &str) -> Value {
         "tier": part("tier", "custom".into()),
         "profile": profile,
         "needs": part("needs", json!({ "agents": agents })),
+        "links": part("links", Value::Null),
         "phases": part("phases", json!([])),
         "roles": part("roles", json!({})),
         "workloads": part("workloads", json!({})),

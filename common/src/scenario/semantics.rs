@@ -8,12 +8,16 @@ use serde_json::Value;
 use super::catalogue::{Catalogue, Kind, Problem, Verb};
 use super::checker::split_help;
 use super::diagnostic::{Diagnostic, nearest};
-use super::model::At;
+use super::model::{At, Links};
 use super::node::{Content, Node, Place};
-use crate::units::Micros;
+use crate::plan::links::{REGION, place, unknown_region};
+use crate::units::{Micros, MicrosRange};
 
 /// What a template may name beside captures: who runs, which time, and something unique.
 pub const TEMPLATE_NAMES: [&str; 3] = ["user", "iteration", "uuid"];
+
+/// The longest delay of a link, each part of it: light itself goes half round the Earth in a tenth of a second.
+const LINK_DELAY_MAX: Micros = Micros::from_secs(5);
 
 /// One tree under examination.
 pub struct Semantics<'a> {
@@ -56,6 +60,7 @@ impl<'a> Semantics<'a> {
         self.unique("faults", "id");
         self.timeline();
         self.needs();
+        self.links();
         self.plugins();
         let workloads = self.tree.get("workloads").map_or(&[][..], Node::entries);
         for (key, workload) in workloads {
@@ -139,14 +144,7 @@ impl<'a> Semantics<'a> {
     }
 
     fn needs(&mut self) {
-        let Some((place, agents)) = self
-            .tree
-            .get("needs")
-            .and_then(|needs| needs.get("agents"))
-            .and_then(|n| n.integer().map(|i| (n.place, i)))
-        else {
-            return;
-        };
+        let Some((place, agents)) = self.needed() else { return };
         for (key, role) in self.tree.get("roles").map_or(&[][..], Node::entries) {
             let on = role.get("on").and_then(Node::integer).unwrap_or(1);
             if on > agents {
@@ -158,6 +156,44 @@ impl<'a> Semantics<'a> {
                 );
             }
         }
+    }
+
+    /// Delays that are none, and regions that are nowhere.
+    fn links(&mut self) {
+        let sets = self.tree.get("needs").and_then(|needs| needs.get("labels")).map_or(&[][..], Node::items);
+        if let Some((place, agents)) = self.needed().filter(|(_, agents)| (sets.len() as u64) > *agents) {
+            let message = format!("{agents} agents are too few for {} sets of labels", sets.len());
+            self.problem(place, message, format!("each set is one agent's: write agents: {} or more", sets.len()));
+        }
+        let Some(node) = self.tree.get("links") else { return };
+        for (key, value) in node.entries() {
+            let longest = match key.text.as_str() {
+                "jitter" => value.text().and_then(|text| text.parse::<Micros>().ok()),
+                "same_cloud" | "across" | "outside" => {
+                    value.text().and_then(|text| text.parse::<MicrosRange>().ok()).map(|range| range.max)
+                }
+                _ => None,
+            };
+            if longest.is_some_and(|longest| longest > LINK_DELAY_MAX) {
+                let message = format!("a link is at most {LINK_DELAY_MAX} long");
+                self.problem(value.place, message, "what takes longer is no distance; make a fault of it");
+            }
+        }
+        // What the schema found wrong is told, and whether regions can be known then is another question.
+        let Ok(links) = serde_json::from_value::<Links>(node.to_json()) else { return };
+        for region in sets.iter().filter_map(|set| set.get(REGION)) {
+            let Some(name) = region.text() else { continue };
+            if links.distance && place(&links, name).is_none() {
+                let message = format!("nobody knows where the region `{name}` is");
+                self.problem(region.place, message, unknown_region(&links, name));
+            }
+        }
+    }
+
+    /// How many agents the file asks for, where it does.
+    fn needed(&self) -> Option<(Place, u64)> {
+        let agents = self.tree.get("needs")?.get("agents")?;
+        Some((agents.place, agents.integer()?))
     }
 
     /// What each plugin says of its own parameters.

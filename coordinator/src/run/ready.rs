@@ -9,6 +9,7 @@ use gauntlet_common::event::{Event, What};
 use gauntlet_common::plan::bind::{AgentFacts, KERNEL};
 use gauntlet_common::plan::needs::{Limits, lacking, needs};
 use gauntlet_common::plan::{Isolation, Plan};
+use gauntlet_common::scenario::Needs;
 use gauntlet_common::verdict::Cause;
 use gauntlet_proto::agent::{AgentAddress, Arm, Endpoint, Finish, Prepare, Wire, control_reply, control_request};
 use indexmap::IndexMap;
@@ -52,8 +53,9 @@ pub(super) fn isolation(hosts: &[Host]) -> Isolation {
 }
 
 /// Facts of an embedded cluster that is not started.
-pub(super) fn embedded_facts(agents: u32) -> Vec<AgentFacts> {
-    (1..=agents).map(|i| facts(format!("n{i}"), IndexMap::new(), local_cores())).collect()
+pub(super) fn embedded_facts(needs: &Needs) -> Vec<AgentFacts> {
+    let agent = |i: u32| facts(format!("n{}", i + 1), needs.labels_of(i as usize), local_cores());
+    (0..needs.agents).map(agent).collect()
 }
 
 /// Facts of an inventory that nobody asked: a dry run needs no agent, so cores are taken to be this machine's, and every

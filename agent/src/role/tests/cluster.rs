@@ -261,6 +261,7 @@ fn plan(roles: Vec<PlannedRole>) -> Plan {
         isolation: Isolation::Shared,
         phases: vec![],
         agents: vec![],
+        links: None,
         roles,
         workloads: vec![],
         load_workers: vec![],

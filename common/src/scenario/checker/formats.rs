@@ -46,7 +46,17 @@ impl Checker<'_> {
 
     fn label(&mut self, node: &Node, value: &str) {
         if !value.split_once('=').is_some_and(|(name, value)| !name.is_empty() && !value.is_empty()) {
-            self.problem(node, format!("`{value}` is no label"), "write name=value: cloud=aws");
+            return self.problem(node, format!("`{value}` is no label"), "write name=value: cloud=aws");
+        }
+        self.known_label(node, value);
+    }
+
+    /// Where the file says which labels its agents have, others are mistakes.
+    fn known_label(&mut self, node: &Node, label: &str) {
+        let known = &self.names.labels;
+        if !known.is_empty() && !known.iter().any(|known| known == label) {
+            let help = suggest(label, "label", known.iter().map(String::as_str));
+            self.problem(node, format!("no agent of `needs` has the label `{label}`"), help);
         }
     }
 
@@ -104,7 +114,8 @@ impl Checker<'_> {
         let known = names.roles.iter().map(|(name, _)| name.as_str()).chain(names.workloads.iter().map(String::as_str));
         let count = |name: &str| names.roles.iter().find(|(role, _)| role == name).map(|(_, count)| *count);
         match &select.of {
-            Pool::Label(..) | Pool::Agent(_) => {}
+            Pool::Agent(_) => {}
+            Pool::Label(..) => self.known_label(node, &select.of.to_string()),
             Pool::Name(name) => self.reference(node, name, "role or workload", known),
             Pool::Instance(name, instance) => match count(name) {
                 None => self.reference(node, name, "role", names.roles.iter().map(|(name, _)| name.as_str())),
