@@ -5,6 +5,7 @@
 
 pub mod config;
 pub mod events;
+pub mod peers;
 pub mod registry;
 pub mod telemetry;
 
@@ -17,6 +18,7 @@ use tonic::service::Routes;
 
 pub use config::Config;
 pub use events::Events;
+pub use peers::Peers;
 pub use registry::Registry;
 pub use telemetry::Telemetry;
 
@@ -27,6 +29,8 @@ pub struct Foundation {
     pub events: Events,
     pub telemetry: Telemetry,
     pub registry: Registry,
+    /// The other hosts, for queries of scope cluster.
+    pub peers: Peers,
 }
 
 impl Foundation {
@@ -36,12 +40,16 @@ impl Foundation {
         routes
             .add_service(ConfigServer::new(self.config.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
             .add_service(
-                EventsServer::new(events::service::EventsService::new(self.events.clone()))
+                EventsServer::new(events::service::EventsService::new(self.events.clone(), self.peers.clone()))
                     .max_decoding_message_size(MESSAGE_BYTES_MAX)
                     .max_encoding_message_size(MESSAGE_BYTES_MAX),
             )
             .add_service(TelemetryServer::new(self.telemetry.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
-            .add_service(RegistryServer::new(self.registry.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX));
+            .add_service(
+                RegistryServer::new(self.registry.clone())
+                    .max_decoding_message_size(MESSAGE_BYTES_MAX)
+                    .max_encoding_message_size(MESSAGE_BYTES_MAX),
+            );
         routes.routes()
     }
 }

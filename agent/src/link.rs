@@ -55,7 +55,7 @@ pub enum Traffic {
     Role,
     /// From load workers: no cut counts.
     Load,
-    /// Of our own probes: cut as roles' is, but no effect.
+    /// Of our own probes, and of hosts that only ask one another whether they are there: cut as roles' is, but no effect.
     Probe,
 }
 

@@ -20,7 +20,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::net::TcpListener;
 
-pub use context::RoleContext;
+pub use context::{RoleContext, name};
 
 use crate::foundation::config::Served;
 use crate::foundation::events::Durability;

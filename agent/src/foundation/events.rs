@@ -2,6 +2,7 @@
 //!
 //! Owns: ids and positions, the group commit, subscriptions. An engine ([`EventStore`]) keeps and finds.
 
+mod cluster;
 pub mod fjall;
 pub mod service;
 mod writer;
@@ -121,6 +122,9 @@ impl Events {
         let now = crate::clock::unix_us();
         let mut ids_given = false;
         for event in &mut events {
+            // Said in answers, of the store they are in.
+            event.node.clear();
+            event.host.clear();
             check(event)?;
             ids_given |= !event.id.is_empty();
             if event.id.is_empty() {

@@ -1,105 +1,148 @@
-//! Registry: who offers what, where, and whether the observer in this process finds it healthy.
+//! Registry: who offers what, where, and whether the observer in this process finds it healthy. An entry is registered at one host
+//! and listed by all that reach it; with that host it goes and comes back.
+//!
+//! Owns the handle, the service and the questions to the other hosts, one a second. What follows from answers and silence is
+//! [`view`]'s.
 
-use std::collections::BTreeMap;
+mod view;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use gauntlet_proto::agent::Endpoint;
+use gauntlet_proto::bounds::MESSAGE_BYTES_MAX;
+use gauntlet_proto::foundation::registry_client::RegistryClient;
 use gauntlet_proto::foundation::registry_server;
 use gauntlet_proto::foundation::{
-    DeregisterReply, DeregisterRequest, Entry, ListReply, ListRequest, LookUpReply, LookUpRequest, RegisterReply,
-    RegisterRequest,
+    DeregisterReply, DeregisterRequest, Entry, ListReply, ListRequest, LookUpReply, LookUpRequest, PullReply,
+    PullRequest, RegisterReply, RegisterRequest,
 };
 use tonic::{Request, Response, Status};
 
-/// Entries of one registry; more are refused.
-const ENTRIES_MAX: usize = 10_000;
+use self::view::{OWN_MAX, TEXT_BYTES_MAX, View};
+use super::peers::{Own, Peer};
+use crate::clock;
+
+/// From one question to the next.
+const EVERY: Duration = Duration::from_secs(1);
+/// How long an answer may take, a connect before it included: also from the other side of the world.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// The namespace of the roles' own services.
 pub const ROLES: &str = "roles";
 /// The namespace of the Foundation services of the same instances.
 pub const FOUNDATION: &str = "foundation";
 
-type Key = (String, String, String);
-
 /// A process's registry. Cheap to clone.
-#[derive(Clone, Default)]
-pub struct Registry(Arc<Mutex<BTreeMap<Key, Entry>>>);
+#[derive(Clone)]
+pub struct Registry(Arc<Mutex<View>>);
 
 /// Why an entry was refused.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum RegistryError {
     #[error("an entry needs a namespace, a name and an instance")]
     Incomplete,
-    #[error("the registry holds {ENTRIES_MAX} entries already; deregister some")]
+    #[error("a text of an entry is longer than {TEXT_BYTES_MAX} bytes")]
+    TooLong,
+    #[error("the registry holds {OWN_MAX} entries of this host already; deregister some")]
     Full,
+    #[error("that entry is registered at {host}; deregister it there")]
+    Elsewhere { host: String },
 }
 
 impl From<RegistryError> for Status {
     fn from(error: RegistryError) -> Self {
+        let text = error.to_string();
         match error {
-            RegistryError::Incomplete => Self::invalid_argument(error.to_string()),
-            RegistryError::Full => Self::resource_exhausted(error.to_string()),
+            RegistryError::Incomplete | RegistryError::TooLong => Self::invalid_argument(text),
+            RegistryError::Full => Self::resource_exhausted(text),
+            RegistryError::Elsewhere { .. } => Self::failed_precondition(text),
         }
     }
 }
 
+/// The two entries of a role instance.
+fn entries_of(endpoint: &Endpoint) -> impl Iterator<Item = Entry> + use<'_> {
+    [(ROLES, &endpoint.service), (FOUNDATION, &endpoint.foundation)].into_iter().map(|(namespace, address)| Entry {
+        namespace: namespace.into(),
+        name: endpoint.role.clone(),
+        instance: endpoint.instance.to_string(),
+        address: address.clone(),
+        node: endpoint.agent.clone(),
+        host: crate::role::name(&endpoint.role, endpoint.instance),
+        healthy: true,
+    })
+}
+
 impl Registry {
-    /// Puts every role instance of the run in, as healthy. Those known keep their health.
-    pub fn seed(&self, endpoints: &[Endpoint]) -> Result<(), RegistryError> {
+    /// Of this host, with its own two services.
+    pub fn new(own: &Endpoint) -> Self {
+        let host = crate::role::name(&own.role, own.instance);
+        // By the wall clock: beyond every version of the process before this one.
+        let registry = Self(Arc::new(Mutex::new(View::new(&own.agent, &host, clock::unix_us()))));
+        for entry in entries_of(own) {
+            registry.register(entry).expect("the first two entries of a host, with names that a scenario can have");
+        }
+        registry
+    }
+
+    /// What the run's wiring says of the other hosts, until they speak for themselves.
+    pub fn expect(&self, endpoints: &[Endpoint], own: &Own) {
+        let now = clock::monotonic_ns();
         for endpoint in endpoints {
-            for (namespace, address) in [(ROLES, &endpoint.service), (FOUNDATION, &endpoint.foundation)] {
-                let instance = endpoint.instance.to_string();
-                let key = (namespace.to_string(), endpoint.role.clone(), instance.clone());
-                let healthy = self.lock().get(&key).is_none_or(|entry| entry.healthy);
-                self.register(Entry {
-                    namespace: namespace.into(),
-                    name: endpoint.role.clone(),
-                    instance,
-                    address: address.clone(),
-                    node: endpoint.agent.clone(),
-                    healthy,
-                })?;
+            let host = crate::role::name(&endpoint.role, endpoint.instance);
+            if host != own.host {
+                self.lock().expect(&host, entries_of(endpoint).collect(), now);
             }
         }
-        Ok(())
     }
 
-    /// Puts an entry in, in the place of one with the same namespace, name and instance.
+    /// Asks another host for its entries, once a second, for ever.
+    pub async fn follow(self, peer: Arc<Peer>) {
+        let mut ticks = tokio::time::interval(EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let known_version = self.lock().known(&peer.host);
+            let pulled = peer.ask(ANSWER_WITHIN, |channel| async move {
+                let mut client = RegistryClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+                client.pull(PullRequest { known_version }).await
+            });
+            match pulled.await {
+                Ok(PullReply { version, unchanged, entries }) => {
+                    let entries = (!unchanged).then_some(entries);
+                    self.lock().heard(&peer.host, version, entries, clock::monotonic_ns());
+                }
+                Err(error) => tracing::debug!(host = peer.host, %error, "a host did not tell its entries"),
+            }
+        }
+    }
+
+    /// Puts an entry in, in the place of one of this host with the same namespace, name and instance. Node and host are set to its own.
     pub fn register(&self, entry: Entry) -> Result<(), RegistryError> {
-        if entry.namespace.is_empty() || entry.name.is_empty() || entry.instance.is_empty() {
-            return Err(RegistryError::Incomplete);
-        }
-        let mut entries = self.lock();
-        let key = (entry.namespace.clone(), entry.name.clone(), entry.instance.clone());
-        if entries.len() >= ENTRIES_MAX && !entries.contains_key(&key) {
-            return Err(RegistryError::Full);
-        }
-        entries.insert(key, entry);
-        Ok(())
+        self.lock().register(entry)
     }
 
-    /// Takes an entry out; says whether there was one.
-    pub fn deregister(&self, namespace: &str, name: &str, instance: &str) -> bool {
-        self.lock().remove(&(namespace.into(), name.into(), instance.into())).is_some()
+    /// Takes an entry of this host out; says whether there was one.
+    pub fn deregister(&self, namespace: &str, name: &str, instance: &str) -> Result<bool, RegistryError> {
+        self.lock().deregister(namespace, name, instance, clock::monotonic_ns())
     }
 
     /// All instances of a name, by instance.
     pub fn look_up(&self, namespace: &str, name: &str) -> Vec<Entry> {
-        self.lock().values().filter(|e| e.namespace == namespace && e.name == name).cloned().collect()
+        self.lock().list(clock::monotonic_ns(), |entry| entry.namespace == namespace && entry.name == name)
     }
 
     /// All entries of a namespace; of all when it is empty.
     pub fn list(&self, namespace: &str) -> Vec<Entry> {
-        self.lock().values().filter(|e| namespace.is_empty() || e.namespace == namespace).cloned().collect()
+        self.lock().list(clock::monotonic_ns(), |entry| namespace.is_empty() || entry.namespace == namespace)
     }
 
-    /// Marks an entry by what this process sees of it.
+    /// Marks a service by what this process sees of it, for those who ask this process.
     pub fn set_health(&self, namespace: &str, name: &str, instance: &str, healthy: bool) {
-        if let Some(entry) = self.lock().get_mut(&(namespace.into(), name.into(), instance.into())) {
-            entry.healthy = healthy;
-        }
+        self.lock().set_health(namespace, name, instance, healthy);
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, Entry>> {
+    fn lock(&self) -> MutexGuard<'_, View> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -113,7 +156,7 @@ impl registry_server::Registry for Registry {
 
     async fn deregister(&self, request: Request<DeregisterRequest>) -> Result<Response<DeregisterReply>, Status> {
         let r = request.into_inner();
-        Ok(Response::new(DeregisterReply { existed: Self::deregister(self, &r.namespace, &r.name, &r.instance) }))
+        Ok(Response::new(DeregisterReply { existed: Self::deregister(self, &r.namespace, &r.name, &r.instance)? }))
     }
 
     async fn look_up(&self, request: Request<LookUpRequest>) -> Result<Response<LookUpReply>, Status> {
@@ -123,5 +166,10 @@ impl registry_server::Registry for Registry {
 
     async fn list(&self, request: Request<ListRequest>) -> Result<Response<ListReply>, Status> {
         Ok(Response::new(ListReply { entries: Self::list(self, &request.get_ref().namespace) }))
+    }
+
+    async fn pull(&self, request: Request<PullRequest>) -> Result<Response<PullReply>, Status> {
+        let (version, entries) = self.lock().tell(request.get_ref().known_version);
+        Ok(Response::new(PullReply { version, unchanged: entries.is_none(), entries: entries.unwrap_or_default() }))
     }
 }

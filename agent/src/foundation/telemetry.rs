@@ -14,8 +14,8 @@ use gauntlet_proto::foundation::{
 };
 use tonic::{Request, Response, Status};
 
-/// Names of each kind; more from outside are refused, and a role's own beyond it go nowhere.
-const NAMES_MAX: usize = 500;
+/// Names of each kind; more from outside are refused, and a role's own beyond it go nowhere. Three times this is what a message of metrics holds.
+const NAMES_MAX: usize = 300;
 /// Longest name, bytes; longer ones are refused.
 const NAME_BYTES_MAX: usize = 128;
 
@@ -84,12 +84,14 @@ impl Measure {
 /// A name that cannot be taken.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum TelemetryError {
-    #[error("a metric needs a name of at most {NAME_BYTES_MAX} bytes")]
+    #[error("a metric needs a name of at most {NAME_BYTES_MAX} bytes, of letters, digits, `_`, `-`, `.` and `/`")]
     Name,
     #[error("no more than {NAMES_MAX} names of a kind; reuse one of those")]
     Full,
     #[error("a counter only grows, by finite numbers")]
     Shrinking,
+    #[error("a gauge's value is a finite number")]
+    NotFinite,
 }
 
 impl From<TelemetryError> for Status {
@@ -157,6 +159,7 @@ impl Telemetry {
                 return Err(TelemetryError::Shrinking);
             }
             emit_request::Sample::Counter(c) => entry(&mut state.counters, &c.name)?.0.add(c.add),
+            emit_request::Sample::Gauge(g) if !g.value.is_finite() => return Err(TelemetryError::NotFinite),
             emit_request::Sample::Gauge(g) => entry(&mut state.gauges, &g.name)?.set(g.value),
             emit_request::Sample::Measure(m) => entry(&mut state.measures, &m.name)?.0.record(m.us),
         }
@@ -165,7 +168,8 @@ impl Telemetry {
 }
 
 fn entry<'a, T: Default>(map: &'a mut BTreeMap<String, T>, name: &str) -> Result<&'a mut T, TelemetryError> {
-    if name.is_empty() || name.len() > NAME_BYTES_MAX {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"_-./".contains(&b);
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(plain) {
         return Err(TelemetryError::Name);
     }
     if map.len() >= NAMES_MAX && !map.contains_key(name) {

@@ -22,7 +22,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Connects tonic's channels through the link.
 #[derive(Debug, Clone)]
-pub struct LinkConnector(Links);
+pub struct LinkConnector {
+    links: Links,
+    traffic: Traffic,
+}
 
 impl tower::Service<Uri> for LinkConnector {
     type Response = TokioIo<LinkStream>;
@@ -34,13 +37,17 @@ impl tower::Service<Uri> for LinkConnector {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let links = self.0.clone();
+        let LinkConnector { links, traffic } = self.clone();
         Box::pin(async move {
             let address = uri.authority().map(|a| a.as_str()).unwrap_or_default();
             let address: SocketAddr = address.parse().map_err(|_| {
                 io::Error::new(io::ErrorKind::InvalidInput, format!("`{uri}` holds no address; write http://IP:PORT"))
             })?;
-            links.connect(address).await.map(TokioIo::new)
+            let stream = match traffic {
+                Traffic::Probe => links.connect_unseen(address).await,
+                Traffic::Role | Traffic::Load => links.connect(address).await,
+            };
+            stream.map(TokioIo::new)
         })
     }
 }
@@ -55,17 +62,23 @@ impl Connected for LinkStream {
 impl Links {
     /// For tonic's `connect_with_connector` and its lazy sister.
     pub fn connector(&self) -> LinkConnector {
-        LinkConnector(self.clone())
+        LinkConnector { links: self.clone(), traffic: Traffic::Role }
     }
 
     /// A gRPC channel to `ip:port` that connects on its first call and again after a connection broke.
     /// Connecting is given up after `connect_timeout`.
     pub fn channel(&self, address: SocketAddr, connect_timeout: Duration) -> Channel {
+        self.channel_of(Traffic::Role, address, connect_timeout)
+    }
+
+    /// The same; a [`Traffic::Probe`]'s is cut like any other, but what is held up there is no effect of a fault: for talk that goes on
+    /// whether or not anybody uses the system, which would make every cut look effective.
+    pub fn channel_of(&self, traffic: Traffic, address: SocketAddr, connect_timeout: Duration) -> Channel {
         Endpoint::from_shared(format!("http://{address}"))
             .expect("a socket address makes a valid URI")
             .connect_timeout(connect_timeout)
             .buffer_size(CHANNEL_QUEUE_MAX)
-            .connect_with_connector_lazy(self.connector())
+            .connect_with_connector_lazy(LinkConnector { links: self.clone(), traffic })
     }
 
     /// Accepted connections, for tonic's `serve_with_incoming`. Never ends; an accept that fails is tried again after a pause.

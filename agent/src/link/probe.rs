@@ -69,7 +69,7 @@ impl Probes {
     }
 
     async fn new_connection(&self, probe: &ProbeLink) -> Result<(), Unreached> {
-        match self.connect(address(probe)?).await {
+        match self.links.connect_unseen(address(probe)?).await {
             // An answer all the same: the link is whole, whatever another fault did to who listened there.
             Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset) => {
                 Ok(())
@@ -80,7 +80,7 @@ impl Probes {
 
     async fn keep(&self, probe: &ProbeLink) -> Result<(), Unreached> {
         let to = address(probe)?;
-        let old = Old::open(to, self.connect(to)).await?.ok_or("nobody answers there")?;
+        let old = Old::open(to, self.links.connect_unseen(to)).await?.ok_or("nobody answers there")?;
         let mut kept = self.kept();
         if kept.len() >= KEPT_MAX {
             return Err(format!("{KEPT_MAX} connections are kept already").into());
@@ -104,16 +104,19 @@ impl Probes {
         }
     }
 
-    async fn connect(&self, to: SocketAddr) -> io::Result<LinkStream> {
-        self.links.wait(Way::Both, to.ip(), Traffic::Probe).await;
-        let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-        let stream = reach::connect(self.links.own_towards(to).unwrap_or(any), to).await?;
-        stream.set_nodelay(true)?;
-        Ok(LinkStream::new(stream, self.links.clone(), to.ip(), Traffic::Probe))
-    }
-
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Links {
+    /// Connects from a probe's port: waits while the pair is cut, as roles do, and counts as no effect at either end.
+    pub(super) async fn connect_unseen(&self, to: SocketAddr) -> io::Result<LinkStream> {
+        self.wait(Way::Both, to.ip(), Traffic::Probe).await;
+        let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let stream = reach::connect(self.own_towards(to).unwrap_or(any), to).await?;
+        stream.set_nodelay(true)?;
+        Ok(LinkStream::new(stream, self.clone(), to.ip(), Traffic::Probe))
     }
 }
 

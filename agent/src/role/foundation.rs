@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use tokio::net::TcpListener;
 
-use super::{Role, RoleContext, RoleError, gauge};
+use super::{Role, RoleContext, RoleError, counter, gauge};
 use crate::foundation::config::{Served, VALUES_BYTES_MAX};
 use crate::foundation::events::Durability;
 use crate::link::Traffic;
@@ -46,6 +46,10 @@ impl Role for FoundationHost {
         vec!["events"]
     }
 
+    fn audits() -> Vec<Metric> {
+        vec![counter("events", "events in its store")]
+    }
+
     fn serves(params: &Params) -> Option<Served> {
         Some(Served { values: params.config.clone(), updatable: params.updatable.clone() })
     }
@@ -77,7 +81,13 @@ impl Role for FoundationHost {
 
     async fn start(context: RoleContext, _: Params, listener: TcpListener) -> Result<(), RoleError> {
         context.serve_grpc_to(Traffic::Load, listener, context.foundation.routes());
-        let (gauge, mut committed) = (context.foundation.telemetry.gauge("events"), context.foundation.events.committed());
+        let events = context.foundation.events.clone();
+        context.on_audit(move || {
+            let last = *events.committed().borrow();
+            async move { Ok(vec![("events", last)]) }
+        });
+        let (gauge, mut committed) =
+            (context.foundation.telemetry.gauge("events"), context.foundation.events.committed());
         context.spawn(async move {
             loop {
                 gauge.set(*committed.borrow_and_update() as f64);

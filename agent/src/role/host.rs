@@ -12,7 +12,7 @@ use std::time::Duration;
 use gauntlet_common::plan::Plan;
 use gauntlet_common::scenario::Metric;
 use gauntlet_common::seed;
-use gauntlet_proto::agent::{RoleAudit, Wire};
+use gauntlet_proto::agent::{Endpoint, RoleAudit, Wire};
 use gauntlet_proto::worker::{StartRole, Started, Wired, from_worker, to_worker};
 use serde_json::Value;
 use tokio::net::TcpListener;
@@ -25,7 +25,8 @@ use super::{ROLES, RoleEntry};
 use crate::clock;
 use crate::foundation::config::{KeptError, Served};
 use crate::foundation::events::fjall::FjallStore;
-use crate::foundation::{Config, Events, Foundation, Registry, Telemetry};
+use crate::foundation::peers::Own;
+use crate::foundation::{Config, Events, Foundation, Peers, Registry, Telemetry};
 use crate::link::{self, Delays, Links, Probes, Traffic};
 use crate::worker::Channel;
 
@@ -91,6 +92,8 @@ struct Host {
     entry: RoleEntry,
     params: Value,
     context: RoleContext,
+    /// The other hosts, for the registry.
+    followed: Peers,
     probes: Probes,
     begin: watch::Sender<Option<u64>>,
     /// Until the role is started with it.
@@ -130,15 +133,30 @@ impl Host {
                 config
             }
         };
-        let foundation =
-            Foundation { config, events, telemetry: Telemetry::declared(&kind.metrics), registry: Registry::default() };
+        let links = Links::new(&start.agent, host, Delays::of(&plan, &start.agent));
+        let own = Own { node: start.agent.clone(), host: super::name(&start.role, start.instance) };
+        let at = |port: u32| SocketAddr::new(host, u16::try_from(port).unwrap_or_default()).to_string();
+        let endpoint = Endpoint {
+            role: start.role.clone(),
+            instance: start.instance,
+            agent: start.agent.clone(),
+            service: at(start.service_port),
+            foundation: at(start.foundation_port),
+        };
+        let foundation = Foundation {
+            config,
+            events,
+            telemetry: Telemetry::declared(&kind.metrics),
+            registry: Registry::new(&endpoint),
+            peers: Peers::new(own.clone(), links.clone(), Traffic::Role),
+        };
         let (begin, begun) = watch::channel(None);
         let context = RoleContext {
             key: seed::key(plan.seed, &["role", &start.role, &start.instance.to_string()]),
             agent: start.agent.clone(),
             role: start.role.clone(),
             instance: start.instance,
-            links: Links::new(&start.agent, host, Delays::of(&plan, &start.agent)),
+            links,
             foundation,
             endpoints: Arc::default(),
             begun,
@@ -151,7 +169,8 @@ impl Host {
         };
         context.serve_grpc(foundation_port, context.foundation.routes());
         let probes = Probes::new(context.links.clone());
-        Ok(Self { entry, params, context, probes, begin, service: Some(service), interval: 0 })
+        let followed = Peers::new(own, context.links.clone(), Traffic::Probe);
+        Ok(Self { entry, params, context, followed, probes, begin, service: Some(service), interval: 0 })
     }
 
     /// Until Shutdown, the end of the channel or an error.
@@ -219,10 +238,14 @@ impl Host {
     /// Learns everybody's endpoints; the first time, also starts the role.
     async fn wire(&mut self, wire: &Wire) -> Result<(), HostError> {
         self.context.links.wire(wire);
-        if let Err(error) = self.context.foundation.registry.seed(&wire.endpoints) {
-            tracing::warn!(%error, "the registry does not hold all endpoints");
-        }
         if let Some(listener) = self.service.take() {
+            let foundation = &self.context.foundation;
+            foundation.peers.wire(&wire.endpoints);
+            foundation.registry.expect(&wire.endpoints, foundation.peers.own());
+            self.followed.wire(&wire.endpoints);
+            for peer in self.followed.all().iter() {
+                self.context.spawn(foundation.registry.clone().follow(peer.clone()));
+            }
             self.context.endpoints = Arc::new(wire.endpoints.clone());
             (self.entry.start)(self.context.clone(), &self.params, listener).await?;
         }

@@ -3,6 +3,7 @@
 mod cluster;
 mod echo;
 mod foundation;
+mod hosts;
 
 use std::collections::BTreeMap;
 

@@ -13,7 +13,9 @@ use tokio::sync::Semaphore;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
+use super::cluster::{answer, sign};
 use super::{BATCH_MAX, EventStore, Events, EventsError, LIMIT_DEFAULT, LIMIT_MAX};
+use crate::foundation::peers::Peers;
 
 /// Reads at work at once, each on a blocking thread; more wait.
 const READS_MAX: usize = 16;
@@ -23,6 +25,7 @@ const SUBSCRIPTIONS_MAX: usize = 1000;
 /// Events as a tonic service.
 pub struct EventsService {
     events: Events,
+    peers: Peers,
     reads: Arc<Semaphore>,
     subscriptions: Arc<Semaphore>,
 }
@@ -40,10 +43,10 @@ impl From<EventsError> for Status {
 }
 
 impl EventsService {
-    /// Over a store.
-    pub fn new(events: Events) -> Self {
+    /// Over a store, with the other hosts of the run for queries of the cluster.
+    pub fn new(events: Events, peers: Peers) -> Self {
         let semaphore = |n| Arc::new(Semaphore::new(n));
-        Self { events, reads: semaphore(READS_MAX), subscriptions: semaphore(SUBSCRIPTIONS_MAX) }
+        Self { events, peers, reads: semaphore(READS_MAX), subscriptions: semaphore(SUBSCRIPTIONS_MAX) }
     }
 
     async fn read<T: Send + 'static>(
@@ -82,7 +85,8 @@ impl events_server::Events for EventsService {
         let id = request.into_inner().id;
         let missing = Status::not_found(format!("no event with the id `{id}`"));
         let event = self.read(move |store| store.get(&id)).await?;
-        Ok(Response::new(GetReply { event: Some(event.ok_or(missing)?) }))
+        let event = sign(self.peers.own(), vec![event.ok_or(missing)?]).pop();
+        Ok(Response::new(GetReply { event }))
     }
 
     async fn query(&self, request: Request<QueryRequest>) -> Result<Response<QueryReply>, Status> {
@@ -93,8 +97,9 @@ impl events_server::Events for EventsService {
         if query.limit == 0 {
             query.limit = LIMIT_DEFAULT;
         }
-        let events = self.read(move |store| store.query(&query)).await?;
-        Ok(Response::new(QueryReply { events }))
+        let asked = query.clone();
+        let local = self.read(move |store| store.query(&asked)).await?;
+        answer(&query, local, &self.peers).await.map(Response::new)
     }
 
     type SubscribeStream = Pin<Box<dyn Stream<Item = Result<SubscribeReply, Status>> + Send>>;
@@ -104,9 +109,10 @@ impl events_server::Events for EventsService {
         let permit = self.subscriptions.clone().try_acquire_owned().map_err(full)?;
         let request = request.into_inner();
         let events = self.events.subscribe(request.after_position, request.r#type);
+        let own = self.peers.own().clone();
         let stream = ReceiverStream::new(events).map(move |event| {
             let _held_as_long_as_the_stream = &permit;
-            Ok(SubscribeReply { event: Some(event?) })
+            Ok(SubscribeReply { event: sign(&own, vec![event?]).pop() })
         });
         Ok(Response::new(Box::pin(stream)))
     }

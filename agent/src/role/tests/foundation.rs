@@ -218,6 +218,13 @@ async fn what_is_emitted_over_grpc_is_in_the_metrics_and_in_the_runs_report() {
     }
     let shrink = emit_request::Sample::Counter(Counter { name: "hits".into(), add: -1.0 });
     assert_eq!(telemetry.emit(EmitRequest { sample: Some(shrink) }).await.unwrap_err().code(), Code::InvalidArgument);
+    for bad in [
+        emit_request::Sample::Gauge(Gauge { name: "depth".into(), value: f64::NAN }),
+        emit_request::Sample::Measure(Measure { name: "two words".into(), us: 1 }),
+        emit_request::Sample::Measure(Measure { name: String::new(), us: 1 }),
+    ] {
+        assert_eq!(telemetry.emit(EmitRequest { sample: Some(bad) }).await.unwrap_err().code(), Code::InvalidArgument);
+    }
     assert_eq!(nodes[0].metrics_until("hits", 3.5).await["hits"], 3.5);
     let metrics = telemetry.get_metrics(GetMetricsRequest {}).await.unwrap().into_inner();
     assert_eq!((metrics.counters["hits"], metrics.gauges["depth"]), (3.5, -4.0));
