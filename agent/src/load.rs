@@ -3,16 +3,21 @@
 //! scenario's flow → [`flow`] (compiled once) → [`engine`] (who does what when) → [`Driver`] (bytes) → [`record`]
 //! (histograms) → snapshots. The loop itself is [`worker`]. Deliberately not here: what a protocol's bytes are.
 
+mod answer;
+mod connection;
 pub mod engine;
 pub mod flow;
+pub mod grpc;
 pub mod http;
 pub mod ledger;
 pub mod nap;
 mod parts;
 pub mod reactor;
 pub mod record;
+mod resolve;
 pub mod tally;
 pub mod template;
+mod tls;
 pub mod worker;
 
 use std::net::IpAddr;
@@ -21,12 +26,13 @@ use std::rc::Rc;
 use gauntlet_common::scenario::{Kind, Request};
 use gauntlet_common::seed::Draws;
 use gauntlet_common::snapshot::ErrorClass;
+use gauntlet_proto::agent::Endpoint;
 use serde_json::{Map, Value};
 
 pub use reactor::{Events, Reactor, Ready};
 
 /// The registry.
-pub const DRIVERS: &[DriverEntry] = &[http::ENTRY];
+pub const DRIVERS: &[DriverEntry] = &[http::ENTRY, grpc::ENTRY];
 
 /// Every driver's kind, for the catalogue.
 pub fn kinds() -> Vec<Kind> {
@@ -89,6 +95,10 @@ pub struct Setup<'a> {
 
 /// A protocol. Single-threaded; never blocks; a submission yields exactly one [`Completion`] unless its slot is closed.
 pub trait Driver {
+    /// Which of an instance's addresses it goes to.
+    fn port<'a>(&self, endpoint: &'a Endpoint) -> &'a str {
+        &endpoint.service
+    }
     /// Where to: one address for each instance, or the one URL; and which of them slot k goes to. Opens nothing.
     fn wire(&mut self, targets: &[String], route: &[u32]) -> Result<(), LoadError>;
     /// Opens a slot's connection ahead of its first request. Yields an [`Event::Connected`].
@@ -139,15 +149,16 @@ pub struct Completion {
     pub connect_us: Option<u64>,
     /// (variable, value)
     pub captures: Vec<(usize, Vec<u8>)>,
-    /// (index in [`Setup::ledgers`], id)
-    pub acknowledged: Option<(usize, [u8; 16])>,
+    /// (index in [`Setup::ledgers`], id); one answer may acknowledge many.
+    pub acknowledged: Vec<(usize, [u8; 16])>,
 }
 
 /// What drivers tell the loop.
 #[derive(Debug)]
 pub enum Event {
     Completed(Completion),
-    /// A connection opened ahead of its requests; `None`: it did not open, and the first request tries again.
+    /// A slot's connection, opened ahead of its requests, with the time that it took; `None`: it did not open, and the first
+    /// request tries again, or it is another slot's and was open already.
     Connected {
         workload: u32,
         connect_us: Option<u64>,

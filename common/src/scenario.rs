@@ -14,4 +14,4 @@ pub use catalogue::{Catalogue, Kind, Metric, MetricKind, Problem, RoleName, Verb
 pub use diagnostic::{Diagnostic, Diagnostics, Style};
 pub use language::schema;
 pub use model::*;
-pub use read::{ReadOptions, profiles, read};
+pub use read::{EMBEDDED, ReadFile, ReadOptions, profiles, read};

@@ -99,7 +99,25 @@ fn read_file(path: &str) -> Result<Found, FindError> {
 /// What is wrong with the name, the file or the scenario.
 pub fn load(name_or_path: &str, catalogue: &Catalogue, options: &ReadOptions<'_>) -> Result<Scenario, LoadError> {
     let found = find(name_or_path)?;
-    read(&found.text, &found.file, catalogue, options).map_err(LoadError::Read)
+    let shipped = SHIPPED.iter().any(|shipped| shipped.file == found.file);
+    // What a scenario names lies beside it; with one of ours, where the user is.
+    let folder = Path::new(&found.file).parent().filter(|_| !shipped).unwrap_or(Path::new(""));
+    let files = |name: &str| beside(folder, name);
+    let options = ReadOptions { files: Some(&files), ..*options };
+    read(&found.text, &found.file, catalogue, &options).map_err(LoadError::Read)
+}
+
+/// A file that a scenario names, by a path from the scenario's folder.
+fn beside(folder: &Path, name: &str) -> Result<Vec<u8>, String> {
+    let path = folder.join(name);
+    let shown = path.display();
+    let wrong = |e: io::Error| format!("{shown} cannot be read: {e}; a path counts from the scenario's own folder");
+    let mut bytes = Vec::new();
+    File::open(&path).map_err(wrong)?.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(wrong)?;
+    if bytes.len() > FILE_BYTES_MAX {
+        return Err(format!("{shown} has more than {FILE_BYTES_MAX} bytes; is it the right file?"));
+    }
+    Ok(bytes)
 }
 
 #[cfg(test)]

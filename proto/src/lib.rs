@@ -29,5 +29,8 @@ pub use gauntlet::foundation::v1 as foundation;
 /// The local protocol between an agent and its workers.
 pub use gauntlet::worker::v1 as worker;
 
+/// The reference system's services as an encoded `google.protobuf.FileDescriptorSet`, for who calls them by name.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
 /// The version of the agent protocol; both sides must have the same.
 pub const PROTOCOL_VERSION: u32 = 3;

@@ -2,11 +2,8 @@
 //! worker's reactor says so, into a buffer that all connections share. No task, no lock and no allocation for a request.
 
 mod codec;
-mod connection;
 mod request;
-mod resolve;
 mod slot;
-mod tls;
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -18,11 +15,12 @@ use serde::Deserialize;
 use serde_json::Value;
 
 pub use codec::{BODY_KEPT_MAX, CodecError, Decoder, HEAD_BYTES_MAX, Header, Progress};
-use connection::Target;
 use request::{Params, Prepared, VERBS};
-use resolve::Resolver;
 use slot::{Shared, Slot};
 
+use super::connection::Target;
+use super::resolve::Resolver;
+use super::tls;
 use super::{Driver, DriverEntry, Events, LoadError, Reactor, Ready, Setup, Submission};
 
 /// The registry's line.
@@ -91,7 +89,7 @@ fn prepare(setup: Setup<'_>) -> Result<Box<dyn Driver>, LoadError> {
     let mut requests = Vec::new();
     for (request, params) in params {
         let prepared = params
-            .prepare(&request.verb, &settings.headers, setup.variables)
+            .prepare(&request.verb, &settings.headers, setup.variables, setup.ledgers)
             .map_err(|why| LoadError::Step { step: request.name.clone(), why })?;
         requests.push(prepared);
     }
@@ -148,7 +146,7 @@ impl Driver for Http {
             return Err(LoadError::Target("the role has no instance".into()));
         }
         let tls = match targets.iter().any(|t| t.tls) {
-            true => Some(tls::client(self.settings.insecure, self.settings.ca_file.as_deref())?),
+            true => Some(tls::client(self.settings.insecure, self.settings.ca_file.as_deref(), b"http/1.1")?),
             false => None,
         };
         let resolver = match targets.iter().any(|t| t.address.is_none()) {
@@ -173,7 +171,8 @@ impl Driver for Http {
         self.out.clear();
         let (base, host) = (&target.base, &target.host_line);
         prepared.render(&mut submission, shared.config.traced, base, host, &mut self.scratch, &mut self.out);
-        self.slots[submission.slot as usize].submit(&submission, &self.out, shared);
+        let filled = prepared.checks.fill(&mut submission);
+        self.slots[submission.slot as usize].submit(&submission, &self.out, filled, shared);
     }
 
     fn ready(&mut self, slot: u32, ready: Ready) {

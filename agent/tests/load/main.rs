@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod connections;
+mod grpc;
+mod rpc;
 mod secure;
 mod store;
 mod support;

@@ -147,7 +147,8 @@ fn names(value: &Value, into: &mut Vec<String>) {
     match value {
         Value::Array(all) => all.iter().for_each(|v| names(v, into)),
         Value::Object(map) => {
-            if let (Some(name), true) = (map.get("name").and_then(Value::as_str), map.contains_key("path")) {
+            let request = map.contains_key("path") || map.contains_key("method");
+            if let (Some(name), true) = (map.get("name").and_then(Value::as_str), request) {
                 if !into.iter().any(|n| n == name) {
                     into.push(name.into());
                 }

@@ -28,7 +28,7 @@ fn shipped() -> Vec<(String, String)> {
 
 fn read_with(text: &str, profile: Option<&str>, set: &[(&str, &str)]) -> Result<Scenario, Diagnostics> {
     let set: Vec<(String, String)> = set.iter().map(|(path, value)| (path.to_string(), value.to_string())).collect();
-    read(text, "test.yaml", &catalogue(), &ReadOptions { profile, set: &set })
+    read(text, "test.yaml", &catalogue(), &ReadOptions { profile, set: &set, files: None })
 }
 
 fn p1() -> String {

@@ -45,8 +45,8 @@ pub struct Verb {
     pub help: &'static str,
     /// JSON Schema of its parameters, `name` included.
     pub schema: Value,
-    /// What the schema cannot say. Paths are relative to the parameters.
-    pub validate: fn(&Value) -> Vec<Problem>,
+    /// What the schema cannot say, from the parameters and the driver's settings. Paths are relative to the parameters.
+    pub validate: fn(&Value, &Value) -> Vec<Problem>,
 }
 
 /// One metric of a role.

@@ -349,13 +349,23 @@ impl<'de> Deserialize<'de> for Step {
                 let mut params: Map<String, Value> = serde_json::from_value(value).map_err(error)?;
                 let name = match params.shift_remove("name") {
                     Some(name) => serde_json::from_value(name).map_err(error)?,
-                    None => {
-                        format!("{} {}", key.to_uppercase(), params.get("path").and_then(Value::as_str).unwrap_or(""))
-                    }
+                    None => default_name(&key, &params),
                 };
                 Self::Request(Request { name, verb: key, params })
             }
         })
+    }
+}
+
+/// What a request without a name is called: `GET /items`, or of a method its service and its own name, `Events/Store`.
+fn default_name(verb: &str, params: &Map<String, Value>) -> String {
+    let text = |key: &str| params.get(key).and_then(Value::as_str);
+    match text("method") {
+        Some(method) => {
+            let service = method.find('/').and_then(|slash| method[..slash].rfind('.'));
+            method[service.map_or(0, |dot| dot + 1)..].trim_start_matches('/').to_string()
+        }
+        None => format!("{} {}", verb.to_uppercase(), text("path").unwrap_or_default()),
     }
 }
 

@@ -239,6 +239,20 @@ impl Node {
         node
     }
 
+    /// The value at a JSON pointer, to change; none where there is none.
+    pub fn at_pointer_mut(&mut self, pointer: &str) -> Option<&mut Self> {
+        let mut node = self;
+        for part in pointer.split('/').skip(1) {
+            let part = part.replace("~1", "/").replace("~0", "~");
+            node = match &mut node.content {
+                Content::Map(entries) => entries.iter_mut().find(|(key, _)| key.text == part).map(|(_, value)| value),
+                Content::List(items) => part.parse::<usize>().ok().and_then(|i| items.get_mut(i)),
+                Content::Scalar(_) => None,
+            }?;
+        }
+        Some(node)
+    }
+
     /// Every text below this node, keys excluded.
     pub fn texts(&self) -> Vec<&Self> {
         match &self.content {

@@ -1,11 +1,14 @@
 //! From text to [`Scenario`]: parse → check against the schema → profile → overrides → check again → typed.
 
-use indexmap::IndexSet;
-use serde_json::{Map, Value, json};
 use std::collections::HashSet;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use indexmap::IndexSet;
+use serde_json::{Map, Value, json};
+
 use super::catalogue::Catalogue;
-use super::checker::{Checker, Names};
+use super::checker::{Checker, Names, split_help};
 use super::diagnostic::{Diagnostic, Diagnostics, suggest};
 use super::language;
 use super::model::Scenario;
@@ -21,7 +24,16 @@ pub struct ReadOptions<'a> {
     pub profile: Option<&'a str>,
     /// `path` and `value` of each `--set path=value`, in their order.
     pub set: &'a [(String, String)],
+    /// Reads a file that settings name (schema format `file`), by its name as written, or says why it cannot. Without it,
+    /// names stay names, and what hangs on the file's content is not checked.
+    pub files: Option<&'a ReadFile<'a>>,
 }
+
+/// The bytes of a file, or why there are none and how to mend it: `what is wrong; what to do`.
+pub type ReadFile<'a> = dyn Fn(&str) -> Result<Vec<u8>, String> + 'a;
+
+/// What stands in the place of a file's name once it was read: its bytes in base64, behind this.
+pub const EMBEDDED: &str = "base64:";
 
 /// Reads a scenario and tells everything that is wrong with it, in all its profiles.
 ///
@@ -35,7 +47,7 @@ pub fn read(
 ) -> Result<Scenario, Diagnostics> {
     let mut sources = vec![(file_name.to_string(), text.to_string())];
     sources.extend(options.set.iter().map(|(path, value)| ("--set".to_string(), format!("{path}={value}"))));
-    let (tree, duplicates) = match node::parse(text, 0) {
+    let (mut tree, duplicates) = match node::parse(text, 0) {
         Ok(parsed) => parsed,
         Err(error) => {
             let help = syntax_help(&error.message);
@@ -48,6 +60,7 @@ pub fn read(
         .into_iter()
         .map(|d| Diagnostic::new(d.key.place, format!("`{}` stands here twice", d.key.text), "keep one of them"))
         .collect();
+    reader.embed(&mut tree, &mut found);
     let scenario = reader.scenario(&tree, &mut found);
     match scenario {
         Some(scenario) if found.is_empty() => Ok(scenario),
@@ -123,8 +136,31 @@ impl Reader<'_> {
                 found.push(diagnostic);
             }
         }
+        self.embed(&mut chosen.tree, found);
         let told: HashSet<Place> = found.iter().map(|diagnostic| diagnostic.place).collect();
         found.extend(self.examine(chosen, profile).into_iter().filter(|diagnostic| !told.contains(&diagnostic.place)));
+    }
+
+    /// Puts the bytes of files that settings name in the place of their names: agents have no such files.
+    fn embed(&self, tree: &mut Node, found: &mut Vec<Diagnostic>) {
+        let Some(read) = self.options.files else { return };
+        let Some(Content::Map(workloads)) = tree.get_mut("workloads").map(|all| &mut all.content) else { return };
+        for (_, workload) in workloads {
+            let driver = self.catalogue.drivers.iter().find(|kind| Some(kind.name) == workload.text_of("driver"));
+            let (Some(driver), Some(settings)) = (driver, workload.get_mut("settings")) else { continue };
+            for (pointer, name) in driver.find_format(&settings.to_json(), "file") {
+                let Some(node) = settings.at_pointer_mut(&pointer).filter(|_| !name.starts_with(EMBEDDED)) else {
+                    continue;
+                };
+                match read(&name) {
+                    Ok(bytes) => node.content = Content::Scalar(format!("{EMBEDDED}{}", STANDARD.encode(bytes)).into()),
+                    Err(why) => {
+                        let (message, help) = split_help(&why);
+                        found.push(Diagnostic::new(node.place, message, help));
+                    }
+                }
+            }
+        }
     }
 
     /// Schema, references, semantics and expressions of one variant of the file.

@@ -7,9 +7,9 @@ use serde_json::Value;
 
 use super::catalogue::{Catalogue, Kind, Problem, Verb};
 use super::checker::split_help;
-use super::diagnostic::{Diagnostic, nearest};
+use super::diagnostic::{Diagnostic, nearest, suggest};
 use super::model::{At, Links};
-use super::node::{Content, Node, Place};
+use super::node::{Content, Key, Node, Place};
 use crate::plan::links::{REGION, place, unknown_region};
 use crate::units::{Micros, MicrosRange};
 
@@ -18,6 +18,13 @@ pub const TEMPLATE_NAMES: [&str; 3] = ["user", "iteration", "uuid"];
 
 /// The longest delay of a link, each part of it: light itself goes half round the Earth in a tenth of a second.
 const LINK_DELAY_MAX: Micros = Micros::from_secs(5);
+
+/// The verbs of a workload's driver, with the settings that they may go by.
+#[derive(Clone, Copy)]
+struct Verbs<'a> {
+    all: &'a [Verb],
+    settings: &'a Value,
+}
 
 /// One tree under examination.
 pub struct Semantics<'a> {
@@ -67,7 +74,10 @@ impl<'a> Semantics<'a> {
             self.load(&key.text, key.place, workload);
             let mut known: BTreeSet<String> = TEMPLATE_NAMES.iter().map(ToString::to_string).collect();
             let driver = self.catalogue.drivers.iter().find(|kind| Some(kind.name) == workload.text_of("driver"));
-            self.flow(workload.get("flow"), driver.map_or(&[], |driver| &driver.verbs), &mut known);
+            let settings =
+                workload.get("settings").map_or_else(|| Value::Object(serde_json::Map::new()), Node::to_json);
+            let verbs = Verbs { all: driver.map_or(&[], |driver| &driver.verbs), settings: &settings };
+            self.flow(workload.get("flow"), verbs, &mut known);
         }
     }
 
@@ -224,7 +234,7 @@ impl<'a> Semantics<'a> {
     }
 
     /// Asks a plugin about its parameters, unless the schema has found fault with them: it may rely on the schema.
-    fn ask(&mut self, validate: fn(&Value) -> Vec<Problem>, node: &Node, params: &Value) {
+    fn ask(&mut self, validate: impl Fn(&Value) -> Vec<Problem>, node: &Node, params: &Value) {
         let places = places(node);
         if self.faulty.iter().any(|diagnostic| places.contains(&diagnostic.place)) {
             return;
@@ -316,7 +326,7 @@ impl<'a> Semantics<'a> {
         Some(model)
     }
 
-    fn flow(&mut self, steps: Option<&Node>, verbs: &[Verb], known: &mut BTreeSet<String>) {
+    fn flow(&mut self, steps: Option<&Node>, verbs: Verbs<'_>, known: &mut BTreeSet<String>) {
         for step in steps.map_or(&[][..], Node::items) {
             for (verb, params) in step.entries() {
                 match verb.text.as_str() {
@@ -325,8 +335,8 @@ impl<'a> Semantics<'a> {
                     "repeat" => self.flow(params.get("flow"), verbs, known),
                     "flow" => self.flow(Some(params), verbs, known),
                     name => {
-                        if let Some(verb) = verbs.iter().find(|verb| verb.name == name) {
-                            self.ask(verb.validate, params, &params.to_json());
+                        if let Some(verb) = verbs.all.iter().find(|verb| verb.name == name) {
+                            self.ask(|params| (verb.validate)(params, verbs.settings), params, &params.to_json());
                         }
                         self.request(params, known);
                     }
@@ -339,8 +349,25 @@ impl<'a> Semantics<'a> {
         for text in params.texts() {
             self.template(text, known);
         }
+        for (key, _) in params.get("ledger").map_or(&[][..], Node::entries) {
+            self.ledger(key);
+        }
         let captures = params.get("capture").map_or(&[][..], Node::entries);
         known.extend(captures.iter().map(|(key, _)| key.text.clone()));
+    }
+
+    /// `ROLE.LEDGER` of a role of the file.
+    fn ledger(&mut self, key: &Key) {
+        let mut known = Vec::new();
+        for (role, spec) in self.tree.get("roles").map_or(&[][..], Node::entries) {
+            let kind = self.catalogue.roles.iter().find(|kind| Some(kind.name) == spec.text_of("kind"));
+            let ledgers = kind.map_or(&[][..], |kind| &kind.ledgers);
+            known.extend(ledgers.iter().map(|ledger| format!("{}.{ledger}", role.text)));
+        }
+        if !known.contains(&key.text) {
+            let help = suggest(&key.text, "ledger", known.iter().map(String::as_str));
+            self.problem(key.place, format!("there is no ledger `{}`", key.text), help);
+        }
     }
 
     fn template(&mut self, node: &Node, known: &BTreeSet<String>) {

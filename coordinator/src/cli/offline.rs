@@ -10,7 +10,7 @@ use crate::show;
 /// A scenario with a profile and overrides applied; every problem of it rendered for the terminal.
 pub fn load(name: &str, profile: Option<&str>, set: &[(String, String)]) -> Result<Scenario, Failure> {
     let catalogue = catalogue();
-    let options = ReadOptions { profile, set };
+    let options = ReadOptions { profile, set, files: None };
     scenarios::load(name, &catalogue, &options).map_err(|error| match error {
         LoadError::Find(error) => Failure::new(3, error),
         LoadError::Read(diagnostics) => Failure::new(3, format!("{name} cannot run\n{}", diagnostics.render(style()))),

@@ -13,7 +13,7 @@ fn every_shipped_scenario_reads_in_every_profile_with_every_check() {
     let catalogue = catalogue();
     for shipped in SHIPPED {
         for profile in profiles(shipped.text) {
-            let options = ReadOptions { profile: Some(&profile), set: &[] };
+            let options = ReadOptions { profile: Some(&profile), ..ReadOptions::default() };
             let scenario = read(shipped.text, shipped.file, &catalogue, &options)
                 .unwrap_or_else(|e| panic!("{} with {profile}:\n{}", shipped.file, e.render(Style::Plain)));
             let names = Names::of_scenario(&scenario, &catalogue);

@@ -104,7 +104,7 @@ impl Engine {
         for (r, run) in self.runs.iter_mut().enumerate() {
             let targets = match &run.target {
                 Target::Url(url) => vec![url.clone()],
-                Target::Role(role) => services(endpoints, role).map(|e| e.service.clone()).collect(),
+                Target::Role(role) => services(endpoints, role).map(|e| run.driver.port(e).to_string()).collect(),
             };
             let slots = run.pool.as_ref().map_or(run.runners.len() as u32, |p| p.size);
             // User (or connection) k of the whole workload goes to instance k mod n.

@@ -75,7 +75,7 @@ impl Engine {
         for (variable, value) in done.captures {
             runner.variables[variable] = value;
         }
-        if let Some((ledger, id)) = done.acknowledged {
+        for (ledger, id) in done.acknowledged {
             self.spools.keep(this.spools[ledger], &id);
         }
         if let Some(us) = done.connect_us {

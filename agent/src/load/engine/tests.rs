@@ -61,7 +61,7 @@ fn answer(engine: &mut Engine, asked: &Asked) {
     let ended_ns = monotonic_ns();
     let (captures, outcome) = (Vec::new(), Ok(()));
     let done =
-        Completion { workload: 0, token, sent_ns, ended_ns, outcome, connect_us: None, captures, acknowledged: None };
+        Completion { workload: 0, token, sent_ns, ended_ns, outcome, connect_us: None, captures, acknowledged: vec![] };
     engine.happened(Event::Completed(done));
 }
 

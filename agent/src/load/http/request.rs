@@ -1,5 +1,7 @@
 //! What a flow's request says, prepared once: bytes with holes, what to look for in the answer, what to keep of it.
 
+use std::borrow::Cow;
+
 use indexmap::IndexMap;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
@@ -7,6 +9,7 @@ use serde_json::Value;
 
 use super::codec::Header;
 use crate::load::Submission;
+use crate::load::answer::{self, Answers, Expected, Kept, Wishes, escape_pointer};
 use crate::load::template::{self, Context, Escape, Segment};
 use gauntlet_common::scenario::Problem;
 use gauntlet_common::snapshot::ErrorClass;
@@ -35,6 +38,9 @@ pub struct Params {
     /// Variables for the user's later requests: `json /pointer` or `header NAME`.
     #[serde(default)]
     pub capture: IndexMap<String, String>,
+    /// Where the answer says which work was acknowledged: `ROLE.LEDGER: json /pointer` (an id or a list of ids) or `header NAME`.
+    #[serde(default)]
+    pub ledger: IndexMap<String, String>,
     /// What the answer must be, for the request to be ok.
     #[serde(default)]
     pub expect: Expect,
@@ -49,9 +55,9 @@ pub struct Expect {
     /// Looked for in the first 64 KiB.
     #[serde(default)]
     pub body_contains: Option<String>,
-    /// Values by JSON pointer, of a body of at most 64 KiB.
+    /// Values by JSON pointer, of a body of at most 64 KiB: the value itself, or comparisons such as { at_least: 10 }.
     #[serde(default)]
-    pub json: IndexMap<String, Value>,
+    pub json: IndexMap<String, Expected>,
     /// Values by the header's name.
     #[serde(default)]
     pub header: IndexMap<String, String>,
@@ -125,10 +131,8 @@ enum Body {
 pub struct Checks {
     status: Option<Statuses>,
     body_contains: Option<Vec<u8>>,
-    json: Vec<(String, Value)>,
     headers: Vec<(String, String)>,
-    capture_json: Vec<(usize, String)>,
-    capture_headers: Vec<(usize, String)>,
+    answers: Answers,
 }
 
 /// The verb's name is its method.
@@ -153,6 +157,7 @@ impl Params {
         verb: &str,
         defaults: &IndexMap<String, String>,
         variables: &[String],
+        ledgers: &[String],
     ) -> Result<Prepared, String> {
         if !VERBS.iter().any(|(name, _)| *name == verb) {
             return Err(format!("http has no verb `{verb}`"));
@@ -169,7 +174,7 @@ impl Params {
             header_line(&mut headers, name, value, variables)?;
         }
         let body = self.body(&mut headers, variables)?;
-        let checks = Checks::new(&self, variables)?;
+        let checks = Checks::new(&self, variables, ledgers)?;
         Ok(Prepared {
             method: format!("{} ", verb.to_uppercase()).into_bytes(),
             head_only: verb == "head",
@@ -202,37 +207,18 @@ impl Params {
 }
 
 /// What the schema of a request cannot say.
-pub fn validate(params: &Value) -> Vec<Problem> {
-    let mut problems = Vec::new();
+pub fn validate(params: &Value, _settings: &Value) -> Vec<Problem> {
+    let mut problems = answer::problems(params, "header");
     let mut problem = |pointer: String, message: String| problems.push(Problem { pointer, message });
     if params.get("json").is_some() && params.get("body").is_some() {
         problem("/body".into(), "a request has one body; keep `json` or `body`".into());
     }
-    let entries = |key: &str| params.get(key).and_then(Value::as_object).into_iter().flatten();
-    for (name, source) in entries("capture") {
-        let source = source.as_str().unwrap_or_default();
-        let good = match source.split_once(' ') {
-            Some(("json", pointer)) => pointer.starts_with('/'),
-            Some(("header", name)) => !name.is_empty(),
-            _ => false,
-        };
-        if !good {
-            problem(
-                format!("/capture/{}", escape_pointer(name)),
-                format!("`{source}` is nothing to capture from; write `json /pointer/into/the/body` or `header NAME`"),
-            );
-        }
-    }
-    for (name, value) in entries("headers") {
+    for (name, value) in params.get("headers").and_then(Value::as_object).into_iter().flatten() {
         if let Err(why) = check_header(name, value.as_str().unwrap_or_default()) {
             problem(format!("/headers/{}", escape_pointer(name)), why);
         }
     }
     problems
-}
-
-fn escape_pointer(key: &str) -> String {
-    key.replace('~', "~0").replace('/', "~1")
 }
 
 /// Whether a header can be sent as it is written.
@@ -327,42 +313,31 @@ impl Prepared {
 }
 
 impl Checks {
-    fn new(params: &Params, variables: &[String]) -> Result<Self, String> {
-        let mut checks = Self {
+    fn new(params: &Params, variables: &[String], ledgers: &[String]) -> Result<Self, String> {
+        let wishes =
+            Wishes { expect: &params.expect.json, capture: &params.capture, ledger: &params.ledger, header: "header" };
+        Ok(Self {
             status: params.expect.status.clone(),
             body_contains: params.expect.body_contains.clone().map(String::into_bytes),
-            json: params.expect.json.iter().map(|(p, v)| (p.clone(), v.clone())).collect(),
             headers: params.expect.header.iter().map(|(n, v)| (n.clone(), v.clone())).collect(),
-            ..Self::default()
-        };
-        for (name, source) in &params.capture {
-            let variable = variables.iter().position(|v| v == name).expect("all captures were numbered before");
-            match source.split_once(' ').map(|(kind, rest)| (kind, rest.trim())) {
-                Some(("json", pointer)) if pointer.starts_with('/') => {
-                    checks.capture_json.push((variable, pointer.into()));
-                }
-                Some(("header", header)) => checks.capture_headers.push((variable, header.into())),
-                _ => return Err(format!("capture {name}: `{source}` is neither `json /pointer` nor `header NAME`")),
-            }
-        }
-        Ok(checks)
+            answers: Answers::new(&wishes, variables, ledgers)?,
+        })
     }
 
     fn need_body(&self) -> bool {
-        self.body_contains.is_some() || !self.json.is_empty() || !self.capture_json.is_empty()
+        self.body_contains.is_some() || self.answers.need_body()
     }
 
-    /// Looks at the headers: whether they are as expected, and what is captured of them.
-    pub fn headers(&self, headers: &[Header<'_>], captures: &mut Vec<(usize, Vec<u8>)>) -> bool {
+    /// What its templates are for this request.
+    pub fn fill(&self, submission: &mut Submission<'_>) -> Vec<Vec<u8>> {
+        self.answers.fill(submission)
+    }
+
+    /// Looks at the headers: whether they are as expected, and what is kept of them.
+    pub fn headers(&self, headers: &[Header<'_>], kept: &mut Kept) -> bool {
         let find = |name: &str| headers.iter().find(|h| h.name.eq_ignore_ascii_case(name)).map(|h| h.value);
-        let mut found = self.headers.iter().all(|(name, value)| find(name) == Some(value.as_bytes()));
-        for (variable, name) in &self.capture_headers {
-            match find(name) {
-                Some(value) => captures.push((*variable, value.to_vec())),
-                None => found = false,
-            }
-        }
-        found
+        let as_expected = self.headers.iter().all(|(name, value)| find(name) == Some(value.as_bytes()));
+        self.answers.headers(find, kept) && as_expected
     }
 
     /// The verdict over a whole answer.
@@ -372,7 +347,8 @@ impl Checks {
         overload: bool,
         headers_ok: bool,
         body: &[u8],
-        captures: &mut Vec<(usize, Vec<u8>)>,
+        filled: &[Vec<u8>],
+        kept: &mut Kept,
     ) -> Result<(), ErrorClass> {
         let expected = self.status.as_ref().map_or(status < 400, |s| s.contains(status));
         if !expected {
@@ -382,29 +358,22 @@ impl Checks {
                 _ => ErrorClass::Expectation,
             });
         }
-        if !headers_ok || !self.body(body, captures) {
+        if !headers_ok || !self.body(body, filled, kept) {
             return Err(ErrorClass::Expectation);
         }
         Ok(())
     }
 
-    fn body(&self, body: &[u8], captures: &mut Vec<(usize, Vec<u8>)>) -> bool {
+    fn body(&self, body: &[u8], filled: &[Vec<u8>], kept: &mut Kept) -> bool {
         if let Some(text) = &self.body_contains
             && !(text.is_empty() || body.windows(text.len()).any(|w| w == text))
         {
             return false;
         }
-        if self.json.is_empty() && self.capture_json.is_empty() {
+        if !self.answers.need_body() {
             return true;
         }
         let Ok(value) = serde_json::from_slice::<Value>(body) else { return false };
-        for (variable, pointer) in &self.capture_json {
-            match value.pointer(pointer) {
-                Some(Value::String(text)) => captures.push((*variable, text.clone().into_bytes())),
-                Some(other) => captures.push((*variable, other.to_string().into_bytes())),
-                None => return false,
-            }
-        }
-        self.json.iter().all(|(pointer, expected)| value.pointer(pointer) == Some(expected))
+        self.answers.body(|pointer| value.pointer(pointer).map(Cow::Borrowed), filled, kept)
     }
 }

@@ -9,9 +9,10 @@ use gauntlet_common::snapshot::ErrorClass;
 
 use super::Config;
 use super::codec::{Decoder, Header, Progress};
-use super::connection::{Connection, Handshake, Target, source};
-use super::resolve::{Answer, Resolver};
 use crate::clock::monotonic_ns;
+use crate::load::answer::{self, Kept};
+use crate::load::connection::{Connection, Handshake, Target, source};
+use crate::load::resolve::{Answer, Resolver};
 use crate::load::{Completion, Event, Ready, Submission};
 
 /// Reads of one socket before others have their turn; what is left is told anew.
@@ -66,22 +67,23 @@ struct Flight {
     /// `None` while connecting.
     sent_ns: Option<u64>,
     connect_us: Option<u64>,
-    captures: Vec<(usize, Vec<u8>)>,
-    acknowledged: Option<(usize, [u8; 16])>,
+    kept: Kept,
+    /// What the expectations' templates say for this request.
+    filled: Vec<Vec<u8>>,
     overload: bool,
     headers_ok: bool,
 }
 
 impl Flight {
-    fn new(submission: &Submission<'_>) -> Self {
+    fn new(submission: &Submission<'_>, filled: Vec<Vec<u8>>) -> Self {
         Self {
             token: submission.token,
             request: submission.request,
             submitted_ns: submission.now_ns,
             sent_ns: None,
             connect_us: None,
-            captures: Vec::new(),
-            acknowledged: None,
+            kept: Kept::default(),
+            filled,
             overload: false,
             headers_ok: true,
         }
@@ -92,19 +94,12 @@ impl Flight {
         for header in headers {
             if header.name.eq_ignore_ascii_case("x-gauntlet-overload") {
                 self.overload = true;
-            } else if !config.ledgers.is_empty() && header.name.eq_ignore_ascii_case("x-gauntlet-ack") {
-                self.acknowledged = acknowledgement(header.value, &config.ledgers);
+            } else if !config.ledgers.is_empty() && header.name.eq_ignore_ascii_case(answer::ACK_HEADER) {
+                self.kept.acknowledged.extend(answer::acknowledgement(header.value, &config.ledgers));
             }
         }
-        self.headers_ok = config.requests[self.request].checks.headers(headers, &mut self.captures);
+        self.headers_ok = config.requests[self.request].checks.headers(headers, &mut self.kept);
     }
-}
-
-/// `ROLE.LEDGER ID`; `None` for a ledger nobody reads back, or no id.
-fn acknowledgement(value: &[u8], ledgers: &[String]) -> Option<(usize, [u8; 16])> {
-    let (name, id) = std::str::from_utf8(value).ok()?.trim().split_once(' ')?;
-    let ledger = ledgers.iter().position(|l| l == name)?;
-    Some((ledger, *uuid::Uuid::try_parse(id.trim()).ok()?.as_bytes()))
 }
 
 /// What bytes brought.
@@ -205,7 +200,7 @@ impl Slot {
     }
 
     /// Brings an opening on. True when it is open now.
-    fn opens(&mut self, index: u32, shared: &mut Shared, buffer: &mut [u8]) -> bool {
+    fn opens(&mut self, index: u32, shared: &mut Shared) -> bool {
         let Stage::Opening(opening) = &mut self.stage else { return false };
         let Some(connection) = &mut opening.connection else { return false };
         if !connection.is_secure() {
@@ -225,7 +220,7 @@ impl Slot {
                 return false;
             }
         }
-        match connection.handshake(buffer) {
+        match connection.handshake() {
             Ok(Handshake::Waits) => return false,
             Ok(Handshake::Done) => {}
             // Another address of the name would be the same server's, or another's that nobody asked for.
@@ -255,10 +250,10 @@ impl Slot {
     }
 
     /// Takes a request, connecting first when there is no connection.
-    pub fn submit(&mut self, submission: &Submission<'_>, request: &[u8], shared: &mut Shared) {
+    pub fn submit(&mut self, submission: &Submission<'_>, request: &[u8], filled: Vec<Vec<u8>>, shared: &mut Shared) {
         let prepared = &shared.config.requests[submission.request];
         self.decoder.begin(prepared.head_only, prepared.keep_body);
-        self.flight = Some(Flight::new(submission));
+        self.flight = Some(Flight::new(submission, filled));
         if let (Stage::Open(_), Some(flight)) = (&self.stage, &mut self.flight) {
             flight.sent_ns = Some(submission.now_ns);
             return self.write(request, shared);
@@ -279,7 +274,7 @@ impl Slot {
     /// The socket is ready, or was the socket of a connection before this one.
     pub fn ready(&mut self, index: u32, ready: Ready, shared: &mut Shared, buffer: &mut [u8]) {
         // What came while it opened came with this edge; there will be no other.
-        let all = self.opens(index, shared, buffer) || ready.ended;
+        let all = self.opens(index, shared) || ready.ended;
         if let Stage::Open(connection) = &mut self.stage
             && ready.writable
             && !self.left.is_empty()
@@ -362,7 +357,7 @@ impl Slot {
             None => {
                 let checks = &shared.config.requests[flight.request].checks;
                 let (status, body) = (self.decoder.status(), &self.decoder.body);
-                checks.judge(status, flight.overload, flight.headers_ok, body, &mut flight.captures)
+                checks.judge(status, flight.overload, flight.headers_ok, body, &flight.filled, &mut flight.kept)
             }
         };
         shared.config.events.push(Event::Completed(Completion {
@@ -372,8 +367,8 @@ impl Slot {
             ended_ns: monotonic_ns(),
             outcome,
             connect_us: flight.connect_us,
-            captures: flight.captures,
-            acknowledged: flight.acknowledged.filter(|_| outcome.is_ok()),
+            captures: flight.kept.captures,
+            acknowledged: if outcome.is_ok() { flight.kept.acknowledged } else { Vec::new() },
         }));
     }
 

@@ -1,4 +1,4 @@
-//! One TCP connection, plain or TLS: how it is begun, and reads and writes that never block.
+//! One TCP connection of the load, plain or TLS: how it is begun, and reads and writes that never block. What drivers share.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -16,6 +16,8 @@ pub struct Target {
     pub tls: bool,
     pub host: String,
     pub port: u16,
+    /// Host and port as they were written.
+    pub authority: String,
     /// When the host is one and no name.
     pub address: Option<SocketAddr>,
     /// The URL's path without its last `/`.
@@ -31,7 +33,7 @@ impl Target {
         let (tls, rest) = match text.split_once("://") {
             Some(("http", rest)) => (false, rest),
             Some(("https", rest)) => (true, rest),
-            Some(_) => return Err(bad("the http driver speaks http and https")),
+            Some(_) => return Err(bad("http and https are what is spoken over these connections")),
             None => (false, text),
         };
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
@@ -52,6 +54,7 @@ impl Target {
             address: host.parse().ok().map(|ip| SocketAddr::new(ip, port)),
             host: host.to_string(),
             port,
+            authority: authority.to_string(),
             base: if base.is_empty() { Vec::new() } else { format!("/{base}").into_bytes() },
             host_line: format!(" HTTP/1.1\r\nhost: {authority}\r\n").into_bytes(),
         })
@@ -123,8 +126,8 @@ impl Connection {
         self.tls.is_some()
     }
 
-    /// Brings the handshake as far as it goes without waiting.
-    pub fn handshake(&mut self, buffer: &mut [u8]) -> io::Result<Handshake> {
+    /// Brings the handshake as far as it goes without waiting. What the peer said beyond it stays to be read.
+    pub fn handshake(&mut self) -> io::Result<Handshake> {
         let Some(tls) = &mut self.tls else { return Ok(Handshake::Done) };
         loop {
             while tls.wants_write() {
@@ -137,9 +140,9 @@ impl Connection {
             if !tls.is_handshaking() {
                 return Ok(Handshake::Done);
             }
-            match self.stream.read(buffer) {
+            match tls.read_tls(&mut self.stream) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(n) => decrypt(tls, &buffer[..n], &mut |_| {})?,
+                Ok(_) => drop(tls.process_new_packets().map_err(io::Error::other)?),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(Handshake::Waits),
                 Err(e) => return Err(e),
             }
@@ -191,6 +194,50 @@ impl Connection {
                 tls.write_tls(&mut sealed)?;
             }
             return write_raw(&self.stream, &sealed, left);
+        }
+        Ok(())
+    }
+
+    /// Reads plain bytes once, for a protocol that keeps its own buffers: how many, 0 at the end.
+    pub fn read_plain(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Some(tls) = &mut self.tls else { return self.read(buffer) };
+        loop {
+            match tls.reader().read(buffer) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                other => return other,
+            }
+            if tls.read_tls(&mut self.stream)? == 0 {
+                return Ok(0);
+            }
+            tls.process_new_packets().map_err(io::Error::other)?;
+        }
+    }
+
+    /// Takes some of these plain bytes, for a protocol that keeps the rest. Under TLS what is taken may still have to be
+    /// flushed.
+    pub fn write_plain(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let Some(tls) = &mut self.tls else {
+            return loop {
+                match (&self.stream).write(bytes) {
+                    Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                    other => break other,
+                }
+            };
+        };
+        let taken = tls.writer().write(bytes)?;
+        match (self.flush_plain(), taken) {
+            (Err(e), _) if e.kind() != io::ErrorKind::WouldBlock => Err(e),
+            // The session's own buffer is full until the kernel takes some of it.
+            (Err(e), 0) if !bytes.is_empty() => Err(e),
+            (_, taken) => Ok(taken),
+        }
+    }
+
+    /// Hands the kernel what the session has sealed.
+    pub fn flush_plain(&mut self) -> io::Result<()> {
+        let Some(tls) = &mut self.tls else { return Ok(()) };
+        while tls.wants_write() {
+            tls.write_tls(&mut self.stream)?;
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! How targets are verified.
+//! How targets are verified, for all drivers.
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 
 use crate::load::LoadError;
 
-/// Verifies by the system's authorities, by those of a file, or (insecure) not at all.
-pub fn client(insecure: bool, ca_file: Option<&str>) -> Result<Arc<ClientConfig>, LoadError> {
+/// Verifies by the system's authorities, by those of a file, or (insecure) not at all. `speaks`: what ALPN offers.
+pub fn client(insecure: bool, ca_file: Option<&str>, speaks: &[u8]) -> Result<Arc<ClientConfig>, LoadError> {
     let provider = provider();
     let config = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
@@ -21,7 +21,7 @@ pub fn client(insecure: bool, ca_file: Option<&str>) -> Result<Arc<ClientConfig>
     } else {
         config.with_root_certificates(roots(ca_file)?).with_no_client_auth()
     };
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![speaks.to_vec()];
     Ok(Arc::new(config))
 }
 
