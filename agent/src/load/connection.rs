@@ -142,7 +142,9 @@ impl Connection {
             }
             match tls.read_tls(&mut self.stream) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(_) => drop(tls.process_new_packets().map_err(io::Error::other)?),
+                Ok(_) => {
+                    tls.process_new_packets().map_err(io::Error::other)?;
+                }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(Handshake::Waits),
                 Err(e) => return Err(e),
             }

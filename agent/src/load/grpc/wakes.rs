@@ -68,7 +68,8 @@ mod tests {
         let mut woken = Vec::new();
         for _ in 0..2 {
             (0..3).for_each(|_| wakers.iter().for_each(Waker::wake_by_ref));
-            wakers[0].clone().wake();
+            let by_value = wakers[0].clone();
+            by_value.wake();
             wakes.take(&mut woken);
             assert_eq!(woken, [slot, link]);
         }
