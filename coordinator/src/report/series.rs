@@ -115,12 +115,10 @@ impl Series {
         for row in self.runs.iter().filter(|row| row.exit_code != Some(0)) {
             let of = row.run.as_ref().map_or(String::new(), |run| format!(" ({})", run.dir.display()));
             lines.push(Line::default());
-            lines.push(Line::of(Tone::Strong, &format!("{}{of}", row.scenario)));
+            lines.push(Line::of(Tone::Strong, format!("{}{of}", row.scenario)));
             for reason in &row.reasons {
                 lines.extend(
-                    wrap(reason, width.saturating_sub(2))
-                        .iter()
-                        .map(|part| Line::of(Tone::Plain, &format!("  {part}"))),
+                    wrap(reason, width.saturating_sub(2)).iter().map(|part| Line::of(Tone::Plain, format!("  {part}"))),
                 );
             }
         }
