@@ -4,7 +4,7 @@
 
 mod kept;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,7 +26,7 @@ pub use self::kept::KeptError;
 /// Changes that a watcher may lag behind or resume from; beyond it its stream ends with DATA_LOSS, or does not begin
 /// (OUT_OF_RANGE), and it must read again.
 const LAG_MAX: usize = 1024;
-/// Most bytes of all values as JSON; a change beyond it is refused.
+/// Most bytes of all values as JSON with the versions of what was changed; a change beyond it is refused.
 pub const VALUES_BYTES_MAX: usize = 256 * 1024;
 /// Longest path, bytes; longer ones are refused.
 const PATH_MAX: usize = 256;
@@ -46,8 +46,23 @@ struct Inner {
 struct State {
     values: Value,
     version: u64,
+    /// The version of each path's last change. A change covers what lies below it, so that all of these are paths of `values`: as
+    /// many at most as it has, and the file's bound is theirs.
+    changed: Changed,
     /// The latest changes, oldest first, of this process; at most [`LAG_MAX`].
     history: VecDeque<ConfigChange>,
+}
+
+type Changed = BTreeMap<String, u64>;
+
+/// What is at a path.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Held {
+    pub value: Value,
+    /// The configuration's: 1, and one more with each change.
+    pub version: u64,
+    /// That of the last change which concerned this path: at it, below it or above it. 1 when there was none.
+    pub path_version: u64,
 }
 
 /// What a role offers by Config.
@@ -93,9 +108,10 @@ impl Config {
     /// would become.
     pub fn open(dir: &Path, served: Served, validate: fn(&Value) -> Vec<Problem>) -> Result<Self, KeptError> {
         let kept = Kept::new(dir);
-        let (values, version) = kept.read()?.unwrap_or((Value::Object(served.values), 1));
+        let (values, version, changed) =
+            kept.read()?.unwrap_or_else(|| (Value::Object(served.values), 1, Changed::new()));
         Ok(Self(Arc::new(Inner {
-            state: Mutex::new(State { values, version, history: VecDeque::new() }),
+            state: Mutex::new(State { values, version, changed, history: VecDeque::new() }),
             updatable: served.updatable,
             validate,
             changes: broadcast::channel(LAG_MAX).0,
@@ -103,11 +119,14 @@ impl Config {
         })))
     }
 
-    /// The value at a path with the configuration's version; the whole for an empty path.
-    pub fn get(&self, path: &str) -> Result<(Value, u64), ConfigError> {
+    /// The value at a path with its versions; the whole for an empty path.
+    pub fn get(&self, path: &str) -> Result<Held, ConfigError> {
         let state = self.lock();
         let value = if path.is_empty() { Some(&state.values) } else { state.values.pointer(&pointer(path)) };
-        value.map(|v| (v.clone(), state.version)).ok_or_else(|| ConfigError::NotFound { path: path.into() })
+        let value = value.cloned().ok_or_else(|| ConfigError::NotFound { path: path.into() })?;
+        let changes = state.changed.iter().filter(|(changed, _)| concerns(changed, path));
+        let path_version = changes.map(|(_, version)| *version).max().unwrap_or(1);
+        Ok(Held { value, version: state.version, path_version })
     }
 
     /// All values.
@@ -135,12 +154,18 @@ impl Config {
             return Err(invalid(problem.message));
         }
         let version = state.version + 1;
-        let kept = kept::encode(&values, version);
+        let mut changed = state.changed.clone();
+        changed.retain(|below, _| !covers(path, below));
+        changed.insert(path.into(), version);
+        let kept = kept::encode(&values, version, &changed);
         if kept.len() > VALUES_BYTES_MAX {
-            return Err(invalid(format!("all values would have {} bytes; at most {VALUES_BYTES_MAX}", kept.len())));
+            return Err(invalid(format!(
+                "all values would be kept in {} bytes; at most {VALUES_BYTES_MAX}",
+                kept.len()
+            )));
         }
         self.0.kept.write(&kept)?;
-        (state.values, state.version) = (values, version);
+        (state.values, state.version, state.changed) = (values, version, changed);
         let change = ConfigChange { path: path.into(), json, version };
         if state.history.len() == LAG_MAX {
             state.history.pop_front();
@@ -173,6 +198,11 @@ fn covers(above: &str, path: &str) -> bool {
     above.is_empty() || path == above || path.strip_prefix(above).is_some_and(|rest| rest.starts_with('.'))
 }
 
+/// Whether a change at `changed` changes what lies at `path`.
+fn concerns(changed: &str, path: &str) -> bool {
+    covers(path, changed) || covers(changed, path)
+}
+
 fn pointer(path: &str) -> String {
     path.split('.').fold(String::new(), |acc, part| acc + "/" + &part.replace('~', "~0").replace('/', "~1"))
 }
@@ -195,8 +225,8 @@ fn set(values: &mut Value, path: &str, value: Value) -> Result<(), String> {
 #[tonic::async_trait]
 impl config_server::Config for Config {
     async fn get(&self, request: Request<ConfigGetRequest>) -> Result<Response<ConfigGetReply>, Status> {
-        let (value, version) = Self::get(self, &request.get_ref().path)?;
-        Ok(Response::new(ConfigGetReply { json: value.to_string(), version }))
+        let Held { value, version, path_version } = Self::get(self, &request.get_ref().path)?;
+        Ok(Response::new(ConfigGetReply { json: value.to_string(), version, path_version }))
     }
 
     async fn update(&self, request: Request<ConfigUpdateRequest>) -> Result<Response<ConfigUpdateReply>, Status> {
@@ -231,9 +261,27 @@ impl config_server::Config for Config {
             }
         });
         let all = futures_util::stream::iter(known.into_iter().map(Ok)).chain(later);
-        // A change above the watched path changes what lies at it.
-        let concerns = move |change: &ConfigChange| covers(&path, &change.path) || covers(&change.path, &path);
-        let stream = all.filter(move |change| std::future::ready(change.as_ref().map_or(true, &concerns)));
+        let concerned = move |change: &ConfigChange| concerns(&change.path, &path);
+        let stream = all.filter(move |change| std::future::ready(change.as_ref().map_or(true, &concerned)));
         Ok(Response::new(Box::pin(stream)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_versions_of_paths_that_are_gone_take_no_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let values = json!({ "a": {} }).as_object().unwrap().clone();
+        let config = Config::open(dir.path(), Served { values, updatable: vec!["a".into()] }, |_| vec![]).unwrap();
+        for n in 0..VALUES_BYTES_MAX / 200 {
+            config.update(&format!("a.{n:0200}"), json!(1)).unwrap();
+            config.update("a", json!({})).unwrap();
+        }
+        assert!(std::fs::metadata(dir.path().join("config.json")).unwrap().len() < 100);
     }
 }

@@ -140,10 +140,10 @@ impl Server {
         let config = &self.context.foundation.config;
         let mut known = self.failure_rate.lock().unwrap_or_else(PoisonError::into_inner);
         if known.0 != config.version()
-            && let Ok((value, version)) = config.get("failure_rate")
-            && let Ok(rate) = serde_json::from_value(value)
+            && let Ok(held) = config.get("failure_rate")
+            && let Ok(rate) = serde_json::from_value(held.value)
         {
-            *known = (version, rate);
+            *known = (held.version, rate);
         }
         known.1.0
     }

@@ -1,4 +1,4 @@
-//! The file that Config's changes survive a kill in: all values and their version, replaced as a whole. In the OS, not synced: what
+//! The file that Config's changes survive a kill in: all values and their versions, replaced as a whole. In the OS, not synced: what
 //! it stands against is the death of the process.
 
 use std::io;
@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use super::Changed;
 
 const NAME: &str = "config.json";
 
@@ -27,9 +29,10 @@ impl PartialEq for KeptError {
 impl Eq for KeptError {}
 
 #[derive(Serialize, Deserialize)]
-struct File<V> {
+struct File<V, C> {
     version: u64,
     values: V,
+    changed: C,
 }
 
 /// Where it is.
@@ -38,8 +41,8 @@ pub(super) struct Kept {
 }
 
 /// As it stands in the file.
-pub(super) fn encode(values: &Value, version: u64) -> String {
-    serde_json::to_string(&File { version, values }).expect("JSON values are JSON")
+pub(super) fn encode(values: &Value, version: u64, changed: &Changed) -> String {
+    serde_json::to_string(&File { version, values, changed }).expect("JSON values are JSON")
 }
 
 impl Kept {
@@ -47,16 +50,17 @@ impl Kept {
         Self { dir: dir.to_path_buf() }
     }
 
-    /// Values and version; none when nothing was ever changed.
-    pub(super) fn read(&self) -> Result<Option<(Value, u64)>, KeptError> {
+    /// Values, version and the version of each path's last change; none when nothing was ever changed.
+    pub(super) fn read(&self) -> Result<Option<(Value, u64, Changed)>, KeptError> {
         let path = self.dir.join(NAME);
         let text = match std::fs::read(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(KeptError::Io { path, error }),
         };
-        let file: File<Value> = serde_json::from_slice(&text).map_err(|error| KeptError::Broken { path, error })?;
-        Ok(Some((file.values, file.version)))
+        let file: File<Value, Changed> =
+            serde_json::from_slice(&text).map_err(|error| KeptError::Broken { path, error })?;
+        Ok(Some((file.values, file.version, file.changed)))
     }
 
     /// All of it or nothing: a new file takes the old one's name.

@@ -41,7 +41,7 @@ async fn config_changes_only_what_may_change_and_watchers_see_it() {
     assert_eq!((change.path.as_str(), change.json.as_str(), change.version), ("prefix", r#""+ ""#, 2));
     assert_eq!(
         config.get(get("prefix")).await.unwrap().into_inner(),
-        ConfigGetReply { json: r#""+ ""#.into(), version: 2 }
+        ConfigGetReply { json: r#""+ ""#.into(), version: 2, path_version: 2 }
     );
 }
 
@@ -91,6 +91,41 @@ async fn a_watcher_resumes_from_the_version_it_read_and_misses_nothing() {
     assert_eq!(soon(changes.message()).await.unwrap().unwrap().version, 6, "a change above it is one of it");
     let read = config.get(ConfigGetRequest { path: "features.chat.on".into() }).await.unwrap().into_inner();
     assert_eq!((read.json.as_str(), read.version), ("7", 6));
+}
+
+#[tokio::test]
+async fn a_path_tells_the_version_at_which_it_last_changed_also_after_a_restart() {
+    let mut cluster = Cluster::new(123, &[("base", "foundation", 1, flags())]);
+    let mut nodes = cluster.start_all().await;
+    let mut config = ConfigClient::new(cluster.channel("base", 0));
+    async fn versions(config: &mut ConfigClient<tonic::transport::Channel>) -> Vec<(&'static str, u64)> {
+        let mut seen = Vec::new();
+        for path in ["features.dark", "features.chat.on", "features.chat", "features", "fixed", ""] {
+            let read = config.get(ConfigGetRequest { path: path.into() }).await.unwrap().into_inner();
+            seen.push((path, read.path_version));
+        }
+        seen
+    }
+    let of = |dark, on, chat, features, fixed, all| {
+        let paths = ["features.dark", "features.chat.on", "features.chat", "features", "fixed", ""];
+        paths.into_iter().zip([dark, on, chat, features, fixed, all]).collect::<Vec<_>>()
+    };
+    assert_eq!(versions(&mut config).await, of(1, 1, 1, 1, 1, 1));
+    for (path, json, now) in [
+        ("features.dark", "true", of(2, 1, 1, 2, 1, 2)),
+        ("features.chat.on", "false", of(2, 3, 3, 3, 1, 3)),
+        ("features.chat", r#"{"on":true}"#, of(2, 4, 4, 4, 1, 4)),
+        ("features.dark", "false", of(5, 4, 4, 5, 1, 5)),
+    ] {
+        config.update(ConfigUpdateRequest { path: path.into(), json: json.into() }).await.unwrap();
+        assert_eq!(versions(&mut config).await, now, "after {path}");
+    }
+
+    nodes.remove(0).stop().await;
+    nodes.push(cluster.start("base", 0).await);
+    cluster.wire(&nodes).await;
+    let mut config = ConfigClient::new(cluster.channel("base", 0));
+    assert_eq!(versions(&mut config).await, of(5, 4, 4, 5, 1, 5));
 }
 
 #[tokio::test]
