@@ -23,7 +23,7 @@ use tokio::net::TcpListener;
 pub use context::{RoleContext, name};
 
 use crate::foundation::config::Served;
-use crate::foundation::events::Durability;
+use crate::foundation::events::{Storage, postgres};
 
 /// All roles of this build.
 pub const ROLES: &[RoleEntry] = &[
@@ -72,9 +72,9 @@ pub trait Role: 'static {
         Vec::new()
     }
 
-    /// What an acknowledgement of its event store promises.
-    fn durability(_params: &Self::Params) -> Durability {
-        Durability::default()
+    /// Where its events are kept, and what an acknowledgement of them promises.
+    fn events(_params: &Self::Params) -> Storage {
+        Storage::default()
     }
 
     /// Starts serving on the listener and returns when it can take requests. Work goes on in tasks of
@@ -108,7 +108,7 @@ pub struct RoleEntry {
     pub kind: fn() -> Kind,
     updatable: fn() -> &'static [&'static str],
     serves: fn(&str, &Value) -> Result<Option<Served>, RoleError>,
-    durability: fn(&str, &Value) -> Result<Durability, RoleError>,
+    events: fn(&str, &Value) -> Result<Storage, RoleError>,
     start: fn(RoleContext, &Value, TcpListener) -> Starting,
 }
 
@@ -120,7 +120,7 @@ impl RoleEntry {
             kind: kind_of::<R>,
             updatable: R::updatable,
             serves: |role, params| Ok(R::serves(&params_of::<R>(role, params)?)),
-            durability: |role, params| Ok(R::durability(&params_of::<R>(role, params)?)),
+            events: |role, params| Ok(R::events(&params_of::<R>(role, params)?)),
             start: |context, params, listener| match params_of::<R>(&context.role, params) {
                 Ok(params) => Box::pin(R::start(context, params, listener)),
                 Err(error) => Box::pin(async move { Err(error) }),
@@ -139,7 +139,11 @@ fn kind_of<R: Role>() -> Kind {
         help: R::HELP,
         schema: schemars::schema_for!(R::Params).to_value(),
         validate: |params| match serde_json::from_value::<R::Params>(params.clone()) {
-            Ok(params) => R::validate(&params),
+            Ok(params) => {
+                let database = R::events(&params).postgres.and_then(|database| postgres::check(&database).err());
+                let problem = database.map(|message| Problem { pointer: "/events".into(), message });
+                R::validate(&params).into_iter().chain(problem).collect()
+            }
             Err(error) => vec![Problem { pointer: String::new(), message: error.to_string() }],
         },
         metrics: R::metrics(),

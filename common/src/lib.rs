@@ -15,5 +15,6 @@ pub mod region;
 pub mod scenario;
 pub mod seed;
 pub mod snapshot;
+pub mod storage;
 pub mod units;
 pub mod verdict;

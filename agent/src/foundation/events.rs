@@ -4,15 +4,16 @@
 
 mod cluster;
 pub mod fjall;
+pub mod postgres;
 pub mod service;
 mod writer;
 mod zones;
 
+use std::path::Path;
 use std::sync::Arc;
 
+pub use gauntlet_common::storage::{Durability, Storage};
 use gauntlet_proto::foundation::{Event, QueryRequest};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// Events of one append; more are refused.
@@ -29,20 +30,6 @@ pub const LIMIT_DEFAULT: u32 = 100;
 const APPENDS_MAX: usize = 4096;
 /// Events between the store and one subscriber; beyond it the store waits for the subscriber.
 const SUBSCRIPTION_MAX: usize = 256;
-
-/// What an acknowledgement promises.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-#[schemars(inline)]
-pub enum Durability {
-    /// In the process's memory: lost when it is killed.
-    Memory,
-    /// Written to the OS: survives kill -9 of the process. Synced to the disk within 10 ms.
-    #[default]
-    Buffered,
-    /// On the disk: survives a power cut.
-    Fsync,
-}
 
 /// Why the store did not do it.
 #[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
@@ -76,6 +63,10 @@ pub trait EventStore: Send + Sync + 'static {
     fn verify(&self, ids: &[String]) -> Result<(Vec<String>, u64), EventsError>;
     /// Brings everything kept to the disk.
     fn sync(&self) -> Result<(), EventsError>;
+    /// The run is over, and nobody will ask again: lets go of what lies outside the instance's folder.
+    fn discard(&self) -> Result<(), EventsError> {
+        Ok(())
+    }
 }
 
 /// An append on its way to the writer.
@@ -85,6 +76,16 @@ struct Append {
     ids_given: bool,
     /// The events again, with their positions.
     done: oneshot::Sender<Result<Vec<Event>, EventsError>>,
+}
+
+/// The engine that a role's parameters name. `dir` is the instance's own and stays over its restarts; `host` its name, for those who
+/// look after a database.
+pub fn open(dir: &Path, storage: &Storage, host: &str) -> Result<Arc<dyn EventStore>, EventsError> {
+    let dir = dir.join("events");
+    Ok(match storage.postgres {
+        None => Arc::new(fjall::FjallStore::open(&dir)?),
+        Some(_) => Arc::new(postgres::PostgresStore::open(&dir, storage, host)?),
+    })
 }
 
 /// A role host's store. Cheap to clone; the writer's thread ends with the last clone.
@@ -151,6 +152,13 @@ impl Events {
         tokio::task::spawn_blocking(move || store.sync()).await.map_err(|e| EventsError::Engine(e.to_string()))?
     }
 
+    /// The run is over, and nobody will ask again.
+    pub async fn discard(&self) -> Result<(), EventsError> {
+        let store = self.store.clone();
+        let discarded = tokio::task::spawn_blocking(move || store.discard());
+        discarded.await.map_err(|e| EventsError::Engine(e.to_string()))?
+    }
+
     /// The position of the last acknowledged event, as it grows.
     pub fn committed(&self) -> watch::Receiver<u64> {
         self.committed.clone()
@@ -202,6 +210,13 @@ fn check(event: &Event) -> Result<(), EventsError> {
         if text.len() > KEY_BYTES_MAX || text.contains('\0') {
             return invalid(format!("its {name} is longer than {KEY_BYTES_MAX} bytes or holds a NUL"));
         }
+    }
+    let metadata = event.metadata.iter().flat_map(|(name, value)| [name, value]);
+    if metadata.chain([&event.data_json]).any(|text| text.contains('\0')) {
+        return invalid("its data or metadata holds a NUL".into());
+    }
+    if i64::try_from(event.created_us).is_err() {
+        return invalid(format!("created at {} us, beyond every calendar", event.created_us));
     }
     let bytes = prost::Message::encoded_len(event);
     if bytes > EVENT_BYTES_MAX {

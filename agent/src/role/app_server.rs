@@ -20,7 +20,7 @@ use tonic::{Request, Response, Status};
 
 use super::{BUCKETS, Buckets, Role, RoleContext, RoleError, counter, gauge, measure};
 use crate::clock;
-use crate::foundation::events::Durability;
+use crate::foundation::events::Storage;
 use crate::foundation::telemetry::{Counter, Gauge, Measure};
 
 /// Actions at work at once; more are refused as RESOURCE_EXHAUSTED.
@@ -35,9 +35,9 @@ pub struct AppServer;
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Params {
-    /// What an acknowledgement of its event store promises.
+    /// Where its events are kept, and what an acknowledgement promises.
     #[serde(default)]
-    pub events: Durability,
+    pub events: Storage,
     /// Share of the attempts that fail.
     #[serde(default)]
     pub failure_rate: Ratio,
@@ -78,8 +78,8 @@ impl Role for AppServer {
         Vec::new()
     }
 
-    fn durability(params: &Params) -> Durability {
-        params.events
+    fn events(params: &Params) -> Storage {
+        params.events.clone()
     }
 
     async fn start(context: RoleContext, params: Params, listener: TcpListener) -> Result<(), RoleError> {

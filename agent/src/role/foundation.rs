@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 
 use super::{Role, RoleContext, RoleError, counter, gauge};
 use crate::foundation::config::{Served, VALUES_BYTES_MAX};
-use crate::foundation::events::Durability;
+use crate::foundation::events::Storage;
 use crate::link::Traffic;
 
 /// See the module.
@@ -20,9 +20,9 @@ pub struct FoundationHost;
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Params {
-    /// What an acknowledgement of its event store promises.
+    /// Where its events are kept, and what an acknowledgement promises.
     #[serde(default)]
-    pub events: Durability,
+    pub events: Storage,
     /// What Config begins with: { features: { dark_mode: false } }.
     #[serde(default)]
     pub config: Map<String, Value>,
@@ -75,8 +75,8 @@ impl Role for FoundationHost {
         problems
     }
 
-    fn durability(params: &Params) -> Durability {
-        params.events
+    fn events(params: &Params) -> Storage {
+        params.events.clone()
     }
 
     async fn start(context: RoleContext, _: Params, listener: TcpListener) -> Result<(), RoleError> {

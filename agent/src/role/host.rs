@@ -24,7 +24,7 @@ use super::context::RoleContext;
 use super::{ROLES, RoleEntry};
 use crate::clock;
 use crate::foundation::config::{KeptError, Served};
-use crate::foundation::events::fjall::FjallStore;
+use crate::foundation::events;
 use crate::foundation::peers::Own;
 use crate::foundation::{Config, Events, Foundation, Peers, Registry, Telemetry};
 use crate::link::{self, Delays, Links, Probes, Traffic};
@@ -110,7 +110,7 @@ impl Host {
         let entry = *entry.ok_or_else(|| HostError::NoKind(planned.kind.clone()))?;
         let kind = (entry.kind)();
         let mut params = Value::Object(planned.params.clone());
-        let durability = (entry.durability)(&start.role, &params)?;
+        let storage = (entry.events)(&start.role, &params)?;
 
         let host = start.host.parse().map_err(|_| HostError::Host(start.host.clone()))?;
         let listen = |port: u32| {
@@ -120,8 +120,9 @@ impl Host {
         let (service, foundation_port) = (listen(start.service_port)?, listen(start.foundation_port)?);
 
         let broken = |why: String| HostError::Store { dir: start.data_dir.clone(), why };
-        let store = FjallStore::open(&Path::new(&start.data_dir).join("events")).map_err(|e| broken(e.to_string()))?;
-        let events = Events::new(Arc::new(store), durability).map_err(|e| broken(e.to_string()))?;
+        let store = events::open(Path::new(&start.data_dir), &storage, &super::name(&start.role, start.instance));
+        let store = store.map_err(|e| broken(e.to_string()))?;
+        let events = Events::new(store, storage.durability).map_err(|e| broken(e.to_string()))?;
         let dir = Path::new(&start.data_dir);
         let config = match (entry.serves)(&start.role, &params)? {
             Some(served) => Config::open(dir, served, |_| Vec::new())?,
@@ -279,6 +280,8 @@ impl Host {
     }
 
     async fn close(mut self, channel: &Channel) {
+        // Else its agent has gone, or it failed: who comes after it may want what it kept.
+        let run_is_over = self.context.stop.is_cancelled();
         self.context.stop.cancel();
         self.context.tasks.close();
         let _ = tokio::time::timeout(PATIENCE, self.context.tasks.wait()).await;
@@ -286,8 +289,16 @@ impl Host {
             let next = self.now_interval();
             self.send_metrics(channel, next).await;
         }
-        if let Err(error) = self.context.foundation.events.sync().await {
+        let events = &self.context.foundation.events;
+        if let Err(error) = events.sync().await {
             tracing::error!(%error, "the event store was not synced at shutdown");
+        }
+        if run_is_over {
+            match tokio::time::timeout(PATIENCE, events.discard()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(%error, "the event store outside is left behind"),
+                Err(_) => tracing::error!("the event store outside is left behind: no answer in time"),
+            }
         }
     }
 }

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use tokio::net::TcpListener;
 
 use super::{Role, RoleContext, RoleError, counter, measure};
-use crate::foundation::events::Durability;
+use crate::foundation::events::Storage;
 
 /// The type of the events it stores.
 pub const EVENT_TYPE: &str = "background_job_completed";
@@ -28,9 +28,9 @@ pub struct Params {
     #[serde(default = "four")]
     #[schemars(range(min = 1, max = 1000))]
     pub concurrency: u32,
-    /// What an acknowledgement of its event store promises.
+    /// Where its events are kept, and what an acknowledgement promises.
     #[serde(default)]
-    pub events: Durability,
+    pub events: Storage,
     /// The kinds it does and how long each takes; all five with the source's times unless stated.
     #[serde(default)]
     pub jobs: Jobs,
@@ -113,8 +113,8 @@ impl Role for JobWorker {
         Vec::new()
     }
 
-    fn durability(params: &Params) -> Durability {
-        params.events
+    fn events(params: &Params) -> Storage {
+        params.events.clone()
     }
 
     async fn start(context: RoleContext, params: Params, listener: TcpListener) -> Result<(), RoleError> {

@@ -5,11 +5,83 @@ use std::process::{Command, Stdio};
 
 use gauntlet_proto::foundation::OrderBy;
 
-use super::fjall::FjallStore;
 use super::*;
 
-fn open(dir: &Path, durability: Durability) -> Events {
-    Events::new(Arc::new(FjallStore::open(dir).unwrap()), durability).unwrap()
+/// Where one test's store is.
+struct Place {
+    dir: tempfile::TempDir,
+    /// As a scenario would name it.
+    postgres: Option<String>,
+}
+
+impl Place {
+    fn embedded() -> Option<Self> {
+        Some(Self { dir: tempfile::tempdir().unwrap(), postgres: None })
+    }
+
+    fn postgres() -> Option<Self> {
+        let server = postgres::server::server()?;
+        Some(Self { dir: tempfile::tempdir().unwrap(), postgres: Some(server.url()) })
+    }
+
+    fn written(&self, durability: Durability) -> serde_json::Value {
+        match &self.postgres {
+            Some(url) => serde_json::json!({ "in": url, "durability": durability }),
+            None => serde_json::json!({ "durability": durability }),
+        }
+    }
+
+    fn open(&self, durability: Durability) -> Events {
+        opened(self.dir.path(), &self.written(durability)).unwrap()
+    }
+
+    /// The writer's thread gives the store up a moment after the last handle.
+    async fn reopen(&self) -> Events {
+        for _ in 0..500 {
+            match opened(self.dir.path(), &self.written(Durability::Buffered)) {
+                Ok(events) => return events,
+                Err(_) => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
+            }
+        }
+        panic!("the store stays locked");
+    }
+}
+
+fn opened(dir: &Path, written: &serde_json::Value) -> Result<Events, EventsError> {
+    let storage: Storage = serde_json::from_value(written.clone()).unwrap();
+    Ok(Events::new(super::open(dir, &storage, "tests")?, storage.durability).unwrap())
+}
+
+/// What every engine must do.
+macro_rules! conformance {
+    ($($promise:ident,)*) => {
+        mod embedded {
+            $(#[tokio::test]
+            async fn $promise() {
+                super::$promise(super::Place::embedded().unwrap()).await;
+            })*
+        }
+        mod postgresql {
+            $(#[tokio::test]
+            async fn $promise() {
+                // Where there is none, that was said loudly.
+                let Some(place) = super::Place::postgres() else { return };
+                super::$promise(place).await;
+            })*
+        }
+    };
+}
+
+conformance! {
+    stored_events_have_ids_and_positions_that_follow_one_another,
+    an_id_is_taken_once_and_the_refusal_touches_nobody_else,
+    what_cannot_be_kept_is_refused_with_the_reason,
+    concurrent_writers_get_every_position_once,
+    queries_find_exactly_what_matches_in_the_order_asked_also_after_reopening,
+    verify_names_what_is_missing_and_counts_keys_stored_twice,
+    a_subscription_resumes_after_a_position_and_then_is_live_without_a_gap,
+    a_slow_subscriber_loses_nothing_and_holds_up_neither_writers_nor_others,
+    acknowledged_events_survive_kill_9,
 }
 
 fn event(kind: &str, created_us: u64) -> Event {
@@ -20,10 +92,8 @@ fn query(events: &Events, query: QueryRequest) -> Vec<u64> {
     events.engine().query(&query).unwrap().into_iter().map(|event| event.position).collect()
 }
 
-#[tokio::test]
-async fn stored_events_have_ids_and_positions_that_follow_one_another() {
-    let dir = tempfile::tempdir().unwrap();
-    let events = open(dir.path(), Durability::Buffered);
+async fn stored_events_have_ids_and_positions_that_follow_one_another(place: Place) {
+    let events = place.open(Durability::Buffered);
     let first = events.store(event("a", 0)).await.unwrap();
     let batch = events.store_batch(vec![event("a", 5), event("b", 6)]).await.unwrap();
     assert_eq!([first.position, batch[0].position, batch[1].position], [1, 2, 3]);
@@ -32,10 +102,8 @@ async fn stored_events_have_ids_and_positions_that_follow_one_another() {
     assert_eq!(events.engine().get("nobody").unwrap(), None);
 }
 
-#[tokio::test]
-async fn an_id_is_taken_once_and_the_refusal_touches_nobody_else() {
-    let dir = tempfile::tempdir().unwrap();
-    let events = open(dir.path(), Durability::Buffered);
+async fn an_id_is_taken_once_and_the_refusal_touches_nobody_else(place: Place) {
+    let events = place.open(Durability::Buffered);
     let with_id = |id: &str| Event { id: id.into(), ..event("a", 1) };
     let (one, other) = tokio::join!(events.store(with_id("x")), events.store(with_id("x")));
     assert!(one.is_ok() != other.is_ok());
@@ -45,25 +113,24 @@ async fn an_id_is_taken_once_and_the_refusal_touches_nobody_else() {
     assert_eq!(events.store(with_id("z")).await.unwrap().position, 2);
 }
 
-#[tokio::test]
-async fn what_cannot_be_kept_is_refused_with_the_reason() {
-    let dir = tempfile::tempdir().unwrap();
-    let events = open(dir.path(), Durability::Memory);
+async fn what_cannot_be_kept_is_refused_with_the_reason(place: Place) {
+    let events = place.open(Durability::Buffered);
     for bad in [
         event("", 1),
         event("a\0b", 1),
         event(&"x".repeat(KEY_BYTES_MAX + 1), 1),
         Event { data_json: "x".repeat(EVENT_BYTES_MAX), ..event("a", 1) },
+        Event { data_json: "{\0}".into(), ..event("a", 1) },
+        Event { metadata: HashMap::from([("a".into(), "\0".into())]), ..event("a", 1) },
+        event("a", u64::MAX),
     ] {
         assert!(matches!(events.store(bad).await, Err(EventsError::Invalid(_))));
     }
     assert!(matches!(events.store_batch(vec![event("a", 1); BATCH_MAX + 1]).await, Err(EventsError::Invalid(_))));
 }
 
-#[tokio::test]
-async fn concurrent_writers_get_every_position_once() {
-    let dir = tempfile::tempdir().unwrap();
-    let events = open(dir.path(), Durability::Fsync);
+async fn concurrent_writers_get_every_position_once(place: Place) {
+    let events = place.open(Durability::Fsync);
     let writers = (0..20).map(|_| {
         let events = events.clone();
         tokio::spawn(async move {
@@ -101,9 +168,7 @@ fn by_hand(all: &[Event], query: &QueryRequest) -> Vec<u64> {
     found.into_iter().take(query.limit as usize).map(|e| e.position).collect()
 }
 
-#[tokio::test]
-async fn queries_find_exactly_what_matches_in_the_order_asked_also_after_reopening() {
-    let dir = tempfile::tempdir().unwrap();
+async fn queries_find_exactly_what_matches_in_the_order_asked_also_after_reopening(place: Place) {
     let mut draws = gauntlet_common::seed::Draws::new(3);
     let all: Vec<Event> = (0..1500u64)
         .map(|n| {
@@ -116,26 +181,15 @@ async fn queries_find_exactly_what_matches_in_the_order_asked_also_after_reopeni
         })
         .collect();
     let stored = {
-        let events = open(dir.path(), Durability::Buffered);
+        let events = place.open(Durability::Buffered);
         let stored = events.store_batch(all).await.unwrap();
         check_queries(&events, &stored, &mut draws);
         events.sync().await.unwrap();
         stored
     };
-    let events = reopen(dir.path()).await;
+    let events = place.reopen().await;
     check_queries(&events, &stored, &mut draws);
     assert_eq!(events.store(event("a", 0)).await.unwrap().position, 1501);
-}
-
-/// The writer's thread gives the directory's lock up a moment after the last handle.
-async fn reopen(dir: &Path) -> Events {
-    for _ in 0..500 {
-        match FjallStore::open(dir) {
-            Ok(store) => return Events::new(Arc::new(store), Durability::Buffered).unwrap(),
-            Err(_) => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
-        }
-    }
-    panic!("the store stays locked");
 }
 
 fn check_queries(events: &Events, stored: &[Event], draws: &mut gauntlet_common::seed::Draws) {
@@ -162,10 +216,8 @@ fn check_queries(events: &Events, stored: &[Event], draws: &mut gauntlet_common:
     }
 }
 
-#[tokio::test]
-async fn verify_names_what_is_missing_and_counts_keys_stored_twice() {
-    let dir = tempfile::tempdir().unwrap();
-    let events = open(dir.path(), Durability::Buffered);
+async fn verify_names_what_is_missing_and_counts_keys_stored_twice(place: Place) {
+    let events = place.open(Durability::Buffered);
     let keyed = |key: &str| Event { correlation_id: key.into(), ..event("a", 1) };
     let stored =
         events.store_batch(vec![keyed("k1"), keyed("k1"), keyed("k2"), event("a", 1), event("a", 1)]).await.unwrap();
@@ -174,10 +226,8 @@ async fn verify_names_what_is_missing_and_counts_keys_stored_twice() {
     assert_eq!(events.engine().verify(&ids).unwrap(), (vec!["lost".to_string()], 1));
 }
 
-#[tokio::test]
-async fn a_subscription_resumes_after_a_position_and_then_is_live_without_a_gap() {
-    let dir = tempfile::tempdir().unwrap();
-    let events = open(dir.path(), Durability::Buffered);
+async fn a_subscription_resumes_after_a_position_and_then_is_live_without_a_gap(place: Place) {
+    let events = place.open(Durability::Buffered);
     let n = 3 * SUBSCRIPTION_MAX as u64;
     let kinds = |i: u64| if i.is_multiple_of(2) { "a" } else { "b" };
     for i in 1..=n {
@@ -202,18 +252,23 @@ async fn a_subscription_resumes_after_a_position_and_then_is_live_without_a_gap(
     writer.await.unwrap();
 }
 
-#[tokio::test]
-async fn a_slow_subscriber_holds_back_the_store_not_memory() {
-    let dir = tempfile::tempdir().unwrap();
-    let events = open(dir.path(), Durability::Memory);
-    events.store_batch(vec![event("a", 1); 5 * SUBSCRIPTION_MAX]).await.unwrap();
-    let mut slow = events.subscribe(0, String::new());
+async fn a_slow_subscriber_loses_nothing_and_holds_up_neither_writers_nor_others(place: Place) {
+    let events = place.open(Durability::Buffered);
+    let n = 5 * SUBSCRIPTION_MAX as u64;
+    events.store_batch(vec![event("a", 1); n as usize]).await.unwrap();
+    let (mut slow, mut other) = (events.subscribe(0, String::new()), events.subscribe(0, String::new()));
     while slow.len() < SUBSCRIPTION_MAX {
         tokio::task::yield_now().await;
     }
-    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    assert_eq!(slow.len(), SUBSCRIPTION_MAX);
-    for position in 1..=5 * SUBSCRIPTION_MAX as u64 {
+    // Writers go on, also one by one, while it does not read.
+    for _ in 0..50 {
+        events.store(event("b", 2)).await.unwrap();
+    }
+    for position in 1..=n + 50 {
+        assert_eq!(other.recv().await.unwrap().unwrap().position, position);
+    }
+    assert_eq!(slow.len(), SUBSCRIPTION_MAX, "what it has not read waits in the store");
+    for position in 1..=n + 50 {
         assert_eq!(slow.recv().await.unwrap().unwrap().position, position);
     }
 }
@@ -224,8 +279,8 @@ const CHILD_DIR: &str = "GAUNTLET_TEST_STORE_DIR";
 #[tokio::test]
 async fn child_that_stores_until_it_is_killed() {
     let Ok(dir) = std::env::var(CHILD_DIR) else { return };
-    let durability = serde_json::from_str(&std::env::var("GAUNTLET_TEST_DURABILITY").unwrap()).unwrap();
-    let events = open(Path::new(&dir), durability);
+    let written = serde_json::from_str(&std::env::var("GAUNTLET_TEST_STORAGE").unwrap()).unwrap();
+    let events = opened(Path::new(&dir), &written).unwrap();
     loop {
         let batch = events.store_batch(vec![event("a", 0), event("b", 0)]).await.unwrap();
         use std::io::Write;
@@ -234,14 +289,13 @@ async fn child_that_stores_until_it_is_killed() {
     }
 }
 
-#[tokio::test]
-async fn acknowledged_events_survive_kill_9() {
+async fn acknowledged_events_survive_kill_9(place: Place) {
     for durability in [Durability::Buffered, Durability::Fsync] {
-        let dir = tempfile::tempdir().unwrap();
+        let place = Place { dir: tempfile::tempdir().unwrap(), postgres: place.postgres.clone() };
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "foundation::events::tests::child_that_stores_until_it_is_killed", "--nocapture"])
-            .env(CHILD_DIR, dir.path())
-            .env("GAUNTLET_TEST_DURABILITY", serde_json::to_string(&durability).unwrap())
+            .env(CHILD_DIR, place.dir.path())
+            .env("GAUNTLET_TEST_STORAGE", place.written(durability).to_string())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -257,7 +311,7 @@ async fn acknowledged_events_survive_kill_9() {
         // What it had said before the signal, but for a line cut short.
         let rest = lines.map_while(Result::ok).filter_map(|line| line.strip_prefix("ack ").map(String::from));
         ids.extend(rest.filter(|id| id.len() == 36));
-        let events = reopen(dir.path()).await;
+        let events = place.reopen().await;
         let (missing, _) = events.engine().verify(&ids).unwrap();
         assert_eq!(missing, Vec::<String>::new(), "{durability:?}, of {}", ids.len());
         let last = events.engine().last_position();

@@ -39,6 +39,7 @@ pub(super) struct Node {
     to: mpsc::Sender<to_worker::Body>,
     from: mpsc::Receiver<from_worker::Body>,
     done: oneshot::Receiver<()>,
+    reader: tokio::task::JoinHandle<()>,
 }
 
 impl Cluster {
@@ -83,6 +84,12 @@ impl Cluster {
 
     pub(super) fn service(&self, role: &str, instance: u32) -> SocketAddr {
         self.endpoint(role, instance).service.parse().unwrap()
+    }
+
+    /// What each instance calls its store in a database.
+    pub(super) fn schemas(&self) -> Vec<String> {
+        let file = |e: &Endpoint| self.dir.path().join(&e.agent).join("events/postgres.schema");
+        self.wire.endpoints.iter().map(|e| std::fs::read_to_string(file(e)).unwrap()).collect()
     }
 
     pub(super) fn agent(&self, role: &str, instance: u32) -> String {
@@ -188,7 +195,7 @@ impl Node {
                 let _ = sink.send(ToWorker { body: Some(body) }.encode_to_vec().into()).await;
             }
         });
-        tokio::spawn(async move {
+        let reader = tokio::spawn(async move {
             while let Some(Ok(frame)) = stream.next().await {
                 let body = FromWorker::decode(frame).unwrap().body.unwrap();
                 if incoming.send(body).await.is_err() {
@@ -196,7 +203,7 @@ impl Node {
                 }
             }
         });
-        Self { to, from, done }
+        Self { to, from, done, reader }
     }
 
     pub(super) async fn send(&self, body: to_worker::Body) {
@@ -220,6 +227,13 @@ impl Node {
     pub(super) async fn stop(self) {
         self.send(to_worker::Body::Shutdown(Shutdown {})).await;
         // Dropped, unsent, at the very end of the thread.
+        let _ = soon(self.done).await;
+    }
+
+    /// Ends it as it ends when its agent is killed: the channel closes, and nothing is said.
+    pub(super) async fn lose_agent(self) {
+        self.reader.abort();
+        drop((self.to, self.from));
         let _ = soon(self.done).await;
     }
 }

@@ -119,6 +119,40 @@ async fn a_query_of_the_cluster_feels_a_partition_and_is_an_effect_of_it() {
     assert_eq!(events(&cluster, 0).query(everywhere(100)).await.unwrap().into_inner().events.len(), 30);
 }
 
+#[tokio::test]
+async fn hosts_with_their_events_in_postgresql_have_a_store_each_and_leave_nothing_behind() {
+    // Where there is none, that was said loudly.
+    let Some(server) = crate::foundation::events::postgres::server::server() else { return };
+    let params = json!({ "events": server.url() });
+    let mut cluster = Cluster::new(150, &[("base", "foundation", 2, params)]);
+    let mut nodes = cluster.start_all().await;
+    let event = |n: u64| Event { r#type: "t".into(), created_us: n, ..Event::default() };
+    for n in 0..2 {
+        let batch = StoreBatchRequest { events: (1..=5).map(|i| event(10 * i + u64::from(n))).collect() };
+        events(&cluster, n).store_batch(batch).await.unwrap();
+    }
+    let answer = events(&cluster, 0).query(everywhere(3)).await.unwrap().into_inner();
+    let found: Vec<_> = answer.events.iter().map(|e| (e.created_us, e.position, e.host.as_str())).collect();
+    assert_eq!(found, [(51, 5, "base[1]"), (50, 5, "base[0]"), (41, 4, "base[1]")], "each host has a store of its own");
+
+    let (names, client) = (cluster.schemas(), server.client().await);
+    let there = async || {
+        let rows = client.query("SELECT nspname::text FROM pg_namespace", &[]).await.unwrap();
+        rows.iter().filter(|row| names.contains(&row.get(0))).count()
+    };
+    assert_eq!((names.len(), there().await), (2, 2));
+    nodes.remove(1).lose_agent().await;
+    assert_eq!(there().await, 2, "only the end of the run is the end of its events");
+    nodes.push(cluster.start("base", 1).await);
+    cluster.wire(&nodes).await;
+    let answer = events(&cluster, 1).query(QueryRequest::default()).await.unwrap().into_inner();
+    assert_eq!(answer.events.len(), 5);
+    for node in nodes {
+        node.stop().await;
+    }
+    assert_eq!(there().await, 0);
+}
+
 /// What host `at` lists in the namespace.
 async fn listed(cluster: &Cluster, at: u32, namespace: &str) -> Vec<(String, String)> {
     let mut registry = RegistryClient::new(cluster.channel("base", at));

@@ -5,12 +5,12 @@ use super::super::model::At;
 use super::super::node::Node;
 use super::{Checker, split_help};
 use crate::fault::{Pool, Select};
-use crate::units;
+use crate::{storage, units};
 
 impl Checker<'_> {
     /// Holds a text against a `format`; one that is not known here is the plugin's to check.
     pub(super) fn format(&mut self, node: &Node, format: &str, value: &str) {
-        if let Some(result) = units::check_format(format, value) {
+        if let Some(result) = units::check_format(format, value).or_else(|| storage::check_format(format, value)) {
             if let Err(error) = result {
                 let (message, help) = split_help(&error.to_string());
                 self.problem(node, message, help);

@@ -1,0 +1,438 @@
+//! The external engine: PostgreSQL. A schema of its own per role instance and run, with one table; made at the start, found again
+//! after a kill by the name that the instance's folder keeps, dropped at the end of the run. What was left behind because nothing lived to
+//! drop it is swept by later stores of the same database.
+//!
+//! One group of the writer is one transaction. `fsync` is PostgreSQL's synchronous commit; `buffered` its asynchronous one: the server has the
+//! events, kill -9 of the role loses nothing, a crash of the server up to the last 10 ms, after which [`EventStore::sync`] has
+//! brought the log to the disk.
+//!
+//! Owns the bridge (the trait blocks, the protocol is async: a runtime of its own, on one thread) and the statements. Not here: the
+//! connection and who may hold the schema (`session`), what the file says of the database (`settings`).
+
+#[cfg(test)]
+pub(crate) mod server;
+mod session;
+mod settings;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use gauntlet_common::storage::Storage;
+use gauntlet_proto::foundation::{Event, OrderBy, QueryRequest};
+use tokio::runtime::Runtime;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Row, Statement};
+
+use self::session::{Failed, Session};
+pub use self::settings::check;
+use super::{Durability, EventStore, EventsError};
+
+/// For one statement or transaction, connecting included; then the connection is left.
+const WITHIN: Duration = Duration::from_secs(20);
+/// Bytes of one statement's events; a larger group is several statements of one transaction.
+const STATEMENT_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// The file in the instance's folder that holds its schema's name.
+const NAME_FILE: &str = "postgres.schema";
+
+/// Prepared statements of a connection: queries have fewer shapes; at the bound they are prepared anew.
+const STATEMENTS_MAX: usize = 200;
+
+const COLUMNS: &str = "position, id, type, data_json, metadata::text, correlation_id, created_us";
+const INSERT: &str = "INSERT INTO events (position, id, type, data_json, metadata, correlation_id, created_us) \
+     SELECT p, i, t, d, m::jsonb, c, u FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], \
+     $7::bigint[]) AS new(p, i, t, d, m, c, u)";
+
+/// A store in a database.
+pub struct PostgresStore {
+    /// Taken when it is dropped.
+    runtime: Option<Runtime>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    session: Session,
+    schema: String,
+    writer: tokio::sync::Mutex<Option<Writer>>,
+    reader: tokio::sync::Mutex<Option<Arc<Reader>>>,
+    last: AtomicU64,
+    /// A commit was asked for and not answered: the last position must be read again.
+    unsure: AtomicBool,
+}
+
+/// The connection that holds the schema.
+struct Writer {
+    client: Client,
+    insert: Statement,
+}
+
+/// The connection for reads, any number of them at once.
+struct Reader {
+    client: Client,
+    /// By their texts.
+    statements: Mutex<HashMap<String, Statement>>,
+}
+
+impl From<Failed> for EventsError {
+    fn from(failed: Failed) -> Self {
+        Self::Engine(failed.to_string())
+    }
+}
+
+impl PostgresStore {
+    /// Opens the store that `dir` names, or makes one and writes its name there. Blocks.
+    pub fn open(dir: &Path, storage: &Storage, application: &str) -> Result<Self, EventsError> {
+        let config = settings::config(storage, application).map_err(EventsError::Engine)?;
+        let schema = name(dir)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("events-postgres")
+            .enable_all()
+            .build()
+            .map_err(|e| EventsError::Engine(e.to_string()))?;
+        let shared = Shared {
+            session: Session::new(config, &schema, storage.durability == Durability::Fsync),
+            schema,
+            writer: tokio::sync::Mutex::default(),
+            reader: tokio::sync::Mutex::default(),
+            last: AtomicU64::new(0),
+            unsure: AtomicBool::new(true),
+        };
+        let store = Self { runtime: Some(runtime), shared: Arc::new(shared) };
+        store.run(|shared| async move {
+            let writer = shared.writer().await?;
+            if let Some(writer) = writer.as_ref() {
+                session::sweep(&writer.client).await;
+            }
+            Ok(())
+        })?;
+        Ok(store)
+    }
+
+    /// Does something on the store's own thread and waits for it; callable from any thread, a runtime's too.
+    fn run<T, F>(&self, work: impl FnOnce(Arc<Shared>) -> F) -> Result<T, EventsError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Failed>> + Send + 'static,
+    {
+        let (done, answer) = std::sync::mpsc::sync_channel(1);
+        let work = work(self.shared.clone());
+        let runtime = self.runtime.as_ref().ok_or(EventsError::Closed)?;
+        runtime.spawn(async move {
+            let result = tokio::time::timeout(WITHIN, work).await.unwrap_or(Err(Failed::TooLate(WITHIN)));
+            let _ = done.send(result);
+        });
+        Ok(answer.recv().map_err(|_| EventsError::Closed)??)
+    }
+}
+
+impl Drop for PostgresStore {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// As the folder has it, else a new one. Its UUID holds when it was made.
+fn name(dir: &Path) -> Result<String, EventsError> {
+    let path: PathBuf = dir.join(NAME_FILE);
+    let failed = |error: std::io::Error| EventsError::Engine(format!("{}: {error}", path.display()));
+    match std::fs::read_to_string(&path) {
+        Ok(name) if session::made_at_ms(&name).is_some() => return Ok(name),
+        Ok(_) => return Err(EventsError::Engine(format!("{} holds no schema of ours", path.display()))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
+    }
+    let name = session::new_name();
+    std::fs::create_dir_all(dir).map_err(failed)?;
+    // All of it or nothing: a kill half-way leaves no name that nobody can read.
+    let new = dir.join("postgres.new");
+    std::fs::write(&new, &name).map_err(failed)?;
+    std::fs::rename(&new, &path).map_err(failed)?;
+    Ok(name)
+}
+
+impl Shared {
+    /// The connection for writing, made anew after one that broke; then the last position is read again too.
+    async fn writer(&self) -> Result<tokio::sync::MutexGuard<'_, Option<Writer>>, Failed> {
+        let mut writer = self.writer.lock().await;
+        if writer.as_ref().is_none_or(|writer| writer.client.is_closed()) {
+            *writer = None;
+            self.unsure.store(true, Ordering::Release);
+            let client = self.session.connect().await?;
+            self.session.hold(&client).await?;
+            let insert = client.prepare(INSERT).await?;
+            *writer = Some(Writer { client, insert });
+        }
+        if let Some(writer) = writer.as_ref().filter(|_| self.unsure.load(Ordering::Acquire)) {
+            self.refresh(&writer.client).await?;
+        }
+        Ok(writer)
+    }
+
+    async fn refresh(&self, client: &Client) -> Result<(), Failed> {
+        let row = client.query_one("SELECT coalesce(max(position), 0) FROM events", &[]).await?;
+        self.last.store(row.get::<_, i64>(0) as u64, Ordering::Release);
+        self.unsure.store(false, Ordering::Release);
+        Ok(())
+    }
+
+    async fn reader(&self) -> Result<Arc<Reader>, Failed> {
+        let mut reader = self.reader.lock().await;
+        if let Some(reader) = reader.as_ref().filter(|reader| !reader.client.is_closed()) {
+            return Ok(reader.clone());
+        }
+        let client = self.session.connect().await?;
+        let made = Arc::new(Reader { client, statements: Mutex::default() });
+        *reader = Some(made.clone());
+        Ok(made)
+    }
+
+    async fn append(&self, columns: Vec<Columns>, first: u64, last: u64, synchronous: bool) -> Result<(), Failed> {
+        let mut writer = self.writer().await?;
+        if first != self.last.load(Ordering::Acquire) + 1 {
+            return Err(Failed::Moved);
+        }
+        let Writer { client, insert } = writer.as_mut().ok_or(Failed::Moved)?;
+        // Until it is answered nobody knows whether it is there: not after an error, nor when this is given up half-way.
+        self.unsure.store(true, Ordering::Release);
+        match columns.as_slice() {
+            // Its own transaction, committed as the session is set.
+            [all] if synchronous == self.session.synchronous => drop(client.execute(&*insert, &all.params()).await?),
+            parts => {
+                let transaction = client.transaction().await?;
+                let commit = if synchronous { "on" } else { "off" };
+                transaction.batch_execute(&format!("SET LOCAL synchronous_commit = {commit}")).await?;
+                for part in parts {
+                    transaction.execute(&*insert, &part.params()).await?;
+                }
+                transaction.commit().await?;
+            }
+        }
+        self.last.store(last, Ordering::Release);
+        self.unsure.store(false, Ordering::Release);
+        Ok(())
+    }
+}
+
+impl Reader {
+    async fn query(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, Failed> {
+        let known = self.statements().get(sql).cloned();
+        let statement = match known {
+            Some(statement) => statement,
+            None => {
+                let statement = self.client.prepare(sql).await?;
+                let mut statements = self.statements();
+                if statements.len() >= STATEMENTS_MAX {
+                    statements.clear();
+                }
+                statements.insert(sql.into(), statement.clone());
+                statement
+            }
+        };
+        Ok(self.client.query(&statement, params).await?)
+    }
+
+    fn statements(&self) -> MutexGuard<'_, HashMap<String, Statement>> {
+        self.statements.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Events as arrays, column by column.
+#[derive(Default)]
+struct Columns {
+    positions: Vec<i64>,
+    ids: Vec<String>,
+    types: Vec<String>,
+    data: Vec<String>,
+    metadata: Vec<String>,
+    correlations: Vec<String>,
+    created: Vec<i64>,
+}
+
+impl Columns {
+    /// In statements of bounded size.
+    fn of(events: &[Event]) -> Vec<Self> {
+        let (mut all, mut bytes) = (vec![Self::default()], 0);
+        for event in events {
+            let size = prost::Message::encoded_len(event);
+            if bytes + size > STATEMENT_BYTES_MAX && bytes > 0 {
+                all.push(Self::default());
+                bytes = 0;
+            }
+            bytes += size;
+            if let Some(part) = all.last_mut() {
+                part.push(event);
+            }
+        }
+        all
+    }
+
+    fn push(&mut self, event: &Event) {
+        self.positions.push(whole(event.position));
+        self.ids.push(event.id.clone());
+        self.types.push(event.r#type.clone());
+        self.data.push(event.data_json.clone());
+        self.metadata.push(as_json(&event.metadata));
+        self.correlations.push(event.correlation_id.clone());
+        self.created.push(whole(event.created_us));
+    }
+
+    fn params(&self) -> [&(dyn ToSql + Sync); 7] {
+        [&self.positions, &self.ids, &self.types, &self.data, &self.metadata, &self.correlations, &self.created]
+    }
+}
+
+/// PostgreSQL's largest whole number bounds positions and times; events beyond it are refused before they come here.
+fn whole(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn as_json(metadata: &HashMap<String, String>) -> String {
+    serde_json::to_string(metadata).expect("texts are JSON")
+}
+
+fn event(row: &Row) -> Result<Event, Failed> {
+    let metadata: &str = row.try_get(4)?;
+    Ok(Event {
+        position: row.try_get::<_, i64>(0)? as u64,
+        id: row.try_get(1)?,
+        r#type: row.try_get(2)?,
+        data_json: row.try_get(3)?,
+        metadata: serde_json::from_str(metadata).map_err(|e| Failed::NotOurs(e.to_string()))?,
+        correlation_id: row.try_get(5)?,
+        created_us: row.try_get::<_, i64>(6)? as u64,
+        ..Event::default()
+    })
+}
+
+type Param = Box<dyn ToSql + Sync + Send>;
+
+/// A query as a statement.
+fn select(query: &QueryRequest) -> (String, Vec<Param>) {
+    let (mut conditions, mut params): (Vec<String>, Vec<Param>) = (Vec::new(), Vec::new());
+    let mut add = |condition: &str, param: Param| {
+        params.push(param);
+        conditions.push(condition.replace('?', &format!("${}", params.len())));
+    };
+    if !query.r#type.is_empty() {
+        add("type = ?", Box::new(query.r#type.clone()));
+    }
+    if !query.correlation_id.is_empty() {
+        // Named again, so that the index on those that have one serves.
+        add("correlation_id <> '' AND correlation_id = ?", Box::new(query.correlation_id.clone()));
+    }
+    if query.created_after_us > 0 {
+        add("created_us > ?", Box::new(whole(query.created_after_us)));
+    }
+    if query.created_before_us > 0 {
+        add("created_us < ?", Box::new(whole(query.created_before_us)));
+    }
+    if !query.metadata.is_empty() {
+        add("metadata @> ?::text::jsonb", Box::new(as_json(&query.metadata)));
+    }
+    let order = match query.order_by() {
+        OrderBy::Position => "position",
+        OrderBy::PositionDesc => "position DESC",
+        OrderBy::Created => "created_us, position",
+        OrderBy::CreatedDesc => "created_us DESC, position DESC",
+    };
+    let conditions = if conditions.is_empty() { "true".into() } else { conditions.join(" AND ") };
+    params.push(Box::new(i64::from(query.limit)));
+    (format!("SELECT {COLUMNS} FROM events WHERE {conditions} ORDER BY {order} LIMIT ${}", params.len()), params)
+}
+
+impl PostgresStore {
+    fn select(&self, sql: String, params: Vec<Param>) -> Result<Vec<Event>, EventsError> {
+        self.run(|shared| async move {
+            let params: Vec<&(dyn ToSql + Sync)> = params.iter().map(|param| &**param as &(dyn ToSql + Sync)).collect();
+            shared.reader().await?.query(&sql, &params).await?.iter().map(event).collect()
+        })
+    }
+}
+
+impl EventStore for PostgresStore {
+    fn last_position(&self) -> u64 {
+        if self.shared.unsure.load(Ordering::Acquire)
+            && let Err(error) = self.run(|shared| async move { shared.writer().await.map(drop) })
+        {
+            tracing::warn!(%error, "the last position is not known");
+        }
+        self.shared.last.load(Ordering::Acquire)
+    }
+
+    fn append(&self, events: &[Event], durability: Durability) -> Result<(), EventsError> {
+        let (Some(first), Some(last)) = (events.first(), events.last()) else { return Ok(()) };
+        let (first, last, columns) = (first.position, last.position, Columns::of(events));
+        let synchronous = durability == Durability::Fsync;
+        self.run(move |shared| async move { shared.append(columns, first, last, synchronous).await })
+    }
+
+    fn position_of(&self, id: &str) -> Result<Option<u64>, EventsError> {
+        let id = id.to_string();
+        self.run(|shared| async move {
+            let rows = shared.reader().await?.query("SELECT position FROM events WHERE id = $1", &[&id]).await?;
+            Ok(rows.first().map(|row| row.get::<_, i64>(0) as u64))
+        })
+    }
+
+    fn get(&self, id: &str) -> Result<Option<Event>, EventsError> {
+        let sql = format!("SELECT {COLUMNS} FROM events WHERE id = $1 AND id <> ''");
+        Ok(self.select(sql, vec![Box::new(id.to_string())])?.pop())
+    }
+
+    fn query(&self, query: &QueryRequest) -> Result<Vec<Event>, EventsError> {
+        let (sql, params) = select(query);
+        self.select(sql, params)
+    }
+
+    fn after(&self, position: u64, kind: &str, limit: usize) -> Result<Vec<Event>, EventsError> {
+        let mut params: Vec<Param> = vec![Box::new(whole(position))];
+        params.push(Box::new(i64::try_from(limit).unwrap_or(i64::MAX)));
+        let mut of_type = "";
+        if !kind.is_empty() {
+            of_type = "AND type = $3";
+            params.push(Box::new(kind.to_string()));
+        }
+        let sql = format!("SELECT {COLUMNS} FROM events WHERE position > $1 {of_type} ORDER BY position LIMIT $2");
+        self.select(sql, params)
+    }
+
+    fn verify(&self, ids: &[String]) -> Result<(Vec<String>, u64), EventsError> {
+        const TWICE: &str = "SELECT count(*) FROM (SELECT correlation_id FROM events WHERE correlation_id <> '' AND \
+             correlation_id IN (SELECT correlation_id FROM events WHERE id = ANY($1)) \
+             GROUP BY correlation_id HAVING count(*) > 1) AS twice";
+        let ids = ids.to_vec();
+        self.run(|shared| async move {
+            let reader = shared.reader().await?;
+            let found = reader.query("SELECT id FROM events WHERE id = ANY($1)", &[&ids]).await?;
+            let found: std::collections::HashSet<String> = found.iter().map(|row| row.get(0)).collect();
+            let twice = reader.query(TWICE, &[&ids]).await?.first().map_or(0, |row| row.get::<_, i64>(0));
+            Ok((ids.into_iter().filter(|id| !found.contains(id)).collect(), twice as u64))
+        })
+    }
+
+    /// A transaction that writes something and commits synchronously takes all of the log before it along.
+    fn sync(&self) -> Result<(), EventsError> {
+        const SYNC: &str =
+            "SELECT set_config('synchronous_commit', 'on', true), pg_logical_emit_message(true, 'gauntlet', '')";
+        self.run(|shared| async move {
+            shared.reader().await?.query(SYNC, &[]).await?;
+            Ok(())
+        })
+    }
+
+    fn discard(&self) -> Result<(), EventsError> {
+        self.run(|shared| async move {
+            let writer = shared.writer().await?;
+            let client = &writer.as_ref().ok_or(Failed::Moved)?.client;
+            Ok(client.batch_execute(&format!("DROP SCHEMA IF EXISTS {} CASCADE", shared.schema)).await?)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,136 @@
+//! What is PostgreSQL's own; what every engine must do is in `events/tests.rs`.
+
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+
+use gauntlet_proto::foundation::Event;
+use tokio_postgres::Client;
+
+use super::server::{PASSWORD, Server, server};
+use super::*;
+use crate::foundation::Events;
+
+fn storage(written: serde_json::Value) -> Storage {
+    serde_json::from_value(written).unwrap()
+}
+
+fn open(dir: &Path, server: &Server, application: &str) -> (Events, Arc<PostgresStore>) {
+    let store = Arc::new(PostgresStore::open(dir, &storage(server.url().into()), application).unwrap());
+    (Events::new(store.clone(), Durability::Buffered).unwrap(), store)
+}
+
+fn event() -> Event {
+    Event { r#type: "t".into(), ..Event::default() }
+}
+
+async fn schemas(client: &Client) -> Vec<String> {
+    let rows = client.query("SELECT nspname::text FROM pg_namespace", &[]).await.unwrap();
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+#[tokio::test]
+async fn a_lost_connection_costs_no_acknowledged_event_and_no_position() {
+    let Some(server) = server() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let (events, store) = open(dir.path(), server, "lost");
+    let client = server.client().await;
+    let mut acknowledged = Vec::new();
+    for _ in 0..5 {
+        for _ in 0..20 {
+            // Some are refused while the connection is down; those were not acknowledged, and may be there or not.
+            acknowledged.extend(events.store(event()).await.map(|event| event.id));
+        }
+        const KILL: &str =
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'gauntlet lost'";
+        let killed = client.query(KILL, &[]).await.unwrap();
+        assert!(!killed.is_empty());
+    }
+    while events.store(event()).await.is_err() {}
+    assert!(acknowledged.len() >= 90, "each loss costs an append or two: {}", acknowledged.len());
+    assert_eq!(store.verify(&acknowledged).unwrap().0, Vec::<String>::new());
+    let all = store.after(0, "", usize::MAX).unwrap();
+    assert!(all.iter().map(|event| event.position).eq(1..=all.len() as u64), "positions have no gap");
+}
+
+#[tokio::test]
+async fn nothing_is_left_in_the_database_when_the_run_is_over() {
+    let Some(server) = server() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let (events, store) = open(dir.path(), server, "left");
+    events.store(event()).await.unwrap();
+    let client = server.client().await;
+    assert!(schemas(&client).await.contains(&store.shared.schema));
+    events.discard().await.unwrap();
+    assert!(!schemas(&client).await.contains(&store.shared.schema));
+}
+
+#[tokio::test]
+async fn what_earlier_runs_left_is_swept_and_nothing_that_lives_or_is_anothers() {
+    let Some(server) = server() else { return };
+    let client = server.client().await;
+    let name = |hours: u64| {
+        let made_s = crate::clock::unix_us() / 1_000_000 - hours * 3600;
+        let timestamp = uuid::Timestamp::from_unix(uuid::NoContext, made_s, 0);
+        format!("gauntlet_{}", uuid::Uuid::new_v7(timestamp).simple())
+    };
+    let (stale, held, young, anothers) = (name(49), name(50), name(47), "gauntlet_of_somebody_else".to_string());
+    for schema in [&stale, &held, &young, &anothers] {
+        client.batch_execute(&format!("CREATE SCHEMA {schema}; CREATE TABLE {schema}.kept ()")).await.unwrap();
+    }
+    let session = Session::new(server.url().parse().unwrap(), &held, false);
+    let holder = session.connect().await.unwrap();
+    session.hold(&holder).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let _store = open(dir.path(), server, "sweeper");
+    let left = schemas(&client).await;
+    assert_eq!([&stale, &held, &young, &anothers].map(|schema| left.contains(schema)), [false, true, true, true]);
+}
+
+#[tokio::test]
+async fn a_sync_brings_what_was_only_buffered_to_the_disk() {
+    let Some(server) = server() else { return };
+    let client = server.client().await;
+    let dir = tempfile::tempdir().unwrap();
+    let store = PostgresStore::open(dir.path(), &storage(server.url().into()), "sync").unwrap();
+    let flushed = "SELECT pg_current_wal_flush_lsn() >= $1::text::pg_lsn";
+    let mut position = 0;
+    // The server flushes by itself now and then; once at least it must not have.
+    for _ in 0..200 {
+        position += 1;
+        let event = Event { position, id: position.to_string(), ..event() };
+        store.append(&[event], Durability::Buffered).unwrap();
+        let row = client.query_one("SELECT pg_current_wal_insert_lsn()::text", &[]).await.unwrap();
+        let at: String = row.get(0);
+        let before: bool = client.query_one(flushed, &[&at]).await.unwrap().get(0);
+        store.sync().unwrap();
+        let after: bool = client.query_one(flushed, &[&at]).await.unwrap().get(0);
+        assert!(after);
+        if !before {
+            return;
+        }
+    }
+    panic!("every append was on the disk at once: it was not only buffered");
+}
+
+#[tokio::test]
+async fn a_password_comes_from_a_file_and_without_it_the_error_says_what_is_missing() {
+    let Some(server) = server() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let passfile = dir.path().join("pgpass");
+    std::fs::write(&passfile, format!("127.0.0.1:*:postgres:gauntlet:{PASSWORD}\n")).unwrap();
+    std::fs::set_permissions(&passfile, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let url = server.url_with_password();
+    let refused = PostgresStore::open(dir.path(), &storage(url.clone().into()), "password").err().unwrap();
+    assert!(refused.to_string().contains("password"), "{refused}");
+    let written = serde_json::json!({ "in": url, "passfile": passfile.display().to_string() });
+    let store = PostgresStore::open(dir.path(), &storage(written), "password").unwrap();
+    assert_eq!(store.last_position(), 0);
+}
+
+#[test]
+fn a_database_that_is_not_there_is_an_error_that_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let nobody = storage("postgres://me@127.0.0.1:1/events".into());
+    let error = PostgresStore::open(dir.path(), &nobody, "nobody").err().unwrap().to_string();
+    assert!(error.contains("PostgreSQL") && error.to_lowercase().contains("refused"), "{error}");
+}
