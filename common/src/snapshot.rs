@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::histogram::Histogram;
 
+/// Most metrics that a run's record holds, over all role instances; a second's metrics that would bring more are refused whole.
+pub const METRICS_MAX: usize = 5_000;
+
 /// The closed set of ways a request can fail. The order is the wire's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]

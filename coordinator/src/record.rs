@@ -29,7 +29,7 @@ use gauntlet_common::event::{Event, What};
 use gauntlet_common::ledger::{Entry, Ledger, Summary};
 use gauntlet_common::plan::Plan;
 use gauntlet_common::snapshot::{
-    IntervalDelta, Layout, LoadSnapshot, NodeSample, ProcessSample, RoleMetrics, SeriesDelta,
+    IntervalDelta, Layout, LoadSnapshot, METRICS_MAX, NodeSample, ProcessSample, RoleMetrics, SeriesDelta,
 };
 
 pub use cells::Usage;
@@ -47,8 +47,6 @@ pub const SERIES_MAX: usize = 500;
 pub const INTERVALS_MAX: u32 = 172_800;
 /// Most events.
 pub const EVENTS_MAX: usize = 200_000;
-/// Most metrics, over all role instances.
-pub const METRICS_MAX: usize = 5_000;
 /// Seconds of series whose histograms are live at once: the newest. An older one is packed, and what still comes for it is
 /// packed beside it. A live one takes up to some 100 KB, twice.
 const LIVE_MAX: usize = 256;

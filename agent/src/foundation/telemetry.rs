@@ -8,23 +8,28 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use gauntlet_common::histogram::Histogram;
 use gauntlet_common::scenario::{Metric, MetricKind};
+use gauntlet_common::snapshot::METRICS_MAX;
 use gauntlet_proto::agent::RoleMetrics;
 use gauntlet_proto::foundation::{
     EmitReply, EmitRequest, GetMetricsReply, GetMetricsRequest, MeasureSummary, emit_request, telemetry_server,
 };
 use tonic::{Request, Response, Status};
 
-/// Names of each kind; more from outside are refused, and a role's own beyond it go nowhere. Three times this is what a message of metrics holds.
+/// Names of each kind; a role's own beyond it go nowhere. Three times this is what a message of metrics holds.
 const NAMES_MAX: usize = 300;
+/// Names that one host takes from outside beside those that its role has, of all kinds together; more are refused.
+const OTHERS_MAX: usize = 300;
 /// Longest name, bytes; longer ones are refused.
 const NAME_BYTES_MAX: usize = 128;
 
 /// A process's metrics. Cheap to clone.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Telemetry(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
+    /// Names that may still come from outside.
+    room: usize,
     /// With what has been drained of it.
     counters: BTreeMap<String, (Counter, f64)>,
     gauges: BTreeMap<String, Gauge>,
@@ -86,7 +91,7 @@ impl Measure {
 pub enum TelemetryError {
     #[error("a metric needs a name of at most {NAME_BYTES_MAX} bytes, of letters, digits, `_`, `-`, `.` and `/`")]
     Name,
-    #[error("no more than {NAMES_MAX} names of a kind; reuse one of those")]
+    #[error("this host takes no further name; reuse one that it has")]
     Full,
     #[error("a counter only grows, by finite numbers")]
     Shrinking,
@@ -104,9 +109,11 @@ impl From<TelemetryError> for Status {
 }
 
 impl Telemetry {
-    /// With all these at zero, so that what never happens is reported as 0 and not as missing.
-    pub fn declared(metrics: &[Metric]) -> Self {
-        let telemetry = Self::default();
+    /// With all these at zero, so that what never happens is reported as 0 and not as missing. The hosts of a run share what its
+    /// record has room for: half of it is for names from outside, so that no user's make a role's own be refused.
+    pub fn declared(metrics: &[Metric], hosts: usize) -> Self {
+        let room = (METRICS_MAX / 2 / hosts.max(1)).min(OTHERS_MAX);
+        let telemetry = Self(Arc::new(Mutex::new(State { room, ..State::default() })));
         for metric in metrics {
             match metric.kind {
                 MetricKind::Counter => drop(telemetry.counter(metric.name)),
@@ -153,7 +160,16 @@ impl Telemetry {
     }
 
     fn emit(&self, sample: emit_request::Sample) -> Result<(), TelemetryError> {
-        let mut state = lock(&self.0);
+        let mut guard = lock(&self.0);
+        let state = &mut *guard;
+        let known = match &sample {
+            emit_request::Sample::Counter(c) => state.counters.contains_key(&c.name),
+            emit_request::Sample::Gauge(g) => state.gauges.contains_key(&g.name),
+            emit_request::Sample::Measure(m) => state.measures.contains_key(&m.name),
+        };
+        if !known && state.room == 0 {
+            return Err(TelemetryError::Full);
+        }
         match sample {
             emit_request::Sample::Counter(c) if !(c.add >= 0.0 && c.add.is_finite()) => {
                 return Err(TelemetryError::Shrinking);
@@ -163,6 +179,7 @@ impl Telemetry {
             emit_request::Sample::Gauge(g) => entry(&mut state.gauges, &g.name)?.set(g.value),
             emit_request::Sample::Measure(m) => entry(&mut state.measures, &m.name)?.0.record(m.us),
         }
+        state.room -= usize::from(!known);
         Ok(())
     }
 }

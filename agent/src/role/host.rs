@@ -147,7 +147,7 @@ impl Host {
         let foundation = Foundation {
             config,
             events,
-            telemetry: Telemetry::declared(&kind.metrics),
+            telemetry: Telemetry::declared(&kind.metrics, plan.roles.iter().map(|role| role.instances.len()).sum()),
             registry: Registry::new(&endpoint),
             peers: Peers::new(own.clone(), links.clone(), Traffic::Role),
         };

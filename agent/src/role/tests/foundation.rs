@@ -268,6 +268,28 @@ async fn what_is_emitted_over_grpc_is_in_the_metrics_and_in_the_runs_report() {
 }
 
 #[tokio::test]
+async fn names_from_outside_are_bounded_and_leave_room_for_the_roles_own_and_the_other_hosts() {
+    for (ip, hosts, room) in [(153, 1, 300), (155, 50, 50)] {
+        // Only the first of them lives.
+        let mut cluster = Cluster::new(ip, &[("base", "foundation", hosts, json!({}))]);
+        let nodes = vec![cluster.start("base", 0).await];
+        cluster.wire(&nodes).await;
+        let mut telemetry = TelemetryClient::new(cluster.channel("base", 0));
+        let mut emit = async |sample| telemetry.emit(EmitRequest { sample: Some(sample) }).await.map_err(|s| s.code());
+        let counter = |name: String| emit_request::Sample::Counter(Counter { name, add: 1.0 });
+        let gauge = |name: String| emit_request::Sample::Gauge(Gauge { name, value: 1.0 });
+        for n in 0..room {
+            let sample = if n % 2 == 0 { counter(format!("c{n}")) } else { gauge(format!("g{n}")) };
+            assert_eq!(emit(sample).await.map(drop), Ok(()), "{n} of {room}");
+        }
+        for sample in [counter("one_more".into()), gauge("c0".into())] {
+            assert_eq!(emit(sample).await.map(drop), Err(Code::ResourceExhausted));
+        }
+        assert_eq!(emit(counter("c0".into())).await.map(drop), Ok(()), "known names stay");
+    }
+}
+
+#[tokio::test]
 async fn the_registry_knows_all_roles_and_takes_others() {
     let (cluster, _nodes) = host(106).await;
     let mut registry = RegistryClient::new(cluster.channel("echo", 0));
