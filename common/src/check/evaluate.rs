@@ -317,11 +317,15 @@ fn value(expr: &Expr, of: &mut dyn FnMut(&Aggregate) -> Found) -> Found {
         Expr::Literal { value, .. } => Ok(Value { value: *value, samples: None }),
         Expr::Aggregate(aggregate) => of(aggregate),
         Expr::Binary { sign, left, right, .. } => {
+            let units = (left.unit(), right.unit());
             let (left, right) = (value(left, of)?, value(right, of)?);
-            let value = match sign {
-                '+' => left.value + right.value,
-                '-' => left.value - right.value,
-                '*' => left.value * right.value,
+            let value = match (sign, units) {
+                ('+', _) => left.value + right.value,
+                ('-', _) => left.value - right.value,
+                // Durations are in us, and rates are per second.
+                ('*', (Unit::Rate, Unit::Duration) | (Unit::Duration, Unit::Rate)) => left.value * right.value / 1e6,
+                ('*', _) => left.value * right.value,
+                (_, (Unit::Number, Unit::Duration)) => left.value / right.value * 1e6,
                 _ => left.value / right.value,
             };
             if value.is_nan() || (*sign == '/' && right.value == 0.0) {

@@ -336,6 +336,19 @@ fn a_check_shows_what_it_observed_with_unit_limit_samples_and_windows() {
 }
 
 #[test]
+fn a_count_divided_by_a_time_is_a_rate_a_second_and_multiplied_it_is_a_count() {
+    // The fake's largest latency is 59 ms, and it makes 100 requests a second.
+    for text in [
+        "10 / max(users) > 169/s and 10 / max(users) < 170/s",
+        "rate(users) * max(users) > 5.8",
+        "max(users) * rate(users) < 6",
+    ] {
+        assert_eq!(judge(text, &Fake::default()).result, Finding::Pass, "{text}");
+    }
+    assert!(judge("10 / max(users) < 100/s", &Fake::default()).observed.starts_with("169."));
+}
+
+#[test]
 fn a_percentile_of_too_few_samples_is_no_data() {
     assert_eq!(judge("p99(users in burst) < 1h", &Fake::default()).result, Finding::Pass);
     let few = Fake { per_second: |_| Counts { ok: 99, ..Counts::default() }, ..Fake::default() };
