@@ -79,8 +79,12 @@ pub struct PlannedRole {
 pub struct PlannedWorkload {
     pub name: String,
     pub spec: Workload,
-    /// Names of the request steps in the order of the flow, each once; their index is the wire's.
+    /// Names of the series, those of requests and of assertions, in the order of the flow, each once; their index is the
+    /// wire's.
     pub steps: Vec<String>,
+    /// Which of `steps` are assertions: they count as no requests.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub assertions: Vec<String>,
     /// Load workers that carry it, by number, ascending. Share i of n is the i-th of them.
     pub workers: Vec<u32>,
     /// Its users and arrivals derive from this key.

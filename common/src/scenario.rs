@@ -2,16 +2,22 @@
 
 pub mod catalogue;
 pub mod checker;
+pub mod condition;
 pub mod diagnostic;
+pub mod flow;
 pub mod language;
 pub mod model;
 pub mod node;
 pub mod overrides;
 pub mod read;
 pub mod semantics;
+pub mod template;
 
 pub use catalogue::{Catalogue, Kind, Metric, MetricKind, Problem, RoleName, Verb};
+pub use condition::Condition;
 pub use diagnostic::{Diagnostic, Diagnostics, Style};
+pub use flow::{Assert, Choice, If, Repeat, Request, Step, Text};
 pub use language::schema;
 pub use model::*;
 pub use read::{EMBEDDED, ReadFile, ReadOptions, profiles, read};
+pub use template::{Hole, TEMPLATE_NAMES};

@@ -29,16 +29,21 @@ pub enum ErrorClass {
     Overload,
     /// Never sent: no connection came free within the bound.
     Dropped,
+    /// What a step of the flow asserted did not hold. Counted beside the requests, which all may have been well.
+    Assertion,
 }
 
 impl ErrorClass {
+    /// How many there are.
+    pub const COUNT: usize = Self::ALL.len();
+
     /// By its name in reports.
     pub fn by_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|class| class.name() == name)
     }
 
     /// All, in the wire's order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Connect,
         Self::Timeout,
         Self::Reset,
@@ -47,6 +52,7 @@ impl ErrorClass {
         Self::Expectation,
         Self::Overload,
         Self::Dropped,
+        Self::Assertion,
     ];
 
     /// Its name in reports and labels.
@@ -60,6 +66,7 @@ impl ErrorClass {
             Self::Expectation => "expectation",
             Self::Overload => "overload",
             Self::Dropped => "dropped",
+            Self::Assertion => "assertion",
         }
     }
 }
@@ -164,7 +171,7 @@ pub struct WorkloadDelta {
     /// Index in the plan's workloads.
     pub workload: u32,
     /// By [`ErrorClass`].
-    pub errors: [u64; 8],
+    pub errors: [u64; ErrorClass::COUNT],
     /// Iterations whose intended start lies in the interval.
     pub planned: u64,
     /// Steps not reached after a failed one.

@@ -27,7 +27,7 @@ use std::path::PathBuf;
 use gauntlet_common::check::Intervals;
 use gauntlet_common::event::{Event, What};
 use gauntlet_common::ledger::{Entry, Ledger, Summary};
-use gauntlet_common::plan::Plan;
+use gauntlet_common::plan::{Plan, PlannedWorkload};
 use gauntlet_common::snapshot::{
     IntervalDelta, Layout, LoadSnapshot, METRICS_MAX, NodeSample, ProcessSample, RoleMetrics, SeriesDelta,
 };
@@ -72,7 +72,7 @@ type Metrics<T> = BTreeMap<(String, String), BTreeMap<u32, Column<T>>>;
 /// All that arrived of one run.
 #[derive(Debug)]
 pub struct Record {
-    names: Vec<(String, Vec<String>)>,
+    names: Vec<(String, Vec<Named>)>,
     workers: u32,
     events: Vec<Event>,
     store: Store,
@@ -107,6 +107,19 @@ pub struct Memory {
     pub written: u64,
 }
 
+/// A series of a workload.
+#[derive(Debug)]
+struct Named {
+    name: String,
+    /// It counts as no request.
+    assertion: bool,
+}
+
+fn named(workload: &PlannedWorkload) -> Vec<Named> {
+    let one = |name: &String| Named { name: name.clone(), assertion: workload.assertions.contains(name) };
+    workload.steps.iter().map(one).collect()
+}
+
 /// One second whose histograms are live.
 #[derive(Debug, Clone, Copy)]
 enum Live {
@@ -124,7 +137,7 @@ impl Record {
         }
         let series = plan.workloads.iter().map(|w| w.steps.iter().map(|_| Default::default()).collect());
         Ok(Self {
-            names: plan.workloads.iter().map(|w| (w.name.clone(), w.steps.clone())).collect(),
+            names: plan.workloads.iter().map(|w| (w.name.clone(), named(w))).collect(),
             workers: plan.load_workers.len() as u32,
             events: Vec::new(),
             store: Store::new(vec![std::env::temp_dir()]),

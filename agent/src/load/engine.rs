@@ -4,6 +4,7 @@
 //! scenario's zero unless their name says `_ns`, which is CLOCK_MONOTONIC. Models differ only in where the next iteration
 //! comes from ([`Source`]) and in whether a connection is a user's own or one of a pool.
 
+mod branches;
 mod build;
 mod end;
 mod iterate;
@@ -76,14 +77,23 @@ struct Run {
     /// This worker's share among so many.
     share: u64,
     shares: u64,
+    /// Closed models: first the users, by number. Branches of iterations, and all of an open model, come as they are needed.
     runners: Vec<Runner>,
-    /// Open model: runners without an iteration.
+    /// How many of them are users.
+    users: usize,
+    /// The most branches that one iteration has at the same time.
+    branches: usize,
+    /// Runners without an iteration or a branch; never users.
     idle: Vec<u32>,
+    /// Open model: iterations that are not over.
+    under_way: usize,
     pool: Option<Pool>,
     /// When requests time out, in the order they were submitted; with their tokens.
     deadlines: VecDeque<(u64, u64)>,
     in_flight: usize,
     variables: usize,
+    /// Room for what conditions compare.
+    scratch: [Vec<u8>; 2],
     /// Of the driver's ledger i: which spool.
     spools: Vec<usize>,
 }
@@ -131,15 +141,14 @@ impl Engine {
             if matches!(self.runs[run].source, Source::Open(..)) {
                 self.schedule_arrival(run);
             } else {
-                (0..self.runs[run].runners.len()).for_each(|r| self.schedule_iteration(run, r, 0));
+                (0..self.runs[run].users).for_each(|r| self.schedule_iteration(run, r, 0));
             }
         }
     }
 
     /// Connections that there can be at once, of all workloads.
     pub fn connections(&self) -> usize {
-        let of = |run: &Run| run.pool.as_ref().map_or(run.runners.len(), |pool| pool.size as usize);
-        self.runs.iter().map(of).sum()
+        self.runs.iter().map(|run| run.slots() as usize).sum()
     }
 
     /// Whether this load shares its cores with nothing of ours.
@@ -189,7 +198,7 @@ impl Engine {
                 match self.runs[run].runners[r].state {
                     State::Starting => self.start_iteration(run, r, timer.at),
                     State::Thinking => self.advance(run, r, timer.at),
-                    State::Idle | State::Waiting | State::InFlight => {}
+                    State::Idle | State::Waiting | State::InFlight | State::Joining => {}
                 }
             }
         }

@@ -73,6 +73,29 @@ impl Recorder {
 
     /// Counts one request.
     pub fn record(&mut self, sample: Sample) {
+        let (bin, counts) = self.time(sample);
+        match sample.outcome {
+            Ok(()) => counts.bins[bin].0 += 1,
+            Err(class) => {
+                counts.bins[bin].1 += 1;
+                counts.errors[class as usize] += 1;
+            }
+        }
+    }
+
+    /// Counts one assertion, made at this moment, ns since the scenario's zero: in its series, and one that failed as an
+    /// error of its workload. One that holds is no success of the workload, for it asked nothing of the target.
+    pub fn assertion(&mut self, workload: u32, step: u32, at: u64, holds: bool) {
+        let outcome = if holds { Ok(()) } else { Err(ErrorClass::Assertion) };
+        let sample = Sample { workload, step, intended: at, sent: at, ended: at, outcome };
+        match holds {
+            true => _ = self.time(sample),
+            false => self.record(sample),
+        }
+    }
+
+    /// Into its series; with the tenth of a second and the workload's counts that it belongs to.
+    fn time(&mut self, sample: Sample) -> (usize, &mut WorkloadDelta) {
         let index =
             self.offsets[sample.workload as usize] + sample.step as usize * 2 + usize::from(sample.outcome.is_ok());
         let us = |from: u64| sample.ended.saturating_sub(from) / 1_000;
@@ -83,15 +106,7 @@ impl Recorder {
         let (responses, services) = open.series[index].get_or_insert_with(|| (take(pool), take(pool)));
         responses.record(response);
         services.record(service);
-        let counts = counts(open, pool, sample.workload);
-        let bin = &mut counts.bins[(sample.intended / 100_000_000 % 10) as usize];
-        match sample.outcome {
-            Ok(()) => bin.0 += 1,
-            Err(class) => {
-                bin.1 += 1;
-                counts.errors[class as usize] += 1;
-            }
-        }
+        ((sample.intended / 100_000_000 % 10) as usize, counts(open, pool, sample.workload))
     }
 
     /// The counts of a workload in the interval of this moment, ns since the scenario's zero.
@@ -217,6 +232,18 @@ mod tests {
         assert!((3_000..3_010).contains(&series[1].3), "{series:?}");
         assert_eq!(third.workloads[0].bins[2], (1, 1));
         assert_eq!(third.workloads[0].errors[ErrorClass::Reset as usize], 1);
+    }
+
+    #[test]
+    fn an_assertion_is_in_its_own_series_and_only_a_failed_one_counts_for_its_workload() {
+        let mut recorder = Recorder::new(0, &[1, 2]);
+        (0..3).for_each(|_| recorder.assertion(1, 1, 2_500_000_000, true));
+        recorder.assertion(1, 1, 2_500_000_000, false);
+        let cut = recorder.cut(true);
+        assert_eq!(cut.recorded, [0, 0, 0, 0, 1, 3], "all of them travel and are merged like any series");
+        let counts = &cut.intervals[0].workloads[0];
+        assert_eq!((counts.workload, counts.bins[5]), (1, (0, 1)));
+        assert_eq!(counts.errors[ErrorClass::Assertion as usize], 1);
     }
 
     #[test]

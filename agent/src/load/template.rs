@@ -1,7 +1,10 @@
-//! Text with holes, cut into segments once: `{{ user }}`, `{{ iteration }}`, `{{ uuid }}`, `{{ int(1,100) }}` and the
-//! names of captured variables. All that is drawn comes from the iteration's own stream.
+//! Text with holes, cut into segments once. What a hole may be is [`Hole`]'s; all that is drawn comes from the iteration's
+//! own stream.
 
+use gauntlet_common::scenario::Hole;
 use gauntlet_common::seed::Draws;
+
+use crate::clock;
 
 /// A piece of a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,7 +14,13 @@ pub enum Segment {
     Iteration,
     Uuid,
     Int(u64, u64),
-    /// Index of a captured variable.
+    /// One of these, escaped already.
+    Pick(Box<[Box<[u8]>]>),
+    /// Wall clock less so much, us.
+    NowUs(u64),
+    /// us since the moment that this variable holds; 0 where it holds none, or a later one.
+    Since(usize),
+    /// Index of a variable.
     Variable(usize, Escape),
 }
 
@@ -63,25 +72,29 @@ pub fn push_literal(segments: &mut Vec<Segment>, bytes: &[u8]) {
     }
 }
 
-fn hole(name: &str, escape: Escape, variables: &[String]) -> Result<Segment, String> {
-    Ok(match name {
-        "user" => Segment::User,
-        "iteration" => Segment::Iteration,
-        "uuid" => Segment::Uuid,
-        _ => {
-            if let Some(inside) = name.strip_prefix("int(").and_then(|n| n.strip_suffix(')')) {
-                let bad = || format!("`{name}` is not two whole numbers, the smaller first: int(1,100)");
-                let (min, max) = inside.split_once(',').ok_or_else(bad)?;
-                let (min, max) = (min.trim().parse().map_err(|_| bad())?, max.trim().parse().map_err(|_| bad())?);
-                return if min <= max { Ok(Segment::Int(min, max)) } else { Err(bad()) };
-            }
-            let known = variables.iter().position(|v| v == name).ok_or_else(|| {
-                let all = if variables.is_empty() { "none".to_string() } else { variables.join(", ") };
-                format!("`{name}` fills no template; there are user, iteration, uuid, int(1,100) and captures ({all})")
-            })?;
-            Segment::Variable(known, escape)
-        }
+fn hole(inside: &str, escape: Escape, variables: &[String]) -> Result<Segment, String> {
+    let variable = |name: &str| {
+        variables.iter().position(|known| known == name).ok_or_else(|| {
+            let all = if variables.is_empty() { "none".to_string() } else { variables.join(", ") };
+            format!("`{name}` fills no template; there are user, iteration, uuid, int(1,100) and variables ({all})")
+        })
+    };
+    Ok(match Hole::parse(inside)? {
+        Hole::User => Segment::User,
+        Hole::Iteration => Segment::Iteration,
+        Hole::Uuid => Segment::Uuid,
+        Hole::Int(min, max) => Segment::Int(min, max),
+        Hole::Pick(texts) => Segment::Pick(texts.iter().map(|text| escaped_text(text, escape)).collect()),
+        Hole::NowUs(before) => Segment::NowUs(before.0),
+        Hole::Since(name) => Segment::Since(variable(&name)?),
+        Hole::Variable(name) => Segment::Variable(variable(&name)?, escape),
     })
+}
+
+fn escaped_text(text: &str, escape: Escape) -> Box<[u8]> {
+    let mut out = Vec::new();
+    escaped(text.as_bytes(), escape, &mut out);
+    out.into()
 }
 
 /// Appends a rendered template. Allocates nothing but what `out` lacks.
@@ -93,6 +106,13 @@ pub fn render(segments: &[Segment], context: &mut Context<'_>, out: &mut Vec<u8>
             Segment::Iteration => decimal(context.iteration, out),
             Segment::Uuid => uuid(context.draws, out),
             Segment::Int(min, max) => decimal(context.draws.between(*min, *max), out),
+            Segment::Pick(texts) => out.extend_from_slice(&texts[context.draws.below(texts.len() as u64) as usize]),
+            Segment::NowUs(before) => decimal(clock::unix_us().saturating_sub(*before), out),
+            Segment::Since(index) => {
+                let then =
+                    context.variables.get(*index).and_then(|value| std::str::from_utf8(value).ok()?.parse().ok());
+                decimal(then.map_or(0, |then| clock::unix_us().saturating_sub(then)), out);
+            }
             Segment::Variable(index, escape) => {
                 let value = context.variables.get(*index).map_or(&[][..], Vec::as_slice);
                 escaped(value, *escape, out);
@@ -172,6 +192,19 @@ mod tests {
         assert_eq!(uuid::Uuid::parse_str(&id).unwrap().get_version_num(), 4);
         let n: u64 = rendered("{{ int(3,5) }}", Escape::None, "").parse().unwrap();
         assert!((3..=5).contains(&n));
+        assert!(["x/y", "z"].contains(&rendered("{{ pick(x/y, z) }}", Escape::None, "").as_str()));
+        assert!(
+            ["x%2Fy", "%7E"].contains(&rendered("{{ pick(x/y, ~) }}", Escape::Path, "").replace('~', "%7E").as_str())
+        );
+    }
+
+    #[test]
+    fn moments_are_read_from_the_clock_and_spans_are_since_a_variable() {
+        let number = |text: &str, value: &str| rendered(text, Escape::None, value).parse::<u64>().unwrap();
+        let (now, before) = (number("{{ now_us }}", ""), number("{{ now_us(-5m) }}", ""));
+        assert!((299_000_000..=300_000_000).contains(&(now - before)), "{now} {before}");
+        assert!(number("{{ since(id) }}", &before.to_string()) >= 299_000_000);
+        assert_eq!([number("{{ since(id) }}", ""), number("{{ since(id) }}", &u64::MAX.to_string())], [0, 0]);
     }
 
     #[test]

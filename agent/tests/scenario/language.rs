@@ -99,7 +99,7 @@ fn p1_is_what_the_specification_says() {
     assert_eq!(full.profile, "full");
     assert_eq!(full.needs.agents, 5);
     assert_eq!(full.workloads["users"].target, Target::Role("gateway".into()));
-    assert_eq!(gauntlet_common::plan::bind::steps(&full.workloads["users"].flow).len(), 7);
+    assert_eq!(gauntlet_common::scenario::flow::series(&full.workloads["users"].flow).len(), 7);
     let seconds = |scenario: &Scenario| scenario.phases.iter().map(|phase| phase.duration.secs()).sum::<f64>();
     let smoke = read_with(&p1(), Some("smoke"), &[]).unwrap();
     assert!(seconds(&smoke) <= 46.0);

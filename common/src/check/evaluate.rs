@@ -40,7 +40,7 @@ pub struct Counts {
     pub ok: u64,
     pub errors: u64,
     /// By [`ErrorClass`]; of whole workloads only.
-    pub by_class: [u64; 8],
+    pub by_class: [u64; ErrorClass::COUNT],
     pub skipped: u64,
 }
 

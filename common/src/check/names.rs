@@ -4,7 +4,7 @@ use indexmap::IndexMap;
 
 use crate::check::unit::Unit;
 use crate::plan::Plan;
-use crate::scenario::{Catalogue, Kind, Metric, MetricKind, Scenario, Step};
+use crate::scenario::{Catalogue, Kind, Metric, MetricKind, Scenario, flow};
 
 /// Everything the checks of one scenario may name.
 #[derive(Debug, Clone, Default)]
@@ -41,8 +41,7 @@ impl Names {
     /// Of a scenario, with the metrics, ledgers and audits that the catalogue declares for its roles.
     pub fn of_scenario(scenario: &Scenario, catalogue: &Catalogue) -> Self {
         let workloads = scenario.workloads.iter().map(|(name, spec)| {
-            let mut steps = Vec::new();
-            collect_steps(&spec.flow, &mut steps);
+            let steps = flow::series(&spec.flow);
             (name.clone(), WorkloadNames { steps, objective: spec.objective.is_some() })
         });
         Self {
@@ -80,18 +79,6 @@ fn role_names(kind: &str, catalogue: &Catalogue) -> RoleNames {
         metrics: own.iter().chain(&Kind::PROCESS_METRICS).map(named).collect(),
         ledgers: kind.map_or_else(Vec::new, |k| k.ledgers.iter().map(|l| l.to_string()).collect()),
         audits: kind.map_or_else(Vec::new, |k| k.audits.iter().map(|figure| figure.name.to_string()).collect()),
-    }
-}
-
-fn collect_steps(flow: &[Step], steps: &mut Vec<String>) {
-    for step in flow {
-        match step {
-            Step::Think(_) => {}
-            Step::Choose(choices) => choices.iter().for_each(|choice| collect_steps(&choice.flow, steps)),
-            Step::Repeat { flow, .. } => collect_steps(flow, steps),
-            Step::Request(request) if !steps.contains(&request.name) => steps.push(request.name.clone()),
-            Step::Request(_) => {}
-        }
     }
 }
 

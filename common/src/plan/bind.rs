@@ -10,7 +10,7 @@ use super::links::bind_links;
 use super::{Isolation, Plan, PlannedAgent, PlannedFault, PlannedLoadWorker, PlannedRole, PlannedWorkload, Selected};
 use crate::fault::{Placed, Select, SelectError};
 use crate::phase::Phase;
-use crate::scenario::{Catalogue, FaultSpec, From, Kind, RoleSpec, Scenario, Step, Target, Workload};
+use crate::scenario::{Catalogue, FaultSpec, From, Kind, RoleSpec, Scenario, Target, Workload, flow};
 use crate::seed::{self, Draws};
 use crate::units::Micros;
 use crate::{arrival, check};
@@ -265,7 +265,8 @@ fn place_load(
         PlannedWorkload {
             name: name.clone(),
             spec: workload.clone(),
-            steps: steps(&workload.flow),
+            steps: flow::series(&workload.flow),
+            assertions: flow::assertions(&workload.flow),
             workers: numbers,
             key: seed::key(seed, &["workload", name]),
             ledgers: own.cloned().collect(),
@@ -323,24 +324,6 @@ fn load_agents(
         }
         _ => Ok(on),
     }
-}
-
-/// Names of the request steps, in the order of the flow, each once.
-pub fn steps(flow: &[Step]) -> Vec<String> {
-    fn walk(flow: &[Step], names: &mut Vec<String>) {
-        for step in flow {
-            match step {
-                Step::Think(_) => {}
-                Step::Choose(choices) => choices.iter().for_each(|choice| walk(&choice.flow, names)),
-                Step::Repeat { flow, .. } => walk(flow, names),
-                Step::Request(request) if names.contains(&request.name) => {}
-                Step::Request(request) => names.push(request.name.clone()),
-            }
-        }
-    }
-    let mut names = Vec::new();
-    walk(flow, &mut names);
-    names
 }
 
 /// `ROLE.LEDGER` of every ledger that the checks read back, each once.

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{Plan, PlannedRole, PlannedWorkload};
 use crate::arrival::{Curve, Iterations, Model, Users, connections, model};
-use crate::scenario::Target;
+use crate::scenario::{Target, flow};
 
 /// Files of any worker process beside its connections: runtime, pipes, logs, spools, a store's segments.
 const FILES_BASE: u64 = 256;
@@ -120,13 +120,14 @@ fn share_of(total: u64, share: u64, shares: u64) -> u64 {
     total.saturating_sub(share).div_ceil(shares).max(1)
 }
 
-/// Over all of a workload's workers: one a user, or an open model's pool.
+/// Over all of a workload's workers: one a user and branch, or an open model's pool.
 fn connections_of(plan: &Plan, workload: &PlannedWorkload) -> u64 {
     let load = &workload.spec.load;
+    let branches = u64::from(flow::branches(&workload.spec.flow).max(1));
     match model(load) {
         Model::Rate => u64::from(connections(load)),
-        Model::Users => Users::new(Curve::users(&plan.phases, load)).count(),
-        Model::Iterations => Iterations::new(&plan.phases, load).count(),
+        Model::Users => Users::new(Curve::users(&plan.phases, load)).count() * branches,
+        Model::Iterations => Iterations::new(&plan.phases, load).count() * branches,
     }
 }
 

@@ -5,6 +5,8 @@ use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
 use super::catalogue::{Catalogue, Kind};
+use super::condition::Condition;
+use super::flow::BRANCHES_MAX;
 use super::model::{Guards, Links, Load, Needs, OnAgentLoss, OnFail, PhaseSpec, Restart, Severity, Tier};
 use crate::units::{Micros, MicrosRange};
 
@@ -163,16 +165,8 @@ fn workload(driver: &Kind, defs: &mut Map<String, Value>) -> Value {
     let steps = json!({ "type": "array", "minItems": 1, "maxItems": 500, "items": { "$ref": format!("#/$defs/{step_ref}") },
                         "description": "What one user does, over and over: a list of steps." });
     let choices = json!({ "type": "array", "minItems": 1, "maxItems": 200, "items": { "$ref": format!("#/$defs/{choice_ref}") } });
-    let mut step = Map::new();
-    step.insert("think".into(), of::<MicrosRange>());
+    let mut step = words(&steps);
     step.insert("choose".into(), choices);
-    step.insert(
-        "repeat".into(),
-        json!({
-            "type": "object", "additionalProperties": false, "required": ["times", "flow"],
-            "properties": { "times": { "type": "integer", "minimum": 1, "maximum": 1_000_000, "description": "How often." }, "flow": steps },
-        }),
-    );
     for verb in &driver.verbs {
         let mut schema = hoisted(&format!("{name}_{}", verb.name), &verb.schema, defs);
         if let Some(object) = schema.as_object_mut() {
@@ -215,6 +209,35 @@ fn workload(driver: &Kind, defs: &mut Map<String, Value>) -> Value {
         "type": "object", "description": driver.help, "additionalProperties": false,
         "required": ["driver", "target", "flow", "load"], "properties": properties,
     })
+}
+
+/// The steps that every driver has, but for `choose`.
+fn words(steps: &Value) -> Map<String, Value> {
+    let object = |required: &[&str], properties: Value| json!({ "type": "object", "additionalProperties": false, "required": required, "properties": properties });
+    let that = of::<Condition>();
+    let name = |help: &str| json!({ "type": "string", "minLength": 1, "maxLength": 200, "description": help });
+    let times = json!({ "type": "integer", "minimum": 1, "maximum": 1_000_000, "description": "How often; with `until`, at most." });
+    let repeat = json!({
+        "times": times, "until": that, "every": of::<Micros>(),
+        "name": name("With `until`: its assertion's name, for checks."), "flow": steps,
+    });
+    let variable = json!({ "type": ["string", "number", "boolean"], "format": "template", "description": "Its new value, with templates." });
+    Map::from_iter([
+        ("think".to_string(), of::<MicrosRange>()),
+        ("repeat".to_string(), object(&["times", "flow"], repeat)),
+        ("if".to_string(), object(&["that", "flow"], json!({ "that": that, "flow": steps, "else": steps }))),
+        (
+            "parallel".to_string(),
+            json!({ "type": "array", "minItems": 2, "maxItems": BRANCHES_MAX, "items": steps,
+                                         "description": "Lists of steps that run at the same time." }),
+        ),
+        ("assert".to_string(), object(&["that"], json!({ "that": that, "name": name("Its name, for checks.") }))),
+        (
+            "set".to_string(),
+            json!({ "type": "object", "minProperties": 1, "maxProperties": 100, "additionalProperties": variable,
+                                    "description": "Variables of the iteration by name." }),
+        ),
+    ])
 }
 
 fn from() -> Value {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Map, Value};
 
 use super::catalogue::RoleName;
+use super::flow::Step;
 use crate::region::Coordinates;
 use crate::units::{Micros, MicrosRange, Rate, Ratio};
 
@@ -272,129 +273,6 @@ pub enum From {
     Roles(Vec<String>),
     /// The agents with this label, as `name=value`.
     Label(String),
-}
-
-/// One step of a flow.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Step {
-    /// A pause, drawn anew each time.
-    Think(MicrosRange),
-    /// One of these, by weight.
-    Choose(Vec<Choice>),
-    /// The same steps, several times.
-    Repeat { times: u32, flow: Vec<Step> },
-    /// A request: a verb of the workload's driver with its parameters.
-    Request(Request),
-}
-
-/// One branch of a `choose`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Choice {
-    /// Relative; 1 unless stated.
-    pub weight: u32,
-    /// What it does.
-    pub flow: Vec<Step>,
-}
-
-/// A request of a flow.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Request {
-    /// Its series' name: `name:` of the parameters, or what the driver calls it.
-    pub name: String,
-    /// A verb of the driver.
-    pub verb: String,
-    /// The verb's parameters, `name` removed.
-    pub params: Map<String, Value>,
-}
-
-impl Serialize for Step {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let (key, value) = match self {
-            Self::Think(range) => ("think", serde_json::json!(range)),
-            Self::Choose(choices) => {
-                ("choose", choices.iter().map(|c| serde_json::json!({ "weight": c.weight, "flow": c.flow })).collect())
-            }
-            Self::Repeat { times, flow } => ("repeat", serde_json::json!({ "times": times, "flow": flow })),
-            Self::Request(request) => {
-                let mut params = request.params.clone();
-                params.insert("name".into(), request.name.clone().into());
-                (request.verb.as_str(), Value::Object(params))
-            }
-        };
-        serializer.collect_map([(key, value)])
-    }
-}
-
-impl<'de> Deserialize<'de> for Step {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        struct RepeatParams {
-            times: u32,
-            flow: Vec<Step>,
-        }
-        let map = Map::deserialize(deserializer)?;
-        let mut entries = map.into_iter();
-        let (Some((key, value)), None) = (entries.next(), entries.next()) else {
-            return Err(de::Error::custom("a step has one key: think, choose, repeat or a verb of the driver"));
-        };
-        let error = |e: serde_json::Error| de::Error::custom(e);
-        Ok(match key.as_str() {
-            "think" => Self::Think(serde_json::from_value(value).map_err(error)?),
-            "choose" => Self::Choose(serde_json::from_value(value).map_err(error)?),
-            "repeat" => {
-                let RepeatParams { times, flow } = serde_json::from_value(value).map_err(error)?;
-                Self::Repeat { times, flow }
-            }
-            _ => {
-                let mut params: Map<String, Value> = serde_json::from_value(value).map_err(error)?;
-                let name = match params.shift_remove("name") {
-                    Some(name) => serde_json::from_value(name).map_err(error)?,
-                    None => default_name(&key, &params),
-                };
-                Self::Request(Request { name, verb: key, params })
-            }
-        })
-    }
-}
-
-/// What a request without a name is called: `GET /items`, or of a method its service and its own name, `Events/Store`.
-fn default_name(verb: &str, params: &Map<String, Value>) -> String {
-    let text = |key: &str| params.get(key).and_then(Value::as_str);
-    match text("method") {
-        Some(method) => {
-            let service = method.find('/').and_then(|slash| method[..slash].rfind('.'));
-            method[service.map_or(0, |dot| dot + 1)..].trim_start_matches('/').to_string()
-        }
-        None => format!("{} {}", verb.to_uppercase(), text("path").unwrap_or_default()),
-    }
-}
-
-impl Serialize for Choice {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serde_json::json!({ "weight": self.weight, "flow": self.flow }).serialize(serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for Choice {
-    /// Either `{ weight, flow }`, or a step itself, with weight 1.
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        struct Full {
-            #[serde(default = "one")]
-            weight: u32,
-            flow: Vec<Step>,
-        }
-        fn one() -> u32 {
-            1
-        }
-        let map = Map::deserialize(deserializer)?;
-        if map.contains_key("flow") {
-            let Full { weight, flow } = serde_json::from_value(Value::Object(map)).map_err(de::Error::custom)?;
-            return Ok(Self { weight, flow });
-        }
-        let step = serde_json::from_value(Value::Object(map)).map_err(de::Error::custom)?;
-        Ok(Self { weight: 1, flow: vec![step] })
-    }
 }
 
 /// How much load one phase carries. Exactly one of `users`, `rate` and `iterations`, the same one in every phase of a workload.

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use super::catalogue::Catalogue;
 use super::checker::{Checker, Names, split_help};
 use super::diagnostic::{Diagnostic, Diagnostics, suggest};
+use super::flow::{self, Step};
 use super::language;
 use super::model::Scenario;
 use super::node::{self, Content, Node, Place};
@@ -176,6 +177,7 @@ impl Reader<'_> {
         if found.is_empty()
             && let Some(scenario) = self.typed(applied, profile, &mut found)
         {
+            series_apart(&applied.tree, &scenario, &mut found);
             self.expressions(&applied.tree, &scenario, &mut found);
         }
         found
@@ -212,6 +214,22 @@ impl Reader<'_> {
                 None
             }
         }
+    }
+}
+
+/// A request and an assertion of one name would count in one series, and be neither.
+fn series_apart(tree: &Node, scenario: &Scenario, found: &mut Vec<Diagnostic>) {
+    for (name, workload) in &scenario.workloads {
+        let assertions = flow::assertions(&workload.flow);
+        flow::walk(&workload.flow, &mut |step| {
+            let Step::Request(request) = step else { return };
+            if assertions.contains(&request.name) {
+                let node = tree.get("workloads").and_then(|all| all.get(name)).and_then(|of| of.entry("flow"));
+                let place = node.map_or(tree.place, |(key, _)| key.place);
+                let message = format!("`{}` names a request and an assertion", request.name);
+                found.push(Diagnostic::new(place, message, "give the assertion a name of its own"));
+            }
+        });
     }
 }
 

@@ -1,30 +1,22 @@
 //! What no schema can say: the timeline, one load model per workload, templates, and what the plugins check themselves.
 //! Works on the tree, so that it tells what it can also where other things are wrong.
 
+mod flow;
+
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::catalogue::{Catalogue, Kind, Problem, Verb};
+use super::catalogue::{Catalogue, Kind, Problem};
 use super::checker::split_help;
-use super::diagnostic::{Diagnostic, nearest, suggest};
+use super::diagnostic::Diagnostic;
 use super::model::{At, Links};
-use super::node::{Content, Key, Node, Place};
+use super::node::{Content, Node, Place};
 use crate::plan::links::{REGION, place, unknown_region};
 use crate::units::{Micros, MicrosRange};
 
-/// What a template may name beside captures: who runs, which time, and something unique.
-pub const TEMPLATE_NAMES: [&str; 3] = ["user", "iteration", "uuid"];
-
 /// The longest delay of a link, each part of it: light itself goes half round the Earth in a tenth of a second.
 const LINK_DELAY_MAX: Micros = Micros::from_secs(5);
-
-/// The verbs of a workload's driver, with the settings that they may go by.
-#[derive(Clone, Copy)]
-struct Verbs<'a> {
-    all: &'a [Verb],
-    settings: &'a Value,
-}
 
 /// One tree under examination.
 pub struct Semantics<'a> {
@@ -72,12 +64,10 @@ impl<'a> Semantics<'a> {
         let workloads = self.tree.get("workloads").map_or(&[][..], Node::entries);
         for (key, workload) in workloads {
             self.load(&key.text, key.place, workload);
-            let mut known: BTreeSet<String> = TEMPLATE_NAMES.iter().map(ToString::to_string).collect();
             let driver = self.catalogue.drivers.iter().find(|kind| Some(kind.name) == workload.text_of("driver"));
             let settings =
                 workload.get("settings").map_or_else(|| Value::Object(serde_json::Map::new()), Node::to_json);
-            let verbs = Verbs { all: driver.map_or(&[], |driver| &driver.verbs), settings: &settings };
-            self.flow(workload.get("flow"), verbs, &mut known);
+            self.flow(workload.get("flow"), driver.map_or(&[], |driver| &driver.verbs), &settings);
         }
     }
 
@@ -324,86 +314,6 @@ impl<'a> Semantics<'a> {
             );
         }
         Some(model)
-    }
-
-    fn flow(&mut self, steps: Option<&Node>, verbs: Verbs<'_>, known: &mut BTreeSet<String>) {
-        for step in steps.map_or(&[][..], Node::items) {
-            for (verb, params) in step.entries() {
-                match verb.text.as_str() {
-                    "think" | "weight" => {}
-                    "choose" => self.flow(Some(params), verbs, known),
-                    "repeat" => self.flow(params.get("flow"), verbs, known),
-                    "flow" => self.flow(Some(params), verbs, known),
-                    name => {
-                        if let Some(verb) = verbs.all.iter().find(|verb| verb.name == name) {
-                            self.ask(|params| (verb.validate)(params, verbs.settings), params, &params.to_json());
-                        }
-                        self.request(params, known);
-                    }
-                }
-            }
-        }
-    }
-
-    fn request(&mut self, params: &Node, known: &mut BTreeSet<String>) {
-        for text in params.texts() {
-            self.template(text, known);
-        }
-        for (key, _) in params.get("ledger").map_or(&[][..], Node::entries) {
-            self.ledger(key);
-        }
-        let captures = params.get("capture").map_or(&[][..], Node::entries);
-        known.extend(captures.iter().map(|(key, _)| key.text.clone()));
-    }
-
-    /// `ROLE.LEDGER` of a role of the file.
-    fn ledger(&mut self, key: &Key) {
-        let mut known = Vec::new();
-        for (role, spec) in self.tree.get("roles").map_or(&[][..], Node::entries) {
-            let kind = self.catalogue.roles.iter().find(|kind| Some(kind.name) == spec.text_of("kind"));
-            let ledgers = kind.map_or(&[][..], |kind| &kind.ledgers);
-            known.extend(ledgers.iter().map(|ledger| format!("{}.{ledger}", role.text)));
-        }
-        if !known.contains(&key.text) {
-            let help = suggest(&key.text, "ledger", known.iter().map(String::as_str));
-            self.problem(key.place, format!("there is no ledger `{}`", key.text), help);
-        }
-    }
-
-    fn template(&mut self, node: &Node, known: &BTreeSet<String>) {
-        let text = node.text().unwrap_or_default();
-        let mut from = 0;
-        while let Some(start) = text[from..].find("{{").map(|i| from + i) {
-            let Some(end) = text[start..].find("}}").map(|i| start + i) else {
-                let place = inside(self.sources, node.place, &text[start..]);
-                return self.problem(place, "`{{` is never closed", "write {{ name }}");
-            };
-            let name = text[start + 2..end].trim();
-            let drawn = name.strip_prefix("int(").and_then(|inside| inside.strip_suffix(')'));
-            if let Some(bounds) = drawn {
-                let bounds =
-                    bounds.split_once(',').map(|(min, max)| (min.trim().parse::<u64>(), max.trim().parse::<u64>()));
-                if !matches!(bounds, Some((Ok(min), Ok(max))) if min <= max) {
-                    let place = inside(self.sources, node.place, &text[start..end + 2]);
-                    self.problem(
-                        place,
-                        format!("`{name}` is not two whole numbers"),
-                        "write the smaller first: int(1,100)",
-                    );
-                }
-            } else if !known.contains(name) {
-                let place = inside(self.sources, node.place, &text[start..end + 2]);
-                let help = match nearest(name, known.iter().map(String::as_str)) {
-                    Some(near) => format!("did you mean `{near}`?"),
-                    None => {
-                        let known: Vec<&str> = known.iter().map(String::as_str).collect();
-                        format!("known at this step: {}; a capture is known from the step after it", known.join(", "))
-                    }
-                };
-                self.problem(place, format!("there is no `{name}` to put in"), help);
-            }
-            from = end + 2;
-        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the record has for each second, and how it is written to the store's file: bit by bit what it was.
 
-use gauntlet_common::snapshot::{NodeSample, WorkloadDelta};
+use gauntlet_common::snapshot::{ErrorClass, NodeSample, WorkloadDelta};
 
 use super::bytes::{Bytes, put, put_maybe};
 use super::column::{Cell, Sum};
@@ -25,7 +25,7 @@ pub(crate) struct Second {
 
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Tally {
-    pub(crate) errors: [u64; 8],
+    pub(crate) errors: [u64; ErrorClass::COUNT],
     pub(crate) planned: u64,
     pub(crate) skipped: u64,
     pub(crate) not_issued: u64,

@@ -58,16 +58,13 @@ impl Record {
         self.names.iter().position(|(workload, _)| workload == name)
     }
 
-    /// The series of a workload or of one of its steps: each step's errors and successes.
-    fn series(&self, workload: &str, step: Option<&str>) -> impl Iterator<Item = &[Column<Slot>; 2]> {
+    /// The series of a workload or of one of its steps: each step's errors and successes, and whether it is an assertion.
+    fn series(&self, workload: &str, step: Option<&str>) -> impl Iterator<Item = (&[Column<Slot>; 2], bool)> {
         let at = self.workload(workload);
         let steps = at.map_or(&[][..], |at| &self.names[at].1);
         let series = at.map_or(&[][..], |at| &self.series[at]);
-        series
-            .iter()
-            .zip(steps)
-            .filter(move |(_, name)| step.is_none_or(|step| step == *name))
-            .map(|(series, _)| series)
+        let all = series.iter().zip(steps).filter(move |(_, of)| step.is_none_or(|step| step == of.name));
+        all.map(|(series, of)| (series, of.assertion))
     }
 
     fn seconds(&self, workload: &str) -> Option<&Column<Second>> {
@@ -78,12 +75,15 @@ impl Record {
         self.seconds(workload).map_or_else(Tally::default, |seconds| seconds.sum(&self.store, over))
     }
 
-    /// Requests of a workload or one of its steps; `by_class` and `skipped` of whole workloads only.
+    /// Requests of a workload or one of its steps; `by_class` and `skipped` of whole workloads only. Of a whole workload's
+    /// assertions those that failed are errors, and the others nothing: they are no requests.
     pub fn counts(&self, workload: &str, step: Option<&str>, over: &Intervals) -> Counts {
         let mut counts = Counts::default();
-        for [errors, ok] in self.series(workload, step) {
+        for ([errors, ok], assertion) in self.series(workload, step) {
             counts.errors += errors.sum(&self.store, over).0;
-            counts.ok += ok.sum(&self.store, over).0;
+            if step.is_some() || !assertion {
+                counts.ok += ok.sum(&self.store, over).0;
+            }
         }
         if step.is_none() {
             let tally = self.tally(workload, over);
@@ -92,10 +92,12 @@ impl Record {
         counts
     }
 
-    /// Latencies of all outcomes, from the intended start, or (`service`) from the send.
+    /// Latencies of all outcomes, from the intended start, or (`service`) from the send. Assertions take no time, and have no
+    /// part in a whole workload's.
     pub fn latency(&self, workload: &str, step: Option<&str>, service: bool, over: &Intervals) -> Histogram {
         let mut sum = Histogram::new();
-        for series in self.series(workload, step).flatten() {
+        let timed = self.series(workload, step).filter(|(_, assertion)| step.is_some() || !assertion);
+        for series in timed.flat_map(|(series, _)| series) {
             series.pieces(&self.store, over, |slot| {
                 if service { &slot.service_time } else { &slot.response_time }.add_to(&mut sum);
             });

@@ -126,6 +126,23 @@ proptest! {
 }
 
 #[test]
+fn assertions_are_no_requests_of_their_workload() {
+    let request = |step, ok| Request { us: 1_000, step, ok, interval: 4, worker: 0, snapshot: 0 };
+    // Three of `login`; `query` asserts, twice well and once not.
+    let all = [(0, true), (0, true), (0, false), (1, true), (1, true), (1, false)].map(|(step, ok)| request(step, ok));
+    let mut plan = Run::good().plan;
+    plan.workloads[0].assertions = vec!["query".into()];
+    let mut record = Record::new(&plan).unwrap();
+    snapshots(0, &all).iter().for_each(|bytes| _ = arrives(&mut record, bytes));
+    let over = Intervals::span(0..100);
+    let counts = |step| record.counts("users", step, &over);
+    assert_eq!((counts(None).ok, counts(None).errors), (2, 2), "one that failed is an error of the workload");
+    assert_eq!((counts(Some("query")).ok, counts(Some("query")).errors), (2, 1));
+    assert_eq!(record.latency("users", None, false, &over).count(), 3, "they take no time");
+    assert_eq!(record.latency("users", Some("query"), false, &over).count(), 3);
+}
+
+#[test]
 fn what_is_live_at_once_is_bounded_and_packing_it_changes_nothing() {
     let all: Vec<Request> = (0..12_000u64)
         .map(|n| Request {

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use gauntlet_common::arrival::{Arrivals, Curve, Iterations, Model, Users, connections, model};
 use gauntlet_common::plan::{Isolation, Plan, PlannedWorkload};
-use gauntlet_common::scenario::Target;
+use gauntlet_common::scenario::{Target, flow};
 use gauntlet_proto::agent::Endpoint;
 use gauntlet_proto::worker::StartLoad;
 
@@ -57,10 +57,10 @@ impl Engine {
         start: &StartLoad,
     ) -> Result<Run, LoadError> {
         let spec = &workload.spec;
-        let flow = Flow::compile(workload)?;
+        let mut variables = Vec::new();
+        let flow = Flow::compile(workload, &mut variables)?;
         let entry = DRIVERS.iter().find(|d| d.name == spec.driver);
         let entry = entry.ok_or_else(|| LoadError::NoDriver(spec.driver.clone()))?;
-        let mut variables = Vec::new();
         let timeout = spec.timeout.0 * 1_000;
         let driver = (entry.prepare)(Setup {
             settings: &spec.settings,
@@ -77,6 +77,7 @@ impl Engine {
         .map_err(|e| LoadError::Workload { workload: workload.name.clone(), why: e.to_string() })?;
         let shares = workload.workers.len() as u64;
         let (source, users) = source(plan, workload, share, shares);
+        let runners: Vec<Runner> = users.enumerate().map(|(i, user)| Runner::new(user, i as u32)).collect();
         let spools = workload.ledgers.iter().map(|name| self.spools.open(name)).collect::<Result<_, _>>()?;
         Ok(Run {
             workload: index as u32,
@@ -90,11 +91,15 @@ impl Engine {
             pacing: spec.pacing.map(|p| p.0 * 1_000),
             share,
             shares,
-            runners: users.enumerate().map(|(i, user)| Runner::new(user, i as u32)).collect(),
+            users: runners.len(),
+            branches: flow::branches(&spec.flow) as usize,
+            runners,
             idle: Vec::new(),
+            under_way: 0,
             deadlines: Default::default(),
             in_flight: 0,
             variables: variables.len(),
+            scratch: Default::default(),
             spools,
         })
     }
@@ -106,11 +111,11 @@ impl Engine {
                 Target::Url(url) => vec![url.clone()],
                 Target::Role(role) => services(endpoints, role).map(|e| run.driver.port(e).to_string()).collect(),
             };
-            let slots = run.pool.as_ref().map_or(run.runners.len() as u32, |p| p.size);
-            // User (or connection) k of the whole workload goes to instance k mod n.
+            let slots = run.slots();
+            // User (or connection) k of the whole workload goes to instance k mod n, in all of its branches.
             let count = targets.len().max(1) as u64;
-            let route: Vec<u32> =
-                (0..u64::from(slots)).map(|slot| ((run.share + slot * run.shares) % count) as u32).collect();
+            let instance = |slot: u32| ((run.share + u64::from(run.owner(slot)) * run.shares) % count) as u32;
+            let route: Vec<u32> = (0..slots).map(instance).collect();
             run.driver.wire(&targets, &route)?;
             if run.pool.is_some() {
                 self.to_open.extend((0..slots).map(|slot| (r, slot)));

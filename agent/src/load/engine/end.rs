@@ -55,7 +55,7 @@ impl Engine {
                 let (sent, class) = match runner.state {
                     State::InFlight => (runner.sent, ErrorClass::Timeout),
                     State::Waiting => (runner.intended, ErrorClass::Dropped),
-                    State::Idle | State::Starting | State::Thinking => continue,
+                    State::Idle | State::Starting | State::Thinking | State::Joining => continue,
                 };
                 if runner.state == State::InFlight {
                     run.driver.close(runner.slot);
@@ -105,8 +105,9 @@ impl Engine {
     fn count_unstarted(&mut self) {
         for run in &self.runs {
             let Source::Iterations(iterations) = &run.source else { continue };
-            let mine = run.runners.iter().map(|r| iterations.of_user(r.user)).sum::<u64>();
-            let begun = run.runners.iter().map(|r| r.begun).sum::<u64>();
+            let users = &run.runners[..run.users];
+            let mine = users.iter().map(|r| iterations.of_user(r.user)).sum::<u64>();
+            let begun = users.iter().map(|r| r.begun).sum::<u64>();
             let unstarted = mine.saturating_sub(begun);
             if unstarted > 0 {
                 let counts = self.recorder.counts(run.workload, self.stop.saturating_sub(1));

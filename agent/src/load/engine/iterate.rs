@@ -2,11 +2,11 @@
 
 use gauntlet_common::seed::narrow;
 
-use super::runner::{Runner, State};
+use super::runner::{Join, Runner, State};
 use super::{Due, Engine, Source, Timer};
-use crate::load::flow::{Next, Place};
+use crate::load::flow::{Next, Place, Walker};
 
-/// Iterations of one open workload under way at once; beyond it an arrival is dropped at once.
+/// Iterations of one open workload under way at once, each with its branches; beyond it an arrival is dropped at once.
 const RUNNERS_MAX: usize = 262_144;
 /// An iteration that neither asked nor paused still takes so long, so that a flow of nothing is no endless loop, ns.
 const EMPTY_ITERATION: u64 = 1_000_000;
@@ -25,23 +25,19 @@ impl Engine {
         let Source::Open(_, Some(arrival)) = self.runs[run].source else { return };
         self.schedule_arrival(run);
         let this = &mut self.runs[run];
-        let r = match this.idle.pop() {
-            Some(r) => r as usize,
-            None if this.runners.len() < RUNNERS_MAX => {
-                this.runners.push(Runner::new(0, this.runners.len() as u32));
-                this.runners.len() - 1
-            }
-            None => {
-                let workload = this.workload;
-                self.recorder.counts(workload, arrival.at).planned += 1;
-                let step = self.runs[run].flow.series[0];
-                return self.drop_request(workload, step, arrival.at);
-            }
-        };
+        if this.under_way >= RUNNERS_MAX / (1 + this.branches) {
+            let (workload, step) = (this.workload, this.flow.series[0]);
+            self.recorder.counts(workload, arrival.at).planned += 1;
+            return self.drop_request(workload, step, arrival.at);
+        }
+        this.under_way += 1;
+        let r = this.idle.pop().map_or(this.runners.len(), |r| r as usize);
+        if r == this.runners.len() {
+            this.runners.push(Runner::new(0, 0));
+        }
         let runner = &mut this.runners[r];
         // A reused runner's last iteration has nothing to do with this one, and must not excuse its lateness.
         (runner.user, runner.iteration, runner.ready) = (arrival.user, arrival.iteration, 0);
-        runner.variables.iter_mut().for_each(Vec::clear);
         self.start_iteration(run, r, arrival.at);
     }
 
@@ -78,6 +74,7 @@ impl Engine {
         let this = &mut self.runs[run];
         let runner = &mut this.runners[r];
         runner.variables.resize_with(this.variables, Vec::new);
+        runner.variables.iter_mut().for_each(Vec::clear);
         runner.place = Place::new(narrow(this.key, [runner.user, runner.iteration]));
         runner.begun += 1;
         (runner.began, runner.requests) = (at, 0);
@@ -91,16 +88,32 @@ impl Engine {
             let this = &mut self.runs[run];
             let runner = &mut this.runners[r];
             if at >= self.stop {
-                return self.rest(run, r);
+                return self.rest(run, r, at);
             }
             if let Source::Users(users) = &this.source
                 && !users.exists(runner.user, at)
             {
-                return self.schedule_iteration(run, r, at);
+                return match runner.branch {
+                    Some(of) => self.end_branch(run, r, of, at, false),
+                    None => self.schedule_iteration(run, r, at),
+                };
             }
-            match this.flow.next(&mut runner.place) {
+            let Runner { user, iteration, place, variables, .. } = runner;
+            let mut walker = Walker { user: *user, iteration: *iteration, variables, scratch: &mut this.scratch };
+            match this.flow.next(place, &mut walker) {
                 Next::End => return self.end_iteration(run, r, at),
                 Next::Request(request) => return self.request(run, r, request, at),
+                Next::Assert { series, holds } => {
+                    self.recorder.assertion(this.workload, series, at, holds);
+                    if !holds {
+                        return self.skip(run, r, at, at);
+                    }
+                }
+                Next::Fork(fork) => match self.fork(run, r, fork, at) {
+                    Some(Join { failed: true, at, .. }) => return self.skip(run, r, at, at),
+                    Some(join) => at = join.at,
+                    None => return,
+                },
                 Next::Think(pause) => {
                     at += pause;
                     if at > self.now() {
@@ -113,8 +126,11 @@ impl Engine {
 
     pub(super) fn end_iteration(&mut self, run: usize, r: usize, at: u64) {
         let this = &self.runs[run];
+        if let Some(of) = this.runners[r].branch {
+            return self.end_branch(run, r, of, at, false);
+        }
         if matches!(this.source, Source::Open(..)) {
-            return self.rest(run, r);
+            return self.rest(run, r, at);
         }
         let runner = &this.runners[r];
         let empty = runner.requests == 0 && at == runner.began;
@@ -124,11 +140,15 @@ impl Engine {
     }
 
     /// Nothing more to do for now.
-    fn rest(&mut self, run: usize, r: usize) {
+    fn rest(&mut self, run: usize, r: usize, at: u64) {
         let this = &mut self.runs[run];
+        if let Some(of) = this.runners[r].branch {
+            return self.end_branch(run, r, of, at, false);
+        }
         this.runners[r].state = State::Idle;
         this.runners[r].renew(r);
         if matches!(this.source, Source::Open(..)) {
+            this.under_way -= 1;
             this.idle.push(r as u32);
         }
     }

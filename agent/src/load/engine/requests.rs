@@ -3,7 +3,8 @@
 use gauntlet_common::snapshot::ErrorClass;
 
 use super::Engine;
-use super::runner::State;
+use super::runner::{Runner, State};
+use crate::load::flow::Walker;
 use crate::load::record::Sample;
 use crate::load::{Completion, Submission};
 
@@ -15,20 +16,16 @@ const WAITING_MAX: usize = 65_536;
 impl Engine {
     /// A step's request, intended for this moment.
     pub(super) fn request(&mut self, run: usize, r: usize, request: usize, at: u64) {
+        if self.begins_too_late(run, r, at) {
+            return;
+        }
         let now = self.now();
         let this = &mut self.runs[run];
         let runner = &mut this.runners[r];
         (runner.request, runner.intended) = (request, at);
-        // Late is only what this worker added: a step cannot begin before the one before it has ended. An arrival that the
-        // worker came to too late is its own doing, whatever the connections did meanwhile.
-        let late = now.saturating_sub(at.max(runner.ready));
-        let first = runner.requests == 0;
-        if first && late > LATE_NS_MAX.min(this.timeout) {
-            self.recorder.counts(this.workload, at).not_issued += 1;
-            return self.end_iteration(run, r, now);
-        }
+        let late = runner.late(at, now);
         let slot = match &mut this.pool {
-            None => r as u32,
+            None => runner.slot,
             Some(pool) => match pool.free.pop_front() {
                 Some(slot) => slot,
                 None if pool.waiting.len() < WAITING_MAX => {
@@ -41,6 +38,19 @@ impl Engine {
         };
         self.recorder.counts(this.workload, at).lateness.record(late / 1_000);
         self.submit(run, r, slot, now);
+    }
+
+    /// Whether the first step of an iteration comes so late that the iteration does not begin at all.
+    pub(super) fn begins_too_late(&mut self, run: usize, r: usize, at: u64) -> bool {
+        let now = self.now();
+        let this = &self.runs[run];
+        let runner = &this.runners[r];
+        let late = runner.requests == 0 && runner.late(at, now) > LATE_NS_MAX.min(this.timeout);
+        if late {
+            self.recorder.counts(this.workload, at).not_issued += 1;
+            self.end_iteration(run, r, now);
+        }
+        late
     }
 
     /// `now`: since the scenario's zero.
@@ -94,17 +104,22 @@ impl Engine {
         }
         match outcome {
             Ok(()) => self.advance(run, r, ended),
-            Err(_) => self.skip(run, r, ended),
+            Err(_) => self.skip(run, r, intended, ended),
         }
     }
 
-    /// A failed step ends the iteration.
-    fn skip(&mut self, run: usize, r: usize, at: u64) {
+    /// A failed step ends the iteration, or the branch, whose iteration ends when all branches are over.
+    /// The steps not reached count in the interval of this one, intended for `intended`.
+    pub(super) fn skip(&mut self, run: usize, r: usize, intended: u64, at: u64) {
         let this = &mut self.runs[run];
-        let runner = &mut this.runners[r];
-        let skipped = this.flow.rest(&mut runner.place);
-        self.recorder.counts(this.workload, runner.intended).skipped += skipped;
-        self.end_iteration(run, r, at);
+        let Runner { user, iteration, place, variables, branch, .. } = &mut this.runners[r];
+        let mut walker = Walker { user: *user, iteration: *iteration, variables, scratch: &mut this.scratch };
+        let skipped = this.flow.rest(place, &mut walker);
+        self.recorder.counts(this.workload, intended).skipped += skipped;
+        match *branch {
+            Some(of) => self.end_branch(run, r, of, at, true),
+            None => self.end_iteration(run, r, at),
+        }
     }
 
     /// A request that was never sent.
@@ -114,7 +129,7 @@ impl Engine {
         let (workload, step, intended) = (this.workload, this.flow.series[runner.request], runner.intended);
         let ended = self.now();
         self.recorder.record(Sample { workload, step, intended, sent: intended, ended, outcome: Err(class) });
-        self.skip(run, r, ended);
+        self.skip(run, r, intended, ended);
     }
 
     pub(super) fn drop_request(&mut self, workload: u32, step: u32, intended: u64) {

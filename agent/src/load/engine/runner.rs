@@ -1,4 +1,4 @@
-//! One virtual user, or one iteration of an open model, and how a run finds it.
+//! One virtual user, one iteration of an open model, or a branch of either, and how a run finds it.
 
 use gauntlet_common::arrival::Progress;
 
@@ -14,6 +14,28 @@ pub enum State {
     /// For a connection.
     Waiting,
     InFlight,
+    /// For its branches.
+    Joining,
+}
+
+/// Which branch a runner is.
+#[derive(Debug, Clone, Copy)]
+pub struct BranchOf {
+    /// The runner that waits for it.
+    pub parent: usize,
+    pub fork: usize,
+    pub number: usize,
+}
+
+/// What a runner that waits for its branches knows of them.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Join {
+    /// Branches that are not over, and one more while they are begun.
+    pub pending: usize,
+    /// Whether a step of one failed.
+    pub failed: bool,
+    /// When the last of them was over.
+    pub at: u64,
 }
 
 #[derive(Debug)]
@@ -32,13 +54,16 @@ pub struct Runner {
     pub ready: u64,
     /// The iteration's intended start.
     pub began: u64,
-    /// Requests of this iteration so far.
+    /// Requests of this iteration so far; all that are made at the same time count as one.
     pub requests: u64,
     /// Iterations begun.
     pub begun: u64,
     pub progress: Progress,
     pub slot: u32,
     pub variables: Vec<Vec<u8>>,
+    pub join: Join,
+    /// None: it is no branch but a user or an iteration.
+    pub branch: Option<BranchOf>,
     /// Changes with every state, so that what was set for an earlier one finds nothing.
     generation: u32,
 }
@@ -60,8 +85,16 @@ impl Runner {
             progress: Progress::default(),
             slot,
             variables: Vec::new(),
+            join: Join::default(),
+            branch: None,
             generation: 0,
         }
+    }
+
+    /// How much later than a step's intended start this is by this worker's doing, ns: a step cannot begin before the one before
+    /// it has ended. An arrival that the worker came to too late is its own doing, whatever the connections did meanwhile.
+    pub fn late(&self, at: u64, now: u64) -> u64 {
+        now.saturating_sub(at.max(self.ready))
     }
 
     /// A new token; those before it find nothing any more.
@@ -72,6 +105,28 @@ impl Runner {
 }
 
 impl Run {
+    /// Connections that it may have: of a closed model one for each user and branch.
+    pub fn slots(&self) -> u32 {
+        self.pool.as_ref().map_or((self.users * self.branches.max(1)) as u32, |pool| pool.size)
+    }
+
+    /// A closed model's connection of a branch: the first has its user's, the others lie behind those of all users.
+    pub fn slot_of(&self, of: BranchOf) -> u32 {
+        let place = match of.number {
+            0 => of.parent,
+            other => self.users + of.parent * (self.branches - 1) + other - 1,
+        };
+        place as u32
+    }
+
+    /// Of a closed model's connection: which of this worker's users has it. A pool's is its own.
+    pub fn owner(&self, slot: u32) -> u32 {
+        match (slot as usize).checked_sub(self.users) {
+            Some(behind) if self.pool.is_none() => (behind / (self.branches - 1)) as u32,
+            _ => slot,
+        }
+    }
+
     /// The runner of a token that is still good.
     pub fn find(&self, token: u64) -> Option<usize> {
         let index = (token & u64::from(u32::MAX)) as usize;

@@ -3,6 +3,8 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use gauntlet_common::scenario;
+use gauntlet_common::snapshot::ErrorClass;
 use gauntlet_proto::worker::StartLoad;
 use serde_json::{Value, json};
 
@@ -10,8 +12,18 @@ use super::*;
 use crate::load::reactor::Bell;
 use crate::load::{Completion, LoadError, Submission};
 
-/// The submissions that nobody answered yet: (token, when submitted).
-type Asked = Rc<RefCell<VecDeque<(u64, u64)>>>;
+mod branches;
+
+/// The submissions that nobody answered yet.
+type Asked = Rc<RefCell<VecDeque<Submitted>>>;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Submitted {
+    token: u64,
+    now_ns: u64,
+    slot: u32,
+    request: usize,
+}
 
 struct Held(Asked);
 
@@ -21,7 +33,8 @@ impl Driver for Held {
     }
     fn connect(&mut self, _: u32) {}
     fn submit(&mut self, submission: Submission<'_>) {
-        self.0.borrow_mut().push_back((submission.token, submission.now_ns));
+        let Submission { token, now_ns, slot, request, .. } = submission;
+        self.0.borrow_mut().push_back(Submitted { token, now_ns, slot, request });
     }
     fn ready(&mut self, _: u32, _: Ready) {}
     fn due(&mut self) -> u64 {
@@ -36,14 +49,20 @@ impl Driver for Held {
 
 /// An engine of one workload under `load` for 100 ms, and what its driver was asked.
 fn engine(load: Value) -> (Engine, Asked) {
-    let flow = json!([{ "get": { "path": "/", "name": "a" } }]);
+    engine_of(json!([{ "get": { "path": "/", "name": "a" } }]), load, "100ms")
+}
+
+/// The same of a flow, for so long.
+fn engine_of(flow: Value, load: Value, end: &str) -> (Engine, Asked) {
+    let steps: Vec<gauntlet_common::scenario::Step> = serde_json::from_value(flow.clone()).unwrap();
+    let (steps, assertions) = (scenario::flow::series(&steps), scenario::flow::assertions(&steps));
     let spec = json!({ "driver": "http", "target": "http://127.0.0.1:1", "timeout": "5s", "flow": flow, "load": { "p": load } });
     let plan = json!({
         "schema": "gauntlet.plan/v1", "scenario": "s", "title": "s", "tier": "example", "profile": "full", "seed": 1,
-        "isolation": "shared", "phases": [{ "name": "p", "start": "0s", "end": "100ms", "warmup": false }],
+        "isolation": "shared", "phases": [{ "name": "p", "start": "0s", "end": end, "warmup": false }],
         "agents": [], "roles": [], "faults": [], "checks": [], "on_agent_loss": "fail",
         "guards": { "not_issued": "1%", "start_spread": "50ms", "clock_uncertainty": "50ms" },
-        "workloads": [{ "name": "w", "spec": spec, "steps": ["a"], "workers": [0], "key": 7, "ledgers": [] }],
+        "workloads": [{ "name": "w", "spec": spec, "steps": steps, "assertions": assertions, "workers": [0], "key": 7, "ledgers": [] }],
         "load_workers": [{ "agent": "a" }]
     });
     let plan_json = serde_json::to_vec(&plan).unwrap().into();
@@ -57,9 +76,12 @@ fn engine(load: Value) -> (Engine, Asked) {
 
 /// Answers the oldest request now.
 fn answer(engine: &mut Engine, asked: &Asked) {
-    let (token, sent_ns) = asked.borrow_mut().pop_front().unwrap();
+    answer_with(engine, asked, Ok(()), Vec::new());
+}
+
+fn answer_with(engine: &mut Engine, asked: &Asked, outcome: Result<(), ErrorClass>, captures: Vec<(usize, Vec<u8>)>) {
+    let Submitted { token, now_ns: sent_ns, .. } = asked.borrow_mut().pop_front().unwrap();
     let ended_ns = monotonic_ns();
-    let (captures, outcome) = (Vec::new(), Ok(()));
     let done =
         Completion { workload: 0, token, sent_ns, ended_ns, outcome, connect_us: None, captures, acknowledged: vec![] };
     engine.happened(Event::Completed(done));
