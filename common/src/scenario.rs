@@ -1,5 +1,6 @@
 //! The user's file: its model, how it is read and how what is wrong with it is told.
 
+pub mod body;
 pub mod catalogue;
 pub mod checker;
 pub mod condition;

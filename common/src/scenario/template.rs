@@ -60,7 +60,7 @@ impl Hole {
 }
 
 /// `name(arguments)`.
-fn call(inside: &str) -> Option<(&str, &str)> {
+pub(super) fn call(inside: &str) -> Option<(&str, &str)> {
     inside.strip_suffix(')')?.split_once('(')
 }
 

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use gauntlet_common::scenario::Problem;
+use gauntlet_common::scenario::{Problem, body};
 use gauntlet_common::snapshot::ErrorClass;
 use http::header::{CONTENT_TYPE, TE};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -193,8 +193,9 @@ pub fn problems(params: &Value, schema: Option<&Schema>) -> Vec<Problem> {
                     ),
                 );
             }
-            if let Some(json) = params.get("json") {
-                problems.extend(schema::problems(&method.input(), json, "/json"));
+            // What cannot be expanded is told by the checker, wherever there is a body.
+            if let Some(Ok(json)) = params.get("json").map(body::once) {
+                problems.extend(schema::problems(&method.input(), &json, "/json"));
             }
         }
     }
@@ -257,7 +258,10 @@ impl Params {
     }
 
     fn body(&self, input: &MessageDescriptor, variables: &[String]) -> Result<Body, String> {
-        let json = self.json.clone().unwrap_or_else(|| Value::Object(Map::new()));
+        let json = match &self.json {
+            Some(json) => body::expanded(json).map_err(|e| format!("/json{}: {}", e.pointer, e.message))?,
+            None => Value::Object(Map::new()),
+        };
         if let Some(problem) = schema::problems(input, &json, "/json").into_iter().next() {
             return Err(format!("{}: {}", problem.pointer, problem.message));
         }

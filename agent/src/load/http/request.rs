@@ -11,7 +11,7 @@ use super::codec::Header;
 use crate::load::Submission;
 use crate::load::answer::{self, Answers, Expected, Kept, Wishes, escape_pointer};
 use crate::load::template::{self, Context, Escape, Segment};
-use gauntlet_common::scenario::Problem;
+use gauntlet_common::scenario::{Problem, body};
 use gauntlet_common::snapshot::ErrorClass;
 
 /// A request over HTTP/1.1.
@@ -189,7 +189,10 @@ impl Params {
     fn body(&self, headers: &mut Vec<Segment>, variables: &[String]) -> Result<Option<Body>, String> {
         let (text, escape) = match (&self.json, &self.body) {
             (Some(_), Some(_)) => return Err("both json and body; keep one".into()),
-            (Some(json), None) => (json.to_string(), Escape::Json),
+            (Some(json), None) => {
+                let json = body::expanded(json).map_err(|e| format!("/json{}: {}", e.pointer, e.message))?;
+                (json.to_string(), Escape::Json)
+            }
             (None, Some(text)) => (text.clone(), Escape::None),
             (None, None) => return Ok(None),
         };

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use super::super::body;
 use super::super::catalogue::Verb;
 use super::super::checker::split_help;
 use super::super::condition::Condition;
@@ -121,12 +122,41 @@ impl Semantics<'_> {
     }
 
     fn request(&mut self, params: &Node, scope: &mut Scope<'_>) {
-        params.texts().into_iter().for_each(|text| self.template(text, scope));
+        for (key, value) in params.entries() {
+            match key.text.as_str() {
+                "json" => self.body(value, scope),
+                _ => value.texts().into_iter().for_each(|text| self.template(text, scope)),
+            }
+        }
         for (key, _) in params.get("ledger").map_or(&[][..], Node::entries) {
             self.ledger(key);
         }
         let captures = params.get("capture").map_or(&[][..], Node::entries);
         scope.known.extend(captures.iter().map(|(key, _)| key.text.clone()));
+    }
+
+    fn body(&mut self, json: &Node, scope: &Scope<'_>) {
+        if let Err(problem) = body::expanded(&json.to_json()) {
+            let (message, help) = split_help(&problem.message);
+            self.problem(json.at_pointer(&problem.pointer).place, message, help);
+        }
+        self.elements(json, scope);
+    }
+
+    /// A body's texts. Where a list's element is repeated, `index` is known.
+    fn elements(&mut self, json: &Node, scope: &Scope<'_>) {
+        if json.text().is_some() {
+            self.template(json, scope);
+        }
+        json.items().iter().for_each(|item| self.elements(item, scope));
+        for (key, value) in json.entries() {
+            let repeated = body::times(&key.text).map(|_| {
+                let mut inner = scope.clone();
+                inner.known.insert(body::INDEX.into());
+                inner
+            });
+            self.elements(value, repeated.as_ref().unwrap_or(scope));
+        }
     }
 
     /// `ROLE.LEDGER` of a role of the file.
