@@ -376,6 +376,8 @@ impl Comparison<Wanted> {
 impl Wanted {
     fn equals(&self, value: &Value, filled: &[Vec<u8>]) -> bool {
         match self {
+            // A float that is whole is the number that a file has without its `.0`.
+            Self::Fixed(wanted) if wanted.is_number() && value.is_number() => number(wanted) == number(value),
             Self::Fixed(wanted) => wanted == value,
             // As it was captured, so that a number that was kept equals the number.
             Self::Filled(index) => filled.get(*index).is_some_and(|text| as_text(value).as_bytes() == text),
@@ -391,7 +393,7 @@ impl Wanted {
 }
 
 /// Whole numbers are compared as such: a version of 64 bits has more digits than a float holds.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy)]
 enum Number {
     Whole(i128),
     Other(f64),
@@ -409,6 +411,12 @@ impl Number {
             Self::Whole(n) => n as f64,
             Self::Other(n) => n,
         }
+    }
+}
+
+impl PartialEq for Number {
+    fn eq(&self, other: &Self) -> bool {
+        self.partial_cmp(other).is_some_and(std::cmp::Ordering::is_eq)
     }
 }
 
@@ -477,6 +485,8 @@ mod tests {
     fn values_are_compared_as_the_step_says() {
         for (expected, yes, no) in [
             (json!(7), json!(7), json!("7")),
+            (json!(7), json!(7.0), json!(7.5)),
+            (json!(9007199254740993_u64), json!(9007199254740993_u64), json!(9007199254740992_u64)),
             (json!("a"), json!("a"), json!("b")),
             (json!(null), json!(null), json!(0)),
             (json!([1, 2]), json!([1, 2]), json!([1])),
