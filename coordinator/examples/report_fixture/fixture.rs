@@ -255,6 +255,7 @@ fn fault(
 ) -> Fault {
     let impact = Impact {
         recovery_ms: Some(recovery),
+        recovery_unknown: None,
         longest_gap_ms: 210.0,
         failovers: 17,
         before: figures((2_640.0 * length) as u64, 3, length, 265_000),

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gauntlet_common::check::{FaultWindow, Intervals, Source};
 use gauntlet_common::event::{Event, FaultEdge, What};
-use gauntlet_common::plan::{Plan, PlannedFault, Selected};
+use gauntlet_common::phase::Phase;
+use gauntlet_common::plan::{Plan, PlannedFault, PlannedWorkload, Selected};
 use gauntlet_common::units::{Micros, counted};
 use indexmap::IndexMap;
 
@@ -204,13 +205,22 @@ fn impact(view: &View<'_>, story: &FaultStory) -> IndexMap<String, Impact> {
     let before = Intervals::span(from.saturating_sub(length)..from).intersect(&judged);
     let after = Intervals::span(to..to.saturating_add(length)).intersect(&judged);
     let during = during.intersect(&judged);
-    let of = |workload: &str| Impact {
-        recovery_ms: view.recovery(workload, &story.id).ok().filter(|us| us.is_finite()).map(|us| us / 1e3),
+    let recovery = |workload: &str| match view.recovery(workload, &story.id) {
+        Ok(us) => (us.is_finite().then_some(us / 1e3), None),
+        Err(why) => (None, Some(why)),
+    };
+    let of = |workload: &str, (recovery_ms, recovery_unknown)| Impact {
+        recovery_ms,
+        recovery_unknown,
         longest_gap_ms: view.longest_gap(workload, &story.id).unwrap_or(0.0) / 1e3,
         failovers: view.failovers(&story.id).unwrap_or(0.0) as u64,
         before: figures::figures(view, workload, None, &before),
         during: figures::figures(view, workload, None, &during),
         after: figures::figures(view, workload, None, &after),
     };
-    view.plan.workloads.iter().map(|w| (w.name.clone(), of(&w.name))).collect()
+    // Who had nothing to do then was not harmed.
+    let then = |phase: &&Phase| phase.start < window.to && phase.end > window.from;
+    let busy: Vec<&Phase> = view.timeline.phases.iter().filter(then).collect();
+    let carries = |w: &&PlannedWorkload| busy.iter().any(|phase| w.spec.load.contains_key(&phase.name));
+    view.plan.workloads.iter().filter(carries).map(|w| (w.name.clone(), of(&w.name, recovery(&w.name)))).collect()
 }

@@ -397,6 +397,23 @@ fn fault_windows_run_from_injection_to_settled_and_outside_leaves_them_out() {
     assert_eq!(run.report().checks[0].observed, "2");
 }
 
+#[test]
+fn a_workload_that_nothing_was_asked_of_or_that_was_idle_did_not_fail_to_recover() {
+    let mut run = Run::good();
+    run.plan.workloads[0].spec.objective = None;
+    let report = run.report();
+    let impact = &report.faults[0].impact["users"];
+    assert!(!impact.never_recovered(), "{impact:?}");
+    assert!(impact.recovery_unknown.as_ref().is_some_and(|why| why.contains("no objective")), "{impact:?}");
+    let mut run = Run::good();
+    let faults = run.report().faults.len();
+    // Both faults are in the peak.
+    run.plan.workloads[0].spec.load.shift_remove("peak");
+    run.plan.workloads[0].spec.load.shift_remove("calm");
+    let report = run.report();
+    assert_eq!(report.faults.iter().filter(|fault| fault.impact.is_empty()).count(), faults, "{:#?}", report.faults);
+}
+
 fn objective() -> Objective {
     let mut names = Names::default();
     names.workloads.insert("users".into(), WorkloadNames { steps: vec![], objective: true });

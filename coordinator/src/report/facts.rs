@@ -84,10 +84,18 @@ pub fn ordered_faults(report: &Report) -> Vec<&Fault> {
 
 /// Workloads by what a fault did to them, the worst first: never recovered, then the longest recovery or gap.
 pub fn most_harmed(fault: &Fault) -> Vec<(&String, &Impact)> {
-    let harm = |impact: &Impact| impact.recovery_ms.map_or(f64::INFINITY, |ms| ms.max(impact.longest_gap_ms));
+    let harm = |impact: &Impact| match impact.never_recovered() {
+        true => f64::INFINITY,
+        false => impact.recovery_ms.unwrap_or(0.0).max(impact.longest_gap_ms),
+    };
     let mut impacts: Vec<(&String, &Impact)> = fault.impact.iter().collect();
     impacts.sort_by(|(_, a), (_, b)| harm(b).total_cmp(&harm(a)));
     impacts
+}
+
+/// When a workload's objective held again after a fault.
+pub fn recovery(impact: &Impact) -> String {
+    if impact.never_recovered() { "never".into() } else { super::format::millis(impact.recovery_ms) }
 }
 
 /// How far an agent's clock is from the coordinator's, and within what.

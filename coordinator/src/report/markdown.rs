@@ -216,7 +216,7 @@ fn faults(out: &mut String, report: &Report) -> std::fmt::Result {
                 &at(fault.cleared_s),
                 facts::fault_state(fault).0,
                 &format::millis(fault.detection_ms),
-                &of(&|i| i.recovery_ms.map_or("never".into(), |ms| format::millis(Some(ms)))),
+                &of(&facts::recovery),
                 &of(&|i| format::millis(Some(i.longest_gap_ms))),
                 &of(&|i| format::count(i.failovers)),
             ],

@@ -233,8 +233,11 @@ pub enum Effect {
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Impact {
-    /// From injection until the workload's objective held for 5 s on end; none: it never did again.
+    /// From injection until the workload's objective held for 5 s on end; none: it never did again, or nobody can say.
     pub recovery_ms: Option<f64>,
+    /// Why nobody can say: it states no objective, or the load ended too early.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery_unknown: Option<String>,
     /// Between two successes.
     pub longest_gap_ms: f64,
     /// Requests that a role moved from one upstream to another within the window.
@@ -243,6 +246,13 @@ pub struct Impact {
     pub before: Figures,
     pub during: Figures,
     pub after: Figures,
+}
+
+impl Impact {
+    /// The objective never held again.
+    pub fn never_recovered(&self) -> bool {
+        self.recovery_ms.is_none() && self.recovery_unknown.is_none()
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

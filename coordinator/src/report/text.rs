@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::facts;
 use super::format::{self, NONE};
-use super::model::{Check, Latency, Report};
+use super::model::{Check, Fault, Impact, Latency, Report};
 use super::paint::{Line, Tone, wrap};
 use super::table::{Column, Table};
 use super::{RenderError, ReportFormat};
@@ -259,8 +259,8 @@ fn proofs(lines: &mut Vec<Line>, report: &Report, width: usize) {
     more(lines, told.len(), "lines of evidence");
 }
 
-fn recovery(fault: &super::model::Fault) -> Line {
-    if fault.impact.values().any(|impact| impact.recovery_ms.is_none()) {
+fn recovery(fault: &Fault) -> Line {
+    if fault.impact.values().any(Impact::never_recovered) {
         return Line::of(Tone::Bad, "never");
     }
     Line::new().plain(format::millis(fault.impact.values().filter_map(|i| i.recovery_ms).max_by(f64::total_cmp)))

@@ -193,9 +193,8 @@ fn rows(page: &mut Page, name: &str, impact: &Impact) {
         page.raw("<tr").attr("class", if i == 0 { "first" } else { "" }).raw(">");
         if i == 0 {
             page.raw("<th scope=\"rowgroup\" rowspan=\"3\">").text(name).raw("</th><td rowspan=\"3\"");
-            page.attr("class", if impact.recovery_ms.is_none() { "num bad-text" } else { "num strong" }).raw(">");
-            page.text(impact.recovery_ms.map_or("never".into(), |ms| format::millis(Some(ms))))
-                .raw("</td><td rowspan=\"3\" class=\"num\">");
+            page.attr("class", if impact.never_recovered() { "num bad-text" } else { "num strong" }).raw(">");
+            page.text(facts::recovery(impact)).raw("</td><td rowspan=\"3\" class=\"num\">");
             page.text(format::millis(Some(impact.longest_gap_ms))).raw("</td><td rowspan=\"3\" class=\"num\">");
             page.text(format::count(impact.failovers)).raw("</td>");
         }

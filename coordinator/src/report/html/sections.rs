@@ -5,7 +5,7 @@ use indexmap::IndexMap;
 
 use super::super::facts;
 use super::super::format::{self, NONE};
-use super::super::model::{Check, Figures, Latency, Report, Workload};
+use super::super::model::{Check, Figures, Impact, Latency, Report, Workload};
 use super::super::paint::Tone;
 use super::charts::charted;
 use super::page::Page;
@@ -157,7 +157,7 @@ pub fn key_figures(report: &Report, bytes: usize) -> Page {
     }
     let recoveries = report.faults.iter().flat_map(|f| f.impact.values());
     let slowest = recoveries.clone().filter_map(|i| i.recovery_ms).max_by(f64::total_cmp);
-    if recoveries.clone().any(|i| i.recovery_ms.is_none()) {
+    if recoveries.clone().any(Impact::never_recovered) {
         tile(&mut page, "slowest recovery", "never", "back to objective", "bad-text");
     } else if slowest.is_some() {
         tile(&mut page, "slowest recovery", &format::millis(slowest), "back to objective", "");
