@@ -173,7 +173,7 @@ fn a_server_that_sends_its_clients_away_loses_no_call() {
     let tonic = Tonic::builder().max_connection_age(Duration::from_millis(150));
     let server = serve_as(tonic, |_, _| Answer::Reply(Duration::from_millis(5), "x".into(), vec![]));
     let told = run_one(&plan(1_500, 1, workload(&server, json!([call("a")]), json!({ "users": 10 })), &[]));
-    assert_eq!((classes(&told), told.total() > 500), (vec![], true), "{}", told.total());
+    assert_eq!((classes(&told), told.total() > 100), (vec![], true), "{}", told.total());
     assert!(server.counts.connections() >= 4, "{}", server.counts.connections());
 }
 

@@ -9,6 +9,7 @@ use futures_util::{SinkExt, StreamExt};
 use gauntlet_agent::clock::monotonic_ns;
 use gauntlet_agent::worker::Channel;
 use gauntlet_common::plan::Plan;
+use gauntlet_common::scenario::{Step, flow};
 use gauntlet_common::snapshot::{ErrorClass, LoadSnapshot};
 use gauntlet_proto::agent::{Endpoint, ReadBack, ReadBackDone, Wire};
 use gauntlet_proto::worker::{Begin, FromWorker, Shutdown, StartLoad, StopLoad, ToWorker, from_worker, to_worker};
@@ -16,6 +17,7 @@ use prost::Message;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
+use tokio::sync::Barrier;
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
 /// A request as the server saw it.
@@ -34,6 +36,8 @@ pub enum Reply {
     Bytes(Duration, Vec<u8>),
     /// These, one by one, then the connection ends.
     PiecesThenClose(Vec<Vec<u8>>),
+    /// Once so many requests are here at the same time.
+    Together(Arc<Barrier>),
     /// Nothing, ever.
     Hang,
 }
@@ -104,6 +108,12 @@ async fn serve(
                 }
                 return;
             }
+            Reply::Together(barrier) => {
+                barrier.wait().await;
+                if write.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.is_err() {
+                    return;
+                }
+            }
             Reply::Hang => std::future::pending().await,
         }
     }
@@ -130,34 +140,17 @@ async fn read_request(read: &mut (impl AsyncBufReadExt + Unpin), from: &str) -> 
 
 /// A plan of one phase `p` with one workload `w`.
 pub fn plan(phase_ms: u64, workers: u32, workload: Value, ledgers: &[&str]) -> Value {
-    let mut steps: Vec<String> = Vec::new();
-    names(&workload["flow"], &mut steps);
+    let flow: Vec<Step> = serde_json::from_value(workload["flow"].clone()).unwrap();
+    let (steps, assertions) = (flow::series(&flow), flow::assertions(&flow));
     json!({
         "schema": "gauntlet.plan/v1", "scenario": "s", "title": "s", "tier": "example", "profile": "full", "seed": 1,
         "isolation": "shared", "phases": [{ "name": "p", "start": "0s", "end": format!("{phase_ms}ms"), "warmup": false }],
         "agents": [], "roles": [], "faults": [], "checks": [], "on_agent_loss": "fail",
         "guards": { "not_issued": "1%", "start_spread": "50ms", "clock_uncertainty": "50ms" },
-        "workloads": [{ "name": "w", "spec": workload, "steps": steps, "workers": (0..workers).collect::<Vec<_>>(),
+        "workloads": [{ "name": "w", "spec": workload, "steps": steps, "assertions": assertions, "workers": (0..workers).collect::<Vec<_>>(),
                         "key": 7, "ledgers": ledgers }],
         "load_workers": (0..workers).map(|_| json!({ "agent": "a" })).collect::<Vec<_>>()
     })
-}
-
-fn names(value: &Value, into: &mut Vec<String>) {
-    match value {
-        Value::Array(all) => all.iter().for_each(|v| names(v, into)),
-        Value::Object(map) => {
-            let request = map.contains_key("path") || map.contains_key("method");
-            if let (Some(name), true) = (map.get("name").and_then(Value::as_str), request) {
-                if !into.iter().any(|n| n == name) {
-                    into.push(name.into());
-                }
-                return;
-            }
-            map.values().for_each(|v| names(v, into));
-        }
-        _ => {}
-    }
 }
 
 /// What a worker told.
