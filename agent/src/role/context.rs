@@ -4,7 +4,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use gauntlet_common::event::{Event, What};
 use gauntlet_common::plan::Plan;
@@ -48,7 +48,8 @@ pub struct RoleContext {
     pub(super) tasks: TaskTracker,
     pub(super) key: u64,
     pub(super) drawn: Arc<AtomicU64>,
-    pub(super) auditor: Arc<OnceLock<Auditor>>,
+    /// Taken out at shutdown: what it holds may hold this context again.
+    pub(super) auditor: Arc<Mutex<Option<Auditor>>>,
 }
 
 impl RoleContext {
@@ -89,8 +90,9 @@ impl RoleContext {
     /// How the role tells the figures of [`super::Role::audits`], all of them. It may take its time to catch up, up to
     /// [`crate::role::host::AUDIT_WITHIN`]. Registered once, when the role starts.
     pub fn on_audit<F: Future<Output = Audit> + Send + 'static>(&self, audit: impl Fn() -> F + Send + Sync + 'static) {
-        let registered = self.auditor.set(Box::new(move || Box::pin(audit())));
-        debug_assert!(registered.is_ok(), "a role says once how it is audited");
+        let mut auditor = self.auditor.lock().unwrap_or_else(PoisonError::into_inner);
+        debug_assert!(auditor.is_none(), "a role says once how it is audited");
+        *auditor = Some(Box::new(move || Box::pin(audit())));
     }
 
     /// The next stream of draws of this instance: the seed, its name and a sequence number.

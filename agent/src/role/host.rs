@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use gauntlet_common::plan::Plan;
@@ -285,6 +285,7 @@ impl Host {
         self.context.stop.cancel();
         self.context.tasks.close();
         let _ = tokio::time::timeout(PATIENCE, self.context.tasks.wait()).await;
+        drop(self.context.auditor.lock().unwrap_or_else(PoisonError::into_inner).take());
         if self.begin.borrow().is_some_and(|start| start <= clock::monotonic_ns()) {
             let next = self.now_interval();
             self.send_metrics(channel, next).await;
@@ -305,8 +306,9 @@ impl Host {
 
 /// What the role tells of itself: each figure that it declares, or why there are none.
 async fn audit(context: &RoleContext, declared: &[Metric]) -> RoleAudit {
-    let told = match context.auditor.get() {
-        Some(auditor) => tokio::time::timeout(AUDIT_WITHIN, auditor()).await,
+    let audit = context.auditor.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|auditor| auditor());
+    let told = match audit {
+        Some(audit) => tokio::time::timeout(AUDIT_WITHIN, audit).await,
         None => Ok(Err("it has no audit".into())),
     };
     let told = told.unwrap_or_else(|_| Err(format!("its audit did not end within {} s", AUDIT_WITHIN.as_secs())));
