@@ -59,7 +59,8 @@ pub trait EventStore: Send + Sync + 'static {
     fn query(&self, query: &QueryRequest) -> Result<Vec<Event>, EventsError>;
     /// Events after a position in its order, of a type unless that is empty.
     fn after(&self, position: u64, kind: &str, limit: usize) -> Result<Vec<Event>, EventsError>;
-    /// Which of these ids are missing, and how many correlation ids of the others the store holds more than once.
+    /// Which of these ids are missing, and how many of the others the store holds more than once: pairs of correlation id and type
+    /// that several events have. (Events of one correlation id and different types are steps of one request.)
     fn verify(&self, ids: &[String]) -> Result<(Vec<String>, u64), EventsError>;
     /// Brings everything kept to the disk.
     fn sync(&self) -> Result<(), EventsError>;

@@ -402,9 +402,9 @@ impl EventStore for PostgresStore {
     }
 
     fn verify(&self, ids: &[String]) -> Result<(Vec<String>, u64), EventsError> {
-        const TWICE: &str = "SELECT count(*) FROM (SELECT correlation_id FROM events WHERE correlation_id <> '' AND \
-             correlation_id IN (SELECT correlation_id FROM events WHERE id = ANY($1)) \
-             GROUP BY correlation_id HAVING count(*) > 1) AS twice";
+        const TWICE: &str = "SELECT count(*) FROM (SELECT 1 FROM events WHERE correlation_id <> '' AND \
+             (correlation_id, type) IN (SELECT correlation_id, type FROM events WHERE id = ANY($1)) \
+             GROUP BY correlation_id, type HAVING count(*) > 1) AS twice";
         let ids = ids.to_vec();
         self.run(|shared| async move {
             let reader = shared.reader().await?;
