@@ -7,9 +7,14 @@ pub mod api_gateway;
 pub mod app_server;
 mod context;
 pub mod foundation;
+mod history;
+mod hlc;
 pub mod host;
 pub mod job_worker;
+mod look_up;
+pub mod order_service;
 pub mod trace;
+pub mod user_service;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -31,6 +36,8 @@ pub const ROLES: &[RoleEntry] = &[
     RoleEntry::of::<app_server::AppServer>(),
     RoleEntry::of::<job_worker::JobWorker>(),
     RoleEntry::of::<analytics::Analytics>(),
+    RoleEntry::of::<user_service::UserService>(),
+    RoleEntry::of::<order_service::OrderService>(),
     RoleEntry::of::<foundation::FoundationHost>(),
 ];
 

@@ -21,11 +21,18 @@ mod gauntlet {
             tonic::include_proto!("gauntlet.foundation.v1");
         }
     }
+    pub mod shop {
+        pub mod v1 {
+            tonic::include_proto!("gauntlet.shop.v1");
+        }
+    }
 }
 /// Control and data between coordinator and agent.
 pub use gauntlet::agent::v1 as agent;
 /// The reference system's services.
 pub use gauntlet::foundation::v1 as foundation;
+/// The shop's services.
+pub use gauntlet::shop::v1 as shop;
 /// The local protocol between an agent and its workers.
 pub use gauntlet::worker::v1 as worker;
 

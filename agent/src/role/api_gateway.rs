@@ -1,15 +1,23 @@
-//! `api_gateway`: an HTTP/1.1 front that hands user actions to the instances of an upstream role over gRPC.
+//! `api_gateway`: an HTTP/1.1 front that hands user actions to the instances of an upstream role over gRPC, and answers from several
+//! services at once ([`aggregate`]).
 //!
 //! `POST /actions/{action}` with `{"user": ".."}` → 200 with `{"event_id", "action", "processing_ms"}` and the header
 //! `x-gauntlet-ack: ROLE.events ID`, which tells a load worker what was acknowledged. An attempt has a deadline of its own; a failed
 //! one of an idempotent action is tried again on another instance, with the same idempotency key, within the retry budget.
 //! Instances that keep failing are ejected and probed back ([`upstreams`]).
 //!
+//! `GET /aggregate/{name}?user=..` → 200 with `{"correlation_id", "event_id", "user", "parts": {ROLE: ..}, "overlap_us"}` from all roles of that
+//! aggregation, and the same header for the gateway's own event. `GET /correlated/{id}` → 200 with what the stores of the whole
+//! cluster hold of a correlation id ([`correlation`]), 503 while one of them does not answer.
+//!
 //! Errors are JSON `{"error": ".."}`: 400 bad request, 404 no such action or path, 413 body too large, 502 upstream failed, 504 upstream too
 //! late, 503 with `x-gauntlet-overload: 1` when too much is in flight.
 
+mod aggregate;
 mod budget;
+mod correlation;
 mod http;
+mod pool;
 mod upstreams;
 
 use std::str::FromStr;
@@ -18,22 +26,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use gauntlet_common::event::What;
 use gauntlet_common::scenario::{Metric, Problem, RoleName};
 use gauntlet_common::units::{Micros, Ratio};
-use gauntlet_proto::agent::Endpoint;
 use gauntlet_proto::foundation::app_client::AppClient;
 use gauntlet_proto::foundation::{ActionReply, ActionRequest};
+use indexmap::IndexMap;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
 use tokio::net::TcpListener;
-use tonic::transport::Channel;
-use tonic::{Code, Status};
 
+use self::aggregate::Aggregations;
 use self::budget::RetryBudget;
+use self::pool::{Failure, Pool};
 pub use self::upstreams::Balance;
-use self::upstreams::{Change, Picked, Upstreams};
 use super::trace::Trace;
-use super::{BUCKETS, Buckets, Role, RoleContext, RoleError, context, counter, gauge, measure};
+use super::{BUCKETS, Buckets, Role, RoleContext, RoleError, counter, gauge, measure};
 use crate::clock;
-use crate::foundation::registry;
+use crate::foundation::events::Storage;
 use crate::foundation::telemetry::{Counter, Gauge, Measure};
 
 /// See the module.
@@ -43,8 +50,12 @@ pub struct ApiGateway;
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Params {
-    /// The role that performs the actions.
-    pub upstream: RoleName,
+    /// The role that performs the actions; none: there are no actions.
+    #[serde(default)]
+    pub upstream: Option<RoleName>,
+    /// Aggregations: for each name, the roles that are asked at the same time, of kind `user_service` or `order_service`.
+    #[serde(default)]
+    pub aggregate: IndexMap<String, Vec<RoleName>>,
     /// How requests are spread over its instances.
     #[serde(default)]
     pub balance: Balance,
@@ -57,6 +68,9 @@ pub struct Params {
     /// What is tried again.
     #[serde(default)]
     pub retry: Retry,
+    /// Where its events are kept, and what an acknowledgement promises: aggregations leave events in it.
+    #[serde(default)]
+    pub events: Storage,
     /// Requests in flight; more are refused with 503.
     #[serde(default = "ten_thousand")]
     #[schemars(range(min = 1, max = 100_000))]
@@ -156,15 +170,35 @@ impl Role for ApiGateway {
             counter("failovers", "requests that succeeded on another instance than they began on"),
             counter("ejections", "times that an instance was taken out"),
             counter("overloads", "requests refused because too many were in flight"),
+            counter("aggregations", "aggregations asked for by users"),
+            counter("aggregation_errors", "of these, answered with an error that the user did not cause"),
             gauge("in_flight", "requests in flight"),
             measure("failover_us", "from the start of the failed attempt to the other instance's answer"),
+            measure("overlap_us", "time that the look-ups of an aggregation were under way at once"),
         ];
         metrics.extend(BUCKETS.map(|(_, metric)| metric));
         metrics
     }
 
+    fn ledgers() -> Vec<&'static str> {
+        vec!["events"]
+    }
+
+    fn audits() -> Vec<Metric> {
+        correlation::audits()
+    }
+
+    fn events(params: &Params) -> Storage {
+        params.events.clone()
+    }
+
     fn validate(params: &Params) -> Vec<Problem> {
         let mut problems = Vec::new();
+        if params.upstream.is_none() && params.aggregate.is_empty() {
+            let message = "it serves nothing; name the role that performs actions (upstream: app), or an aggregation (aggregate: { profile: [users, orders] })";
+            problems.push(Problem { pointer: String::new(), message: message.into() });
+        }
+        problems.extend(aggregate::validate(&params.aggregate));
         let mut too_short = |pointer: &str, what: Micros| {
             if what.0 == 0 {
                 problems.push(Problem { pointer: pointer.into(), message: "must be longer than 0s".into() });
@@ -179,6 +213,8 @@ impl Role for ApiGateway {
     async fn start(context: RoleContext, params: Params, listener: TcpListener) -> Result<(), RoleError> {
         let gateway = Arc::new(Gateway::new(context.clone(), params)?);
         context.spawn(http::serve(gateway.clone(), listener));
+        let audited = gateway.clone();
+        context.on_audit(move || correlation::audit(audited.clone()));
         context.spawn(gateway.tell_failovers());
         Ok(())
     }
@@ -188,10 +224,9 @@ impl Role for ApiGateway {
 struct Gateway {
     context: RoleContext,
     params: Params,
-    endpoints: Vec<(Endpoint, std::net::SocketAddr)>,
-    /// With a number that grows when it is replaced, by upstream.
-    clients: Vec<Mutex<(u64, AppClient<Channel>)>>,
-    upstreams: Mutex<Upstreams>,
+    /// What performs actions.
+    pool: Option<Pool>,
+    aggregations: Aggregations,
     budget: Mutex<RetryBudget>,
     /// Since they were last told: how many, the longest in us.
     failovers_untold: Mutex<(u64, u64)>,
@@ -205,10 +240,12 @@ struct Metrics {
     retries: Counter,
     retry_budget_exhausted: Counter,
     failovers: Counter,
-    ejections: Counter,
     overloads: Counter,
+    aggregations: Counter,
+    aggregation_errors: Counter,
     in_flight: Gauge,
     failover_us: Measure,
+    overlap_us: Measure,
     buckets: Buckets,
 }
 
@@ -219,41 +256,8 @@ struct Action {
     trace: Trace,
 }
 
-/// Why a request has no answer.
-#[derive(Debug)]
-enum Failure {
-    /// The upstream does not know or take it: the user's mistake.
-    Refused(Status),
-    Failed(Status),
-    TooLate,
-}
-
-/// An attempt under way. Dropped without an outcome, its user went away.
-struct Attempt<'a> {
-    gateway: &'a Gateway,
-    picked: Picked,
-    done: bool,
-}
-
-impl Attempt<'_> {
-    fn end(mut self, ok: bool) {
-        self.done = true;
-        let change = lock(&self.gateway.upstreams).report(self.picked, ok, clock::monotonic_ns());
-        self.gateway.changed(self.picked.index, change);
-    }
-}
-
-impl Drop for Attempt<'_> {
-    fn drop(&mut self) {
-        if !self.done {
-            lock(&self.gateway.upstreams).abandon(self.picked, clock::monotonic_ns());
-        }
-    }
-}
-
 impl Gateway {
     fn new(context: RoleContext, params: Params) -> Result<Self, RoleError> {
-        let endpoints = context.instances(&params.upstream.0, |endpoint| &endpoint.service)?;
         let telemetry = &context.foundation.telemetry;
         let metrics = Metrics {
             requests: telemetry.counter("requests"),
@@ -262,22 +266,19 @@ impl Gateway {
             retries: telemetry.counter("retries"),
             retry_budget_exhausted: telemetry.counter("retry_budget_exhausted"),
             failovers: telemetry.counter("failovers"),
-            ejections: telemetry.counter("ejections"),
             overloads: telemetry.counter("overloads"),
+            aggregations: telemetry.counter("aggregations"),
+            aggregation_errors: telemetry.counter("aggregation_errors"),
             in_flight: telemetry.gauge("in_flight"),
             failover_us: telemetry.measure("failover_us"),
+            overlap_us: telemetry.measure("overlap_us"),
             buckets: Buckets::new(telemetry),
         };
-        let eject = &params.eject;
-        let upstreams = Upstreams::new(endpoints.len(), params.balance, eject.after.0, eject.duration.0 * 1000);
-        let deadline = params.deadline_per_attempt.duration();
-        let client = |address| Mutex::new((0, AppClient::new(context.links.channel(address, deadline))));
         Ok(Self {
-            clients: endpoints.iter().map(|(_, address)| client(*address)).collect(),
-            upstreams: Mutex::new(upstreams),
+            pool: params.upstream.as_ref().map(|role| Pool::new(&context, role, &params)).transpose()?,
+            aggregations: Aggregations::new(&context, &params)?,
             budget: Mutex::new(RetryBudget::new(params.retry.budget.0, params.retry.over.0 * 1000)),
             failovers_untold: Mutex::default(),
-            endpoints,
             metrics,
             params,
             context,
@@ -285,16 +286,17 @@ impl Gateway {
     }
 
     /// Attempt after attempt until one answers, or no more are allowed.
-    async fn perform(&self, action: &Action) -> Result<ActionReply, Failure> {
+    async fn perform(&self, pool: &Pool, action: &Action) -> Result<ActionReply, Failure> {
         lock(&self.budget).request(clock::monotonic_ns());
         let mut retries_left = if self.idempotent(&action.request.action) { self.params.retry.attempts } else { 0 };
         let mut failed: Option<(usize, u64)> = None;
         loop {
             let begun_ns = clock::monotonic_ns();
-            let index_failed = failed.map(|(index, _)| index);
-            let picked = lock(&self.upstreams).pick(begun_ns, index_failed, &mut self.context.draws());
-            let outcome = self.attempt(picked, action).await;
-            let failure = match outcome {
+            let picked = pool.pick(failed.map(|(index, _)| index));
+            let outcome = pool.attempt(picked, async |channel| {
+                AppClient::new(channel).handle(action.trace.request(action.request.clone())).await
+            });
+            let failure = match outcome.await {
                 Ok(reply) => {
                     if let Some((index, since_ns)) = failed.filter(|(index, _)| *index != picked.index) {
                         tracing::debug!(from = index, to = picked.index, "a request was moved");
@@ -321,58 +323,6 @@ impl Gateway {
 
     fn idempotent(&self, action: &str) -> bool {
         self.params.retry.idempotent.iter().any(|name| name == "all" || name == action)
-    }
-
-    async fn attempt(&self, picked: Picked, action: &Action) -> Result<ActionReply, Failure> {
-        let attempt = Attempt { gateway: self, picked, done: false };
-        let (generation, mut client) = lock(&self.clients[picked.index]).clone();
-        let request = action.trace.request(action.request.clone());
-        let deadline = self.params.deadline_per_attempt.duration();
-        let outcome = match tokio::time::timeout(deadline, client.handle(request)).await {
-            Ok(Ok(reply)) => Ok(reply.into_inner()),
-            Ok(Err(status)) if matches!(status.code(), Code::NotFound | Code::InvalidArgument) => {
-                Err(Failure::Refused(status))
-            }
-            Ok(Err(status)) => Err(Failure::Failed(status)),
-            Err(_) => {
-                self.reconnect(picked.index, generation);
-                Err(Failure::TooLate)
-            }
-        };
-        attempt.end(matches!(outcome, Ok(_) | Err(Failure::Refused(_))));
-        outcome
-    }
-
-    /// Leaves a connection on which a request did not come back in time: what broke it may have left it silent for ever. All who
-    /// time out on the same one make one new one.
-    fn reconnect(&self, index: usize, generation: u64) {
-        let mut client = lock(&self.clients[index]);
-        if client.0 == generation {
-            let channel =
-                self.context.links.channel(self.endpoints[index].1, self.params.deadline_per_attempt.duration());
-            *client = (generation + 1, AppClient::new(channel));
-        }
-    }
-
-    fn changed(&self, index: usize, change: Change) {
-        let endpoint = &self.endpoints[index].0;
-        let health = |healthy| {
-            let instance = endpoint.instance.to_string();
-            self.context.foundation.registry.set_health(registry::ROLES, &endpoint.role, &instance, healthy);
-        };
-        match change {
-            Change::None | Change::StillOut => {}
-            Change::Restored => health(true),
-            Change::Ejected => {
-                health(false);
-                self.metrics.ejections.one();
-                let subject = context::name(&endpoint.role, endpoint.instance);
-                let context = self.context.clone();
-                self.context.spawn(async move {
-                    context.tell(What::Detected { observer: context.name(), subject }).await;
-                });
-            }
-        }
     }
 
     fn failed_over(&self, us: u64) {

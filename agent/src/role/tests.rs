@@ -4,6 +4,7 @@ mod cluster;
 mod echo;
 mod foundation;
 mod hosts;
+mod shop;
 
 use std::collections::BTreeMap;
 

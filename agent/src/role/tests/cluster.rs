@@ -245,10 +245,19 @@ pub(super) async fn post(to: SocketAddr, path: &str, body: &str) -> (u16, String
 
 /// The same with headers of one's own, a line each.
 pub(super) async fn post_with(to: SocketAddr, path: &str, headers: &str, body: &str) -> (u16, String, String) {
+    request(to, "POST", path, headers, body).await
+}
+
+/// The same without a body.
+pub(super) async fn get_with(to: SocketAddr, path: &str, headers: &str) -> (u16, String, String) {
+    request(to, "GET", path, headers, "").await
+}
+
+async fn request(to: SocketAddr, method: &str, path: &str, headers: &str, body: &str) -> (u16, String, String) {
     soon(async {
         let mut stream = TcpStream::connect(to).await.unwrap();
         let head = format!(
-            "POST {path} HTTP/1.1\r\nhost: {to}\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n",
+            "{method} {path} HTTP/1.1\r\nhost: {to}\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n",
             body.len()
         );
         stream.write_all(head.as_bytes()).await.unwrap();
