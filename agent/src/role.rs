@@ -5,6 +5,7 @@
 pub mod analytics;
 pub mod api_gateway;
 pub mod app_server;
+pub mod command_side;
 mod context;
 pub mod foundation;
 mod history;
@@ -13,6 +14,8 @@ pub mod host;
 pub mod job_worker;
 mod look_up;
 pub mod order_service;
+pub mod read_side;
+mod shop;
 pub mod trace;
 pub mod user_service;
 
@@ -38,6 +41,8 @@ pub const ROLES: &[RoleEntry] = &[
     RoleEntry::of::<analytics::Analytics>(),
     RoleEntry::of::<user_service::UserService>(),
     RoleEntry::of::<order_service::OrderService>(),
+    RoleEntry::of::<command_side::CommandSide>(),
+    RoleEntry::of::<read_side::ReadSide>(),
     RoleEntry::of::<foundation::FoundationHost>(),
 ];
 
@@ -102,6 +107,8 @@ pub enum RoleError {
     NoInstances { role: String, needs: String },
     #[error("an endpoint's address `{0}` is not IP:PORT")]
     Address(String),
+    #[error("`{role}` cannot be made again from what its event store holds: {why}")]
+    Store { role: String, why: String },
 }
 
 type Starting = Pin<Box<dyn Future<Output = Result<(), RoleError>>>>;

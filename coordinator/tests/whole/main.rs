@@ -17,6 +17,7 @@ mod runs;
 mod saturation;
 mod series;
 mod shipped;
+mod shop;
 mod signals;
 mod support;
 mod verdicts;

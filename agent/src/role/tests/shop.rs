@@ -1,14 +1,20 @@
-//! The shop: aggregations over three nodes.
+//! The shop: aggregations over three nodes, and orders from the command to the read models.
 
 use std::collections::BTreeMap;
 
 use gauntlet_proto::agent::{Audit, RoleAudit};
 use gauntlet_proto::foundation::QueryRequest;
 use gauntlet_proto::foundation::events_client::EventsClient;
-use gauntlet_proto::worker::{from_worker, to_worker};
+use gauntlet_proto::shop::orders_client::OrdersClient;
+use gauntlet_proto::shop::read_models_client::ReadModelsClient;
+use gauntlet_proto::shop::*;
+use gauntlet_proto::worker::{Cut, CutLinks, from_worker, to_worker};
 use serde_json::{Value, json};
+use tonic::transport::Channel;
+use tonic::{Code, Status};
 
 use super::cluster::{Cluster, Node, get_with, soon};
+use crate::clock;
 
 impl Node {
     /// What it tells of itself at the end.
@@ -136,4 +142,226 @@ async fn what_is_no_aggregation_is_told_apart_from_what_failed() {
     assert!(wrong(json!({ "aggregate": { "profile": [] } })).contains("`profile` asks 0 roles"));
     assert!(wrong(json!({ "aggregate": { "profile": ["a", "a"] } })).contains("asks `a` twice"));
     assert_eq!(wrong(json!({ "aggregate": { "profile": ["a", "b"] } })), "");
+}
+
+// ---- Orders
+
+struct Shop {
+    cluster: Cluster,
+    /// The write side and the read side.
+    nodes: Vec<Node>,
+    orders: OrdersClient<Channel>,
+    models: ReadModelsClient<Channel>,
+}
+
+impl Shop {
+    async fn open(first_ip: u8) -> Self {
+        let roles = [("write", "command_side", 1, json!({})), ("read", "read_side", 1, json!({ "source": "write" }))];
+        let mut cluster = Cluster::new(first_ip, &roles);
+        let nodes = cluster.start_all().await;
+        let orders = OrdersClient::new(cluster.service_channel("write", 0));
+        let models = ReadModelsClient::new(cluster.service_channel("read", 0));
+        Self { cluster, nodes, orders, models }
+    }
+
+    /// The commands of an order of the scenario from the `from`-th on.
+    async fn commands(&mut self, order: &str, from: u32, to: u32) -> Result<Vec<CommandReply>, Status> {
+        let mut replies = Vec::new();
+        for n in from..=to {
+            replies.push(self.command(order, n).await?);
+        }
+        Ok(replies)
+    }
+
+    async fn command(&mut self, order: &str, n: u32) -> Result<CommandReply, Status> {
+        let (order_id, idempotency_key, expected_sequence) = (order.to_string(), format!("key-{n}"), n - 1);
+        let item = |sku: &str, price: &str| Item { sku: sku.into(), qty: 1, price: price.into() };
+        let orders = &mut self.orders;
+        let reply = match n {
+            1 => {
+                let (user_id, items) = ("user_456".into(), vec![item("LAPTOP_001", "999.99")]);
+                orders.create_order(CreateOrderRequest { order_id, idempotency_key, user_id, items }).await
+            }
+            2 => {
+                let item = Some(item("MOUSE_001", "29.99"));
+                orders.add_item(AddItemRequest { order_id, idempotency_key, expected_sequence, item }).await
+            }
+            3 => {
+                let (code, amount) = ("SAVE10".into(), "102.99".into());
+                let request = ApplyDiscountRequest { order_id, idempotency_key, expected_sequence, code, amount };
+                orders.apply_discount(request).await
+            }
+            4 => {
+                let (payment_method, amount) = ("credit_card".into(), "926.99".into());
+                let request =
+                    ProcessPaymentRequest { order_id, idempotency_key, expected_sequence, payment_method, amount };
+                orders.process_payment(request).await
+            }
+            _ => {
+                let estimated_delivery = "2024-12-15".into();
+                let request = ConfirmOrderRequest { order_id, idempotency_key, expected_sequence, estimated_delivery };
+                orders.confirm_order(request).await
+            }
+        };
+        reply.map(tonic::Response::into_inner)
+    }
+
+    /// The summary, once it shows so many commands.
+    async fn summary(&mut self, order_id: &str, sequence: u32) -> OrderSummary {
+        soon(async {
+            loop {
+                let request = GetOrderRequest { order_id: order_id.into() };
+                match self.models.get_order_summary(request).await.map(tonic::Response::into_inner) {
+                    Ok(summary) if summary.sequence >= sequence => return summary,
+                    _ => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
+                }
+            }
+        })
+        .await
+    }
+
+    /// Ends a role and starts it again over its data.
+    async fn restart(&mut self, role: &str) {
+        let at = usize::from(role == "read");
+        self.nodes.remove(at).stop().await;
+        self.nodes.insert(at, self.cluster.start(role, 0).await);
+        self.cluster.wire(&self.nodes[at..=at]).await;
+        if role == "write" {
+            self.orders = OrdersClient::new(self.cluster.service_channel("write", 0));
+        } else {
+            self.models = ReadModelsClient::new(self.cluster.service_channel("read", 0));
+        }
+    }
+}
+
+#[tokio::test]
+async fn five_commands_make_ten_events_and_three_read_models_of_926_99() {
+    let mut shop = Shop::open(165).await;
+    let replies = shop.commands("o-1", 1, 5).await.unwrap();
+    assert!(
+        replies.iter().zip(1..).all(|(reply, n)| reply.sequence == n && !reply.known && reply.event_ids.len() == 2)
+    );
+    let summary = shop.summary("o-1", 5).await;
+    assert_eq!((summary.status.as_str(), summary.items.len(), summary.total.as_str()), ("confirmed", 2, "926.99"));
+    let latest = shop.models.latest_confirmed(LatestConfirmedRequest {}).await.unwrap().into_inner();
+    assert_eq!(latest, summary);
+    let of = || GetOrderRequest { order_id: "o-1".into() };
+    let payment = shop.models.get_payment_details(of()).await.unwrap().into_inner();
+    assert_eq!((payment.paid.as_str(), payment.payment_method.as_str()), ("926.99", "credit_card"));
+    assert_eq!(payment.discounts, [Discount { code: "SAVE10".into(), amount: "102.99".into() }]);
+    let trail = shop.models.get_audit_trail(of()).await.unwrap().into_inner().entries;
+    let ids: Vec<String> = replies.into_iter().flat_map(|reply| reply.event_ids).collect();
+    assert_eq!(trail.iter().map(|entry| entry.event_id.clone()).collect::<Vec<_>>(), ids);
+    assert!(trail.chunks(2).zip(1..).all(|(pair, n)| {
+        pair[0].sequence == n
+            && pair[0].r#type == "command_received"
+            && pair[1].correlation_id == pair[0].correlation_id
+    }));
+
+    // As anybody finds them: by the aggregate's id in the metadata.
+    let query = QueryRequest { metadata: [("aggregate_id".into(), "o-1".into())].into(), ..QueryRequest::default() };
+    let mut events = EventsClient::new(shop.cluster.channel("write", 0));
+    assert_eq!(events.query(query).await.unwrap().into_inner().events.len(), 10);
+    let missing = shop.models.get_order_summary(GetOrderRequest { order_id: "o-2".into() }).await.unwrap_err();
+    assert_eq!(missing.code(), Code::NotFound);
+
+    let write = shop.nodes[0].audit().await;
+    assert_eq!((write["events"], write["orders"], write["confirmed"]), (10, 1, 1));
+    assert_eq!((write["doubled"], write["out_of_sequence"]), (0, 0));
+    let read = shop.nodes[1].audit().await;
+    assert_eq!((read["events"], read["orders"], read["confirmed"]), (10, 1, 1));
+    assert_eq!((read["confirmed_events"], read["confirmed_items"]), (10, 2));
+    assert_eq!((read["confirmed_cents"], read["paid_cents"]), (92_699, 92_699));
+    assert_eq!((read["behind"], read["replay_differs"], read["out_of_sequence"]), (0, 0, 0));
+    assert!(read["replay_us"] > 0);
+}
+
+#[tokio::test]
+async fn refused_commands_say_why_and_store_nothing() {
+    let mut shop = Shop::open(170).await;
+    let code = |result: Result<CommandReply, Status>| result.unwrap_err().code();
+    assert_eq!(code(shop.command("o-1", 2).await), Code::NotFound);
+    shop.commands("o-1", 1, 2).await.unwrap();
+    assert_eq!(code(shop.command("o-1", 4).await), Code::Aborted, "it knows of a discount that is not there");
+    let wrong = |amount: &str| ProcessPaymentRequest {
+        order_id: "o-1".into(),
+        idempotency_key: "pay".into(),
+        expected_sequence: 2,
+        payment_method: "cash".into(),
+        amount: amount.into(),
+    };
+    let short = shop.orders.process_payment(wrong("1.00")).await.unwrap_err();
+    assert_eq!(short.code(), Code::FailedPrecondition);
+    assert!(short.message().contains("1029.98 are due, not 1.00"), "{}", short.message());
+    assert_eq!(shop.orders.process_payment(wrong("1.234")).await.unwrap_err().code(), Code::InvalidArgument);
+    let write = shop.nodes[0].audit().await;
+    assert_eq!((write["events"], write["out_of_sequence"]), (4, 0));
+}
+
+#[tokio::test]
+async fn commands_sent_again_after_a_restart_are_answered_as_before_and_stored_once() {
+    let mut shop = Shop::open(175).await;
+    let before = shop.commands("o-1", 1, 3).await.unwrap();
+    shop.restart("write").await;
+    let again = soon(async {
+        loop {
+            match shop.commands("o-1", 1, 3).await {
+                Ok(again) => return again,
+                Err(status) => assert_eq!(status.code(), Code::Unavailable, "{status}"),
+            }
+        }
+    })
+    .await;
+    for (before, again) in before.iter().zip(&again) {
+        assert_eq!((&again.event_ids, again.sequence, again.known), (&before.event_ids, before.sequence, true));
+    }
+    shop.commands("o-1", 4, 5).await.unwrap();
+    let write = shop.nodes[0].audit().await;
+    assert_eq!((write["events"], write["doubled"], write["out_of_sequence"]), (10, 0, 0));
+    assert_eq!(shop.summary("o-1", 5).await.total, "926.99");
+    let read = shop.nodes[1].audit().await;
+    assert_eq!((read["events"], read["behind"], read["replay_differs"]), (10, 0, 0), "resumed where it was");
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_leaves_an_order_and_its_events_at_one() {
+    let mut shop = Shop::open(180).await;
+    for n in 0..40 {
+        let order = format!("o-{n}");
+        // Given up at some moment of the command's way.
+        let given_up = tokio::time::timeout(std::time::Duration::from_micros(n * 50), shop.command(&order, 1));
+        drop(given_up.await);
+        let reply = shop.command(&order, 1).await.unwrap();
+        assert_eq!(reply.sequence, 1);
+        assert_eq!(shop.command(&order, 2).await.unwrap().sequence, 2);
+    }
+    let write = shop.nodes[0].audit().await;
+    assert_eq!((write["events"], write["doubled"], write["out_of_sequence"]), (160, 0, 0));
+}
+
+#[tokio::test]
+async fn the_read_side_catches_up_after_a_cut_and_after_a_restart() {
+    let mut shop = Shop::open(185).await;
+    shop.commands("o-1", 1, 5).await.unwrap();
+    shop.summary("o-1", 5).await;
+    let (write, read) = (shop.cluster.agent("write", 0), shop.cluster.agent("read", 0));
+    let until_ns = clock::monotonic_ns() + 60_000_000_000;
+    let cut =
+        |from: &str, to: &str| Cut { fault: "cut".into(), from_agent: from.into(), to_agent: to.into(), until_ns };
+    let both = CutLinks { id: 1, cuts: vec![cut(&write, &read), cut(&read, &write)] };
+    shop.nodes[1].send(to_worker::Body::Cut(both.clone())).await;
+    shop.nodes[0].send(to_worker::Body::Cut(both)).await;
+    shop.commands("o-2", 1, 5).await.unwrap();
+    let unknown = shop.models.get_order_summary(GetOrderRequest { order_id: "o-2".into() }).await.unwrap_err();
+    assert_eq!(unknown.code(), Code::NotFound, "it is cut off, and says so of what it cannot know");
+    shop.restart("read").await;
+    let heal = CutLinks { id: 2, cuts: vec![] };
+    shop.nodes[0].send(to_worker::Body::Cut(heal)).await;
+    assert_eq!(shop.summary("o-2", 5).await.total, "926.99");
+    let told = shop.nodes[1].audit().await;
+    assert_eq!(
+        (told["confirmed"], told["events"], told["replay_differs"]),
+        (2, 20, 0),
+        "made again from the first event"
+    );
 }
