@@ -10,6 +10,7 @@ mod clock;
 mod connections;
 mod deaths;
 mod fleet;
+mod grpc;
 mod inputs;
 mod nginx;
 mod plan;
