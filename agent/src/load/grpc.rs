@@ -1,18 +1,20 @@
 //! The gRPC driver: unary calls of any method that a descriptor tells of, many at once on one HTTP/2 connection.
 //!
 //! HTTP/2 is the crate `h2`'s, driven by hand from the worker's reactor (docs/adr/0010-grpc-driver.md). Messages are JSON in
-//! the scenario and protobuf on the wire, by descriptors of the reference system or of a file of the user's.
+//! the scenario and protobuf on the wire, by descriptors of the reference system, of a file of the user's, or of the target's own.
 
 mod call;
 mod io;
 mod link;
 mod opening;
+mod reflection;
 mod reply;
 mod request;
 mod schema;
 mod wakes;
 mod wired;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -24,6 +26,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
+use reflection::Asked;
 use request::{Params, Prepared};
 use schema::Schema;
 use wired::{CHANNELS_MAX, Wired, Wiring};
@@ -48,6 +51,8 @@ struct Settings {
     /// A FileDescriptorSet with the services to call, beside the scenario; those of the reference system unless stated.
     #[schemars(extend("format" = "file"))]
     descriptors: Option<String>,
+    /// Ask the target for its services before the load; what is wrong with a call is told only then.
+    reflection: bool,
     /// Accept any certificate; the report says so.
     insecure: bool,
     /// PEM file of the authorities to trust instead of the system's.
@@ -62,6 +67,7 @@ impl Default for Settings {
             channels: 1,
             port: Port::default(),
             descriptors: None,
+            reflection: false,
             insecure: false,
             ca_file: None,
             metadata: IndexMap::new(),
@@ -103,14 +109,25 @@ fn validate(settings: &Value) -> Vec<Problem> {
         let message = "nothing is verified with `insecure: true`; keep one of the two".into();
         problems.push(Problem { pointer: "/ca_file".into(), message });
     }
+    if reflects(settings) && settings.get("descriptors").is_some() {
+        let message = "the services are told by the file or by the target; keep one of the two".into();
+        problems.push(Problem { pointer: "/reflection".into(), message });
+    }
     if let Err(message) = schema_of(settings) {
         problems.push(Problem { pointer: "/descriptors".into(), message });
     }
     problems
 }
 
-/// The services that can be called; none while the file that tells of them has not been read.
+fn reflects(settings: &Value) -> bool {
+    settings.get("reflection").and_then(Value::as_bool) == Some(true)
+}
+
+/// The services that can be called; none while the file that tells of them has not been read, or the target not asked.
 fn schema_of(settings: &Value) -> Result<Option<Schema>, String> {
+    if reflects(settings) {
+        return Ok(None);
+    }
     match settings.get("descriptors").and_then(Value::as_str) {
         None => Ok(Some(Schema::built_in())),
         Some(text) if text.starts_with(EMBEDDED) => Schema::embedded(text).map(Some),
@@ -122,11 +139,13 @@ fn prepare(setup: Setup<'_>) -> Result<Box<dyn Driver>, LoadError> {
     let value = Value::Object(setup.settings.clone());
     let settings: Settings = serde_json::from_value(value.clone()).map_err(|e| LoadError::Settings(e.to_string()))?;
     let schema = schema_of(&value).map_err(LoadError::Settings)?;
-    let schema = schema.ok_or_else(|| LoadError::Settings("nobody has read the file of `descriptors`".into()))?;
+    if schema.is_none() && !settings.reflection {
+        return Err(LoadError::Settings("nobody has read the file of `descriptors`".into()));
+    }
     if settings.port == Port::Foundation && !setup.traced {
         return Err(LoadError::Settings("`port: foundation` is for a target that is a role".into()));
     }
-    let mut params = Vec::new();
+    let mut calls = Vec::new();
     for request in setup.requests {
         let one: Params = serde_json::from_value(Value::Object(request.params.clone()))
             .map_err(|e| LoadError::Step { step: request.name.clone(), why: e.to_string() })?;
@@ -135,16 +154,11 @@ fn prepare(setup: Setup<'_>) -> Result<Box<dyn Driver>, LoadError> {
                 setup.variables.push(name.clone());
             }
         }
-        params.push((request, one));
+        calls.push((request.name.clone(), one));
     }
-    let prepare = |(request, params): &(&gauntlet_common::scenario::Request, Params)| {
-        params
-            .prepare(&schema, &settings.metadata, setup.variables, setup.ledgers)
-            .map_err(|why| LoadError::Step { step: request.name.clone(), why })
-    };
-    let requests = params.iter().map(prepare).collect::<Result<Vec<_>, _>>()?;
-    let config = Config {
-        requests,
+    let calls = Calls { calls, variables: setup.variables.clone() };
+    let mut config = Config {
+        requests: Vec::new(),
         traced: setup.traced,
         ledgers: setup.ledgers.to_vec(),
         timeout_ns: setup.timeout_ns,
@@ -153,11 +167,45 @@ fn prepare(setup: Setup<'_>) -> Result<Box<dyn Driver>, LoadError> {
         events: setup.events,
         reactor: setup.reactor,
     };
-    Ok(Box::new(Grpc { settings, prepared: Some(config), wired: None, scratch: Vec::new() }))
+    let unprepared = match schema {
+        Some(schema) => {
+            config.requests = calls.prepare(&schema, &settings, &config.ledgers)?;
+            None
+        }
+        None => Some(calls),
+    };
+    Ok(Box::new(Grpc { settings, unprepared, prepared: Some(config), wired: None, scratch: Vec::new() }))
+}
+
+/// The flow's calls as they were written, with the names of all variables.
+struct Calls {
+    calls: Vec<(String, Params)>,
+    variables: Vec<String>,
+}
+
+impl Calls {
+    fn prepare(&self, schema: &Schema, settings: &Settings, ledgers: &[String]) -> Result<Vec<Prepared>, LoadError> {
+        let one = |(step, params): &(String, Params)| {
+            params
+                .prepare(schema, &settings.metadata, &self.variables, ledgers)
+                .map_err(|why| LoadError::Step { step: step.clone(), why })
+        };
+        self.calls.iter().map(one).collect()
+    }
+
+    fn services(&self) -> Result<BTreeSet<String>, LoadError> {
+        let one = |(step, params): &(String, Params)| {
+            let split = schema::split(&params.method).map(|(service, _)| service.to_string());
+            split.map_err(|why| LoadError::Step { step: step.clone(), why })
+        };
+        self.calls.iter().map(one).collect()
+    }
 }
 
 struct Grpc {
     settings: Settings,
+    /// Until the target has told of its services.
+    unprepared: Option<Calls>,
     /// Until it is wired.
     prepared: Option<Config>,
     /// Since it is wired.
@@ -188,7 +236,7 @@ impl Driver for Grpc {
     }
 
     fn wire(&mut self, targets: &[String], route: &[u32]) -> Result<(), LoadError> {
-        let config = self.prepared.take().ok_or_else(|| LoadError::Target("wired twice".into()))?;
+        let mut config = self.prepared.take().ok_or_else(|| LoadError::Target("wired twice".into()))?;
         let targets: Vec<Target> =
             targets.iter().map(|t| Target::parse(t)).collect::<Result<_, _>>().map_err(LoadError::Target)?;
         if targets.is_empty() {
@@ -205,6 +253,15 @@ impl Driver for Grpc {
             true => Some(Resolver::start(config.reactor.bell()).map_err(LoadError::Reactor)?),
             false => None,
         };
+        if let Some(calls) = self.unprepared.take() {
+            // The first instance speaks for all: they are the same service.
+            let target = &targets[0];
+            let tls = tls.clone().filter(|_| target.tls);
+            let metadata = reflection::metadata(&self.settings.metadata);
+            let asked = Asked { target, tls, source: config.source, to_role: config.traced, metadata };
+            let schema = reflection::ask(&asked, &calls.services()?).map_err(LoadError::Target)?;
+            config.requests = calls.prepare(&schema, &self.settings, &config.ledgers)?;
+        }
         let uris = targets.iter().map(|target| {
             config.requests.iter().map(|request| uri(target, &request.path)).collect::<Result<Vec<_>, _>>()
         });

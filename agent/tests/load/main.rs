@@ -6,6 +6,8 @@
 mod connections;
 mod flow;
 mod grpc;
+mod own;
+mod reflection;
 mod rpc;
 mod secure;
 mod store;

@@ -13,6 +13,8 @@ mod fleet;
 mod grpc;
 mod inputs;
 mod nginx;
+#[path = "../../../agent/tests/load/own.rs"]
+mod own;
 mod plan;
 mod runs;
 mod saturation;

@@ -20,12 +20,16 @@ static BUILT_IN: LazyLock<DescriptorPool> = LazyLock::new(|| {
 
 /// The services that can be called.
 #[derive(Debug, Clone)]
-pub struct Schema(DescriptorPool);
+pub struct Schema {
+    pool: DescriptorPool,
+    /// Told by the user or the target, and not the reference system's.
+    own: bool,
+}
 
 impl Schema {
     /// Of the reference system.
     pub fn built_in() -> Self {
-        Self(BUILT_IN.clone())
+        Self { pool: BUILT_IN.clone(), own: false }
     }
 
     /// Of an embedded `FileDescriptorSet`.
@@ -43,15 +47,29 @@ impl Schema {
                 "`descriptors` is no complete FileDescriptorSet: {e}; make it by protoc --include_imports --descriptor_set_out=FILE"
             )
         })?;
-        Ok(Self(pool))
+        if pool.services().len() == 0 {
+            return Err(format!(
+                "`descriptors` has {} bytes and no service; make it of the .proto file that has the service",
+                bytes.len()
+            ));
+        }
+        Ok(Self::own(pool))
+    }
+
+    /// Of whatever a server told.
+    pub fn own(pool: DescriptorPool) -> Self {
+        Self { pool, own: true }
     }
 
     /// `package.Service/Method`, one that can be called with a single message.
     pub fn method(&self, name: &str) -> Result<MethodDescriptor, String> {
         let (service, method) = split(name)?;
-        let services: Vec<_> = self.0.services().collect();
+        let services: Vec<_> = self.pool.services().collect();
         let Some(found) = services.iter().find(|s| s.full_name() == service) else {
-            let help = suggest(service, "service", services.iter().map(|s| s.full_name()));
+            let mut help = suggest(service, "service", services.iter().map(|s| s.full_name()));
+            if !self.own && !help.starts_with("did you mean") {
+                help += ", and services of your own by settings: { reflection: true } or { descriptors: FILE }";
+            }
             return Err(format!("there is no service `{service}`; {help}"));
         };
         let Some(found) = found.methods().find(|m| m.name() == method) else {
@@ -209,6 +227,8 @@ mod tests {
         let set = prost_reflect::prost_types::FileDescriptorSet { file: vec![missing] };
         let text = format!("{EMBEDDED}{}", STANDARD.encode(set.encode_to_vec()));
         assert!(Schema::embedded(&text).unwrap_err().contains("--include_imports"));
+        let empty = Schema::embedded(EMBEDDED).unwrap_err();
+        assert!(empty.contains("0 bytes and no service"), "{empty}");
         let long = format!("{EMBEDDED}{}", STANDARD.encode(vec![0; SET_BYTES_MAX + 1]));
         assert!(Schema::embedded(&long).unwrap_err().contains("at most"));
     }

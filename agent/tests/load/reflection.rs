@@ -1,0 +1,60 @@
+//! Services of a user's own, that this build has never seen: told by the target, or by a file.
+
+use base64::Engine;
+use gauntlet_common::snapshot::ErrorClass;
+use serde_json::{Value, json};
+
+use crate::own::{Reflection, descriptors, serve};
+use crate::support::{Told, plan, run_one};
+
+fn load(address: &str, settings: Value, method: &str, message: Value) -> Told {
+    let call =
+        json!({ "call": { "method": method, "name": "a", "json": message, "capture": { "r": "json /reservation" } } });
+    let w = json!({ "driver": "grpc", "target": format!("http://{address}"), "timeout": "2s", "settings": settings,
+                    "flow": [call], "load": { "p": { "iterations": 20, "users": 4 } } });
+    run_one(&plan(2_000, 1, w, &[]))
+}
+
+const RESERVE: &str = "shop.v1.Stock/Reserve";
+
+#[test]
+fn a_target_that_tells_of_its_services_is_called_by_them_in_both_versions() {
+    for reflection in [Reflection::V1, Reflection::V1Alpha] {
+        let (address, books) = serve(reflection);
+        let told =
+            load(&address, json!({ "reflection": true }), RESERVE, json!({ "item": "x", "count": "{{ int(1,9) }}" }));
+        assert_eq!((told.count(0, true), told.total()), (20, 20), "{reflection:?}: {:?}", told.failed);
+        assert_eq!(books.lock().unwrap().reserved, 20);
+    }
+}
+
+#[test]
+fn a_file_of_descriptors_does_instead() {
+    let (address, books) = serve(Reflection::None);
+    let embedded = format!("base64:{}", base64::engine::general_purpose::STANDARD.encode(descriptors()));
+    let told = load(&address, json!({ "descriptors": embedded }), RESERVE, json!({ "item": "x" }));
+    assert_eq!((told.count(0, true), told.errors(ErrorClass::Status)), (20, 0), "{:?}", told.failed);
+    assert_eq!(books.lock().unwrap().reserved, 20);
+}
+
+#[test]
+fn what_the_target_does_not_have_or_tell_is_refused_before_any_load() {
+    let (address, books) = serve(Reflection::V1);
+    let refused = |address: &str, method: &str, message: Value| {
+        let told = load(address, json!({ "reflection": true }), method, message);
+        assert_eq!(told.total(), 0);
+        told.failed.unwrap()
+    };
+    let service = refused(&address, "shop.v1.Stok/Reserve", json!({}));
+    assert!(service.contains("did you mean `shop.v1.Stock`?"), "{service}");
+    let method = refused(&address, "shop.v1.Stock/Reserv", json!({}));
+    assert!(method.contains("step a") && method.contains("did you mean `Reserve`?"), "{method}");
+    let field = refused(&address, RESERVE, json!({ "itm": "x" }));
+    assert!(field.contains("did you mean `item`?"), "{field}");
+    let (mute, _) = serve(Reflection::None);
+    let mute = refused(&mute, RESERVE, json!({}));
+    assert!(mute.contains("neither v1 nor v1alpha") && mute.contains("descriptors"), "{mute}");
+    let nobody = refused("127.0.0.1:1", RESERVE, json!({}));
+    assert!(nobody.contains("127.0.0.1:1") && nobody.contains("no connection"), "{nobody}");
+    assert_eq!(books.lock().unwrap().reserved, 0);
+}
