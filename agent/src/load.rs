@@ -101,6 +101,10 @@ pub trait Driver {
     }
     /// Where to: one address for each instance, or the one URL; and which of them slot k goes to. Opens nothing.
     fn wire(&mut self, targets: &[String], route: &[u32]) -> Result<(), LoadError>;
+    /// How long the longest of its requests takes by what the step itself says, ns; the timeout counts beyond it.
+    fn longest_ns(&self) -> u64 {
+        0
+    }
     /// Opens a slot's connection ahead of its first request. Yields an [`Event::Connected`].
     fn connect(&mut self, slot: u32);
     /// Sends a request, connecting first when the slot is not connected.

@@ -1,4 +1,4 @@
-//! The gRPC driver: unary calls of any method that a descriptor tells of, many at once on one HTTP/2 connection.
+//! The gRPC driver: calls of any method that takes one message, many at once on one HTTP/2 connection.
 //!
 //! HTTP/2 is the crate `h2`'s, driven by hand from the worker's reactor (docs/adr/0010-grpc-driver.md). Messages are JSON in
 //! the scenario and protobuf on the wire, by descriptors of the reference system, of a file of the user's, or of the target's own.
@@ -87,7 +87,7 @@ fn kind() -> Kind {
     let schema = |s: schemars::Schema| s.to_value();
     Kind {
         name: "grpc",
-        help: "gRPC, plain or over TLS; unary calls, many at once on one connection",
+        help: "gRPC, plain or over TLS; many calls at once on one connection, answered by a message or a stream",
         schema: schema(schemars::schema_for!(Settings)),
         validate,
         metrics: Vec::new(),
@@ -95,7 +95,7 @@ fn kind() -> Kind {
         audits: Vec::new(),
         verbs: vec![Verb {
             name: "call",
-            help: "calls a method with one message and waits for its reply",
+            help: "calls a method with one message and waits for its reply, or reads of its stream",
             schema: schema(schemars::schema_for!(Params)),
             validate: |params, settings| request::problems(params, schema_of(settings).ok().flatten().as_ref()),
         }],
@@ -235,6 +235,10 @@ impl Driver for Grpc {
         }
     }
 
+    fn longest_ns(&self) -> u64 {
+        self.wired.as_ref().map_or(0, Wired::longest_ns)
+    }
+
     fn wire(&mut self, targets: &[String], route: &[u32]) -> Result<(), LoadError> {
         let mut config = self.prepared.take().ok_or_else(|| LoadError::Target("wired twice".into()))?;
         let targets: Vec<Target> =
@@ -296,11 +300,7 @@ impl Driver for Grpc {
     }
 
     fn due(&mut self) -> u64 {
-        let Some(wired) = &mut self.wired else { return u64::MAX };
-        if wired.busy {
-            return 0;
-        }
-        wired.oldest_opening().map_or(u64::MAX, |(due_ns, _)| due_ns)
+        self.wired.as_mut().map_or(u64::MAX, Wired::due)
     }
 
     fn tick(&mut self, now_ns: u64) {

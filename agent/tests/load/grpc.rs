@@ -286,7 +286,7 @@ fn a_workload_that_cannot_run_is_refused_before_any_traffic_with_the_step_and_th
     assert!(refused(json!({ "method": HANDLE, "name": "a", "json": { "usr": "x" } })).contains("did you mean `user`?"));
     assert!(refused(json!({ "method": HANDLE, "name": "a", "json": { "user": "{{ usr }}" } })).contains("`usr`"));
     let stream = refused(json!({ "method": "gauntlet.foundation.v1.Config/Watch", "name": "a" }));
-    assert!(stream.contains("answers with a stream"), "{stream}");
+    assert!(stream.contains("answers with a stream") && stream.contains("stream: {"), "{stream}");
     assert!(server.counts.seen.lock().unwrap().is_empty());
 }
 

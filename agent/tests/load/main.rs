@@ -11,6 +11,7 @@ mod reflection;
 mod rpc;
 mod secure;
 mod store;
+mod streams;
 mod support;
 
 use std::collections::{HashMap, HashSet};

@@ -35,9 +35,9 @@ impl Engine {
         begun && self.runs.iter().all(idle)
     }
 
-    /// How long a drain lasts at most: one timeout of the most patient workload.
+    /// How long a drain lasts at most: one request of the most patient workload.
     pub fn drains_for(&self) -> u64 {
-        self.runs.iter().map(|run| run.timeout).max().unwrap_or(0)
+        self.runs.iter().map(|run| run.timeout + run.driver.longest_ns()).max().unwrap_or(0)
     }
 
     /// Ends what is left, as timed out and dropped when it is recorded. Nothing is sent any more, whatever was due.

@@ -84,11 +84,22 @@ impl Slot {
         let mut kept = Kept::default();
         let outcome =
             ready!(call.poll(&mut Context::from_waker(waker), reply, &requests[call.request], ledgers, &mut kept));
-        if outcome.is_err() {
-            kept = Kept::default();
-        }
-        Poll::Ready((outcome, kept))
+        Poll::Ready(with(outcome, kept))
     }
+
+    /// Ends its call's stream, whose time has come.
+    pub fn read_enough(&mut self, requests: &[Prepared], ledgers: &[String]) -> Option<Outcome> {
+        let call = self.call.as_ref()?;
+        let mut kept = Kept::default();
+        let outcome = call.read_enough(&self.reply, &requests[call.request], ledgers, &mut kept);
+        Some(with(outcome, kept))
+    }
+}
+
+/// A failed call leaves nothing.
+fn with(outcome: Result<(), ErrorClass>, kept: Kept) -> Outcome {
+    let kept = if outcome.is_ok() { kept } else { Kept::default() };
+    (outcome, kept)
 }
 
 impl Call {
@@ -110,7 +121,10 @@ impl Call {
         let Stage::Body(stream) = &mut self.stage else { return Poll::Pending };
         while let Some(data) = ready!(stream.poll_data(cx)) {
             let data = data.map_err(|e| class_of(&e))?;
-            reply.feed(&data, u64::MAX).map_err(|_| ErrorClass::Protocol)?;
+            let until = prepared.stream.and_then(|stream| stream.messages).unwrap_or(u64::MAX);
+            if reply.feed(&data, until).map_err(|_| ErrorClass::Protocol)? {
+                return Poll::Ready(self.read_enough(reply, prepared, ledgers, kept));
+            }
             // It fails only when more is given back than was taken.
             let _ = stream.flow_control().release_capacity(data.len());
         }
@@ -148,9 +162,37 @@ impl Call {
             Some(_) => UNKNOWN,
             None => return Err(ErrorClass::Protocol),
         };
-        if code == OK && !(reply.messages() == 1 && reply.is_whole()) {
+        let messages = reply.messages();
+        if code == OK && !(reply.is_whole() && (messages == 1 || prepared.stream.is_some())) {
             return Err(ErrorClass::Protocol);
         }
+        if code == OK && prepared.stream.and_then(|stream| stream.messages).is_some_and(|wanted| messages < wanted) {
+            return Err(ErrorClass::Expectation);
+        }
+        self.judged(code, trailers, reply, prepared, ledgers, kept)
+    }
+
+    /// All of a stream that is wanted has come: it counts as one that its server ended well.
+    fn read_enough(
+        &self,
+        reply: &Reply,
+        prepared: &Prepared,
+        ledgers: &[String],
+        kept: &mut Kept,
+    ) -> Result<(), ErrorClass> {
+        self.judged(OK, &HeaderMap::new(), reply, prepared, ledgers, kept)
+    }
+
+    fn judged(
+        &self,
+        code: u32,
+        trailers: &HeaderMap,
+        reply: &Reply,
+        prepared: &Prepared,
+        ledgers: &[String],
+        kept: &mut Kept,
+    ) -> Result<(), ErrorClass> {
+        let find = |name: &str| trailers.get(name).or_else(|| self.head.get(name)).map(|value| value.as_bytes());
         if !ledgers.is_empty() {
             let all = self.head.get_all(answer::ACK_HEADER).iter().chain(trailers.get_all(answer::ACK_HEADER));
             kept.acknowledged.extend(all.filter_map(|value| answer::acknowledgement(value.as_bytes(), ledgers)));

@@ -56,9 +56,9 @@ impl Reply {
         self.have == 0
     }
 
-    /// The last whole message, when it is kept.
-    pub fn last(&self) -> &[u8] {
-        &self.last
+    /// The last whole message, where there is one and it is kept.
+    pub fn last(&self) -> Option<&[u8]> {
+        (self.keep && self.messages > 0).then_some(self.last.as_slice())
     }
 
     /// Reads a piece, up to the message with this number. `true`: that message is whole.
@@ -220,8 +220,7 @@ mod tests {
                 }
                 prop_assert_eq!(reply.messages(), messages.len() as u64);
                 prop_assert!(reply.is_whole());
-                let last = messages.last().filter(|_| keep).cloned().unwrap_or_default();
-                prop_assert_eq!(reply.last(), last.as_slice());
+                prop_assert_eq!(reply.last(), messages.last().filter(|_| keep).map(Vec::as_slice));
             }
         }
 

@@ -5,11 +5,12 @@ use std::borrow::Cow;
 use bytes::{BufMut, Bytes, BytesMut};
 use gauntlet_common::scenario::{Problem, body};
 use gauntlet_common::snapshot::ErrorClass;
+use gauntlet_common::units::Micros;
 use http::header::{CONTENT_TYPE, TE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use indexmap::IndexMap;
 use prost_reflect::prost::Message;
-use prost_reflect::{DynamicMessage, MessageDescriptor};
+use prost_reflect::{DynamicMessage, MessageDescriptor, MethodDescriptor};
 use schemars::{JsonSchema, Schema as JsonSchemaOf, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
 use serde_json::{Map, Value};
@@ -45,7 +46,27 @@ pub struct Params {
     /// What the reply must be, for the call to be ok.
     #[serde(default)]
     pub expect: Expect,
+    /// For a method that answers with a stream: how much of it is read. What is wanted of the answer is wanted of its last message.
+    #[serde(default)]
+    pub stream: Option<Until>,
 }
+
+/// How much of a stream is read; with both, whichever comes first.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("minProperties" = 1))]
+pub struct Until {
+    /// So many messages.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub messages: Option<u64>,
+    /// So long since the call was sent; at most 10s.
+    #[serde(default, rename = "for")]
+    pub lasts: Option<Micros>,
+}
+
+/// A drain waits for the end of what has begun, and an agent for its drain so much longer than twice a timeout.
+const LASTS_MAX: Micros = Micros(10_000_000);
 
 /// What a reply must be. Without `code`, OK.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -132,6 +153,8 @@ pub struct Prepared {
     filled: Vec<(HeaderName, Vec<Segment>)>,
     body: Body,
     pub output: MessageDescriptor,
+    /// Of a method that answers with a stream.
+    pub stream: Option<Until>,
     pub checks: Checks,
 }
 
@@ -175,6 +198,10 @@ pub fn problems(params: &Value, schema: Option<&Schema>) -> Vec<Problem> {
             problem(format!("/metadata/{}", escape_pointer(name)), why);
         }
     }
+    let lasts = params.pointer("/stream/for").and_then(|value| Micros::deserialize(value).ok());
+    if lasts.is_some_and(|lasts| lasts == Micros(0) || lasts > LASTS_MAX) {
+        problem("/stream/for".into(), format!("a stream is read for at most {LASTS_MAX}; write for: 5s"));
+    }
     let method = params.get("method").and_then(Value::as_str).unwrap_or_default();
     let found = match schema {
         Some(schema) => schema.method(method).map(Some),
@@ -184,14 +211,9 @@ pub fn problems(params: &Value, schema: Option<&Schema>) -> Vec<Problem> {
         Err(why) => problem("/method".into(), why),
         Ok(None) => {}
         Ok(Some(method)) => {
-            if method.is_server_streaming() {
-                problem(
-                    "/method".into(),
-                    format!(
-                        "`{}` answers with a stream, and a call waits for one message; take a method that answers with one",
-                        method.full_name()
-                    ),
-                );
+            let streams = params.get("stream").is_some();
+            if let Err((pointer, why)) = fits(&method, streams) {
+                problem(pointer.into(), why);
             }
             // What cannot be expanded is told by the checker, wherever there is a body.
             if let Some(Ok(json)) = params.get("json").map(body::once) {
@@ -200,6 +222,19 @@ pub fn problems(params: &Value, schema: Option<&Schema>) -> Vec<Problem> {
         }
     }
     problems
+}
+
+/// Whether the call says of a stream what its method asks for. Else the pointer to what is wrong, and why.
+fn fits(method: &MethodDescriptor, streams: bool) -> Result<(), (&'static str, String)> {
+    let name = method.full_name();
+    match (method.is_server_streaming(), streams) {
+        (true, false) => {
+            let how = "say how much of it is read: stream: { messages: 10 } or stream: { for: 5s }";
+            Err(("/method", format!("`{name}` answers with a stream; {how}")))
+        }
+        (false, true) => Err(("/stream", format!("`{name}` answers with one message; take `stream` out"))),
+        _ => Ok(()),
+    }
 }
 
 impl Params {
@@ -217,12 +252,7 @@ impl Params {
         ledgers: &[String],
     ) -> Result<Prepared, String> {
         let method = schema.method(&self.method)?;
-        if method.is_server_streaming() {
-            return Err(format!(
-                "`{}` answers with a stream; take a method that answers with one message",
-                self.method
-            ));
-        }
+        fits(&method, self.stream.is_some()).map_err(|(_, why)| why)?;
         let mut headers = HeaderMap::new();
         headers.insert(TE, HeaderValue::from_static("trailers"));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
@@ -248,6 +278,7 @@ impl Params {
             filled,
             body: self.body(&method.input(), variables)?,
             output: method.output(),
+            stream: self.stream,
             checks: Checks {
                 codes: self.expect.code.clone(),
                 message_contains: self.expect.message_contains.clone(),
@@ -294,6 +325,11 @@ pub struct Outgoing {
 }
 
 impl Prepared {
+    /// How long its stream is read, where that is told.
+    pub fn lasts_ns(&self) -> Option<u64> {
+        Some(self.stream?.lasts?.0 * 1_000)
+    }
+
     /// Fills the holes. `scratch` is reused from call to call. An error is why what was captured makes no message.
     pub fn render(
         &self,
@@ -352,8 +388,8 @@ pub struct Ended<'a> {
     pub code: u32,
     /// As it came, percent-encoded.
     pub message: &'a [u8],
-    /// The last message of the reply.
-    pub body: &'a [u8],
+    /// The last message of the reply, where there is one and it was kept.
+    pub body: Option<&'a [u8]>,
 }
 
 impl Checks {
@@ -389,14 +425,12 @@ impl Checks {
         if !self.answers.headers(find, kept) || !as_expected {
             return Err(ErrorClass::Expectation);
         }
-        // A status that means an error comes without a message, and there is nothing to find in it.
         if !self.answers.need_body() {
             return Ok(());
         }
-        if ended.code != OK {
-            return Err(ErrorClass::Expectation);
-        }
-        let message = DynamicMessage::decode(output.clone(), ended.body).map_err(|_| ErrorClass::Protocol)?;
+        // A status that means an error comes without a message, and so may a stream end.
+        let body = ended.body.ok_or(ErrorClass::Expectation)?;
+        let message = DynamicMessage::decode(output.clone(), body).map_err(|_| ErrorClass::Protocol)?;
         let at = |pointer: &str| reply::at(&message, pointer).map(Cow::Owned);
         if self.answers.body(at, filled, kept) { Ok(()) } else { Err(ErrorClass::Expectation) }
     }

@@ -4,7 +4,8 @@
 //! HTTP/2 is the library's; when it is given a turn, and what a call's outcome is, is decided here. A turn goes to whoever
 //! was woken: by the reactor, by a submission, or by the library itself.
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -15,7 +16,7 @@ use super::Config;
 use super::call::{Call, Outcome, Slot, Stage as At, class_of};
 use super::link::{Link, Takes};
 use super::opening::{Opening, Opens};
-use super::request::Outgoing;
+use super::request::{Outgoing, Prepared};
 use super::wakes::{Wakes, Who};
 use crate::clock::monotonic_ns;
 use crate::load::answer::Kept;
@@ -48,10 +49,12 @@ pub struct Wired {
     woken: Vec<Who>,
     /// Slots whose calls HTTP/2 has and the kernel has not.
     unsent: Vec<u32>,
+    /// Streams that are read for a time: (when it is over, ns of CLOCK_MONOTONIC, slot, token), the earliest first.
+    streams: BinaryHeap<Reverse<(u64, u32, u64)>>,
     /// Connections that had more to read than one turn's share.
     held: Vec<Who>,
     /// Whether somebody waits for a turn.
-    pub busy: bool,
+    busy: bool,
 }
 
 struct Channel {
@@ -121,6 +124,7 @@ impl Wired {
             wakes,
             woken: Vec::new(),
             unsent: Vec::new(),
+            streams: BinaryHeap::new(),
             held: Vec::new(),
             busy: false,
         }
@@ -289,7 +293,7 @@ impl Wired {
     }
 
     /// The connection that has been opening for longest: (when it is given up, channel).
-    pub fn oldest_opening(&mut self) -> Option<(u64, usize)> {
+    fn oldest_opening(&mut self) -> Option<(u64, usize)> {
         while let Some((due_ns, c, number)) = self.opening.front().copied() {
             let channel = &self.channels[c as usize];
             if channel.number == number && matches!(channel.stage, Stage::Opening(_)) {
@@ -308,7 +312,30 @@ impl Wired {
         while let Some((_, c)) = self.oldest_opening().filter(|(due_ns, _)| *due_ns <= now_ns) {
             self.did_not_open(c, ErrorClass::Connect);
         }
+        while let Some(Reverse((_, slot, token))) = self.streams.peek().filter(|s| s.0.0 <= now_ns).copied() {
+            self.streams.pop();
+            let of = &mut self.slots[slot as usize];
+            if of.call.as_ref().is_some_and(|call| call.token == token)
+                && let Some(outcome) = of.read_enough(&self.config.requests, &self.config.ledgers)
+            {
+                self.finish(slot, outcome, monotonic_ns());
+            }
+        }
         self.turn();
+    }
+
+    /// The longest that one of its streams is read, ns.
+    pub fn longest_ns(&self) -> u64 {
+        self.config.requests.iter().filter_map(Prepared::lasts_ns).max().unwrap_or(0)
+    }
+
+    /// When something is due next, ns of CLOCK_MONOTONIC.
+    pub fn due(&mut self) -> u64 {
+        if self.busy {
+            return 0;
+        }
+        let opening = self.oldest_opening().map_or(u64::MAX, |(due_ns, _)| due_ns);
+        self.streams.peek().map_or(opening, |stream| stream.0.0.min(opening))
     }
 
     /// A socket is ready, or was that of a connection that is no more.
@@ -342,9 +369,18 @@ impl Wired {
             }
             let now_ns = monotonic_ns();
             for slot in self.unsent.drain(..) {
-                if let Some(call) = &mut self.slots[slot as usize].call {
-                    call.sent_ns.get_or_insert(now_ns);
+                let Some(call) = &mut self.slots[slot as usize].call else { continue };
+                let sent_ns = *call.sent_ns.get_or_insert(now_ns);
+                if let Some(lasts_ns) = self.config.requests[call.request].lasts_ns() {
+                    self.streams.push(Reverse((sent_ns + lasts_ns, slot, call.token)));
                 }
+            }
+            if self.streams.len() > 2 * self.slots.len() {
+                // Those that ended before their time, of which a slot may have had any number.
+                let slots = &self.slots;
+                let lives =
+                    |slot: u32, token: u64| slots[slot as usize].call.as_ref().is_some_and(|c| c.token == token);
+                self.streams.retain(|Reverse((_, slot, token))| lives(*slot, *token));
             }
             for who in &woken {
                 match *who {
@@ -470,7 +506,8 @@ impl Wired {
             (At::Waiting(_), _) => ErrorClass::Dropped,
             _ => ErrorClass::Timeout,
         };
-        let due_ns = call.sent_ns.unwrap_or(call.submitted_ns) + self.config.timeout_ns;
+        let lasts_ns = self.config.requests[call.request].lasts_ns().filter(|_| call.sent_ns.is_some());
+        let due_ns = call.sent_ns.unwrap_or(call.submitted_ns) + self.config.timeout_ns + lasts_ns.unwrap_or(0);
         if now_ns < due_ns {
             return Some(due_ns);
         }
