@@ -43,7 +43,7 @@ fn every_call_is_made_once_and_users_share_the_channels_of_their_worker() {
         let flow = json!([call("a"), { "repeat": { "times": 2, "flow": [call("b")] } }]);
         let mut w = workload(&server, flow, json!({ "iterations": 303, "users": 9 }));
         w["settings"] = json!({ "channels": channels });
-        let told = run(&plan(1_500, 3, w, &[]), |_| Also::default());
+        let told = run(&plan(4_000, 3, w, &[]), |_| Also::default());
         assert_eq!(server.counts.seen.lock().unwrap().len(), 909);
         assert_eq!(told.iter().map(|t| t.count(0, true)).sum::<u64>(), 303);
         assert_eq!(told.iter().map(|t| t.count(1, true)).sum::<u64>(), 606);
