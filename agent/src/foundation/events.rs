@@ -4,17 +4,21 @@
 
 mod cluster;
 pub mod fjall;
+mod latest;
 pub mod postgres;
 pub mod service;
 mod writer;
 mod zones;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 pub use gauntlet_common::storage::{Durability, Storage};
 use gauntlet_proto::foundation::{Event, QueryRequest};
 use tokio::sync::{mpsc, oneshot, watch};
+
+use self::latest::Latest;
+use self::writer::Writer;
 
 /// Events of one append; more are refused.
 pub const BATCH_MAX: usize = 10_000;
@@ -44,10 +48,15 @@ pub enum EventsError {
     Engine(String),
 }
 
-/// What keeps events and finds them. Called from the writer's thread and from blocking threads, never from a runtime's.
+/// What keeps events and finds them. Called from the writer's thread and from blocking threads; from a runtime's
+/// only what [`Self::keeps_the_latest_at_hand`] says.
 pub trait EventStore: Send + Sync + 'static {
     /// The position of the last event; 0 when there is none.
     fn last_position(&self) -> u64;
+    /// Whether a few of the latest events are read from memory, so that a runtime's thread may do it.
+    fn keeps_the_latest_at_hand(&self) -> bool {
+        false
+    }
     /// Keeps events whose ids and positions are set: positions follow [`Self::last_position`] without a gap. All of them or none;
     /// returns when they are as safe as `durability` says.
     fn append(&self, events: &[Event], durability: Durability) -> Result<(), EventsError>;
@@ -79,6 +88,8 @@ struct Append {
     done: oneshot::Sender<Result<Vec<Event>, EventsError>>,
 }
 
+type Answer = oneshot::Receiver<Result<Vec<Event>, EventsError>>;
+
 /// The engine that a role's parameters name. `dir` is the instance's own and stays over its restarts; `host` its name, for those who
 /// look after a database.
 pub fn open(dir: &Path, storage: &Storage, host: &str) -> Result<Arc<dyn EventStore>, EventsError> {
@@ -96,6 +107,8 @@ pub struct Events {
     appends: mpsc::Sender<Append>,
     /// The last acknowledged position.
     committed: watch::Receiver<u64>,
+    latest: Arc<Latest>,
+    writer: Arc<Mutex<Writer>>,
 }
 
 impl Events {
@@ -103,8 +116,9 @@ impl Events {
     pub fn new(store: Arc<dyn EventStore>, durability: Durability) -> std::io::Result<Self> {
         let (appends, queue) = mpsc::channel(APPENDS_MAX);
         let (committed_tx, committed) = watch::channel(store.last_position());
-        writer::spawn(store.clone(), durability, queue, committed_tx)?;
-        Ok(Self { store, appends, committed })
+        let latest = Arc::new(Latest::since(store.last_position()));
+        let writer = writer::spawn(store.clone(), durability, queue, committed_tx, latest.clone())?;
+        Ok(Self { store, appends, committed, latest, writer })
     }
 
     /// Stores one event and returns it with its id and position. Missing id and creation time are filled in.
@@ -113,31 +127,30 @@ impl Events {
         stored.pop().ok_or(EventsError::Closed)
     }
 
+    /// The same for who must not wait for another thread: written in this one, unless somebody else is just writing, or what the store
+    /// promises takes its time. For single events on a thread of one's own; many callers are faster as one group.
+    pub async fn store_here(&self, event: Event) -> Result<Event, EventsError> {
+        let (append, mut answer) = prepare(vec![event])?;
+        match self.writer.try_lock() {
+            Ok(writer) if writer.is_quick() => {
+                writer.write_group(vec![append]);
+                drop(writer);
+                answer.try_recv().map_err(|_| EventsError::Closed)??.pop().ok_or(EventsError::Closed)
+            }
+            _ => self.hand_over(append, answer).await?.pop().ok_or(EventsError::Closed),
+        }
+    }
+
     /// Stores events at positions that follow one another, all of them or none, and returns them.
-    pub async fn store_batch(&self, mut events: Vec<Event>) -> Result<Vec<Event>, EventsError> {
+    pub async fn store_batch(&self, events: Vec<Event>) -> Result<Vec<Event>, EventsError> {
         if events.is_empty() {
             return Ok(events);
         }
-        if events.len() > BATCH_MAX {
-            return Err(EventsError::Invalid(format!("{} in one batch; at most {BATCH_MAX}", events.len())));
-        }
-        let now = crate::clock::unix_us();
-        let mut ids_given = false;
-        for event in &mut events {
-            // Said in answers, of the store they are in.
-            event.node.clear();
-            event.host.clear();
-            check(event)?;
-            ids_given |= !event.id.is_empty();
-            if event.id.is_empty() {
-                event.id = uuid::Uuid::now_v7().to_string();
-            }
-            if event.created_us == 0 {
-                event.created_us = now;
-            }
-        }
-        let (done, answer) = oneshot::channel();
-        let append = Append { events, ids_given, done };
+        let (append, answer) = prepare(events)?;
+        self.hand_over(append, answer).await
+    }
+
+    async fn hand_over(&self, append: Append, answer: Answer) -> Result<Vec<Event>, EventsError> {
         self.appends.send(append).await.map_err(|_| EventsError::Closed)?;
         answer.await.map_err(|_| EventsError::Closed)?
     }
@@ -145,6 +158,15 @@ impl Events {
     /// The engine, for reads. They may touch the disk: off the runtime's thread unless they are known to be small.
     pub fn engine(&self) -> &Arc<dyn EventStore> {
         &self.store
+    }
+
+    /// Reads a few of the latest events: in this thread where the engine has them at hand, as handing that to another takes
+    /// longer than doing it.
+    pub async fn look<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&dyn EventStore) -> Result<T, EventsError> + Send + 'static,
+    ) -> Result<T, EventsError> {
+        look(&self.store, self.store.keeps_the_latest_at_hand(), read).await
     }
 
     /// Everything acknowledged is on the disk when this returns.
@@ -169,15 +191,19 @@ impl Events {
     /// is dropped or the store closes.
     pub fn subscribe(&self, after: u64, kind: String) -> mpsc::Receiver<Result<Event, EventsError>> {
         let (to, receiver) = mpsc::channel(SUBSCRIPTION_MAX);
-        let (store, mut committed) = (self.store.clone(), self.committed.clone());
+        let (store, mut committed, latest) = (self.store.clone(), self.committed.clone(), self.latest.clone());
         tokio::spawn(async move {
             let mut at = after;
             loop {
                 let end = *committed.borrow_and_update();
                 while at < end {
-                    let (store, kind) = (store.clone(), kind.clone());
-                    let page = tokio::task::spawn_blocking(move || store.after(at, &kind, SUBSCRIPTION_MAX)).await;
-                    let page = match page.map_err(|e| EventsError::Engine(e.to_string())).flatten() {
+                    if latest.none_after(&kind, at) {
+                        at = end;
+                        break;
+                    }
+                    let kind = kind.clone();
+                    let few = store.keeps_the_latest_at_hand() && end - at <= SUBSCRIPTION_MAX as u64;
+                    let page = match look(&store, few, move |store| store.after(at, &kind, SUBSCRIPTION_MAX)).await {
                         Ok(page) => page,
                         Err(error) => return drop(to.send(Err(error)).await),
                     };
@@ -199,6 +225,43 @@ impl Events {
         });
         receiver
     }
+}
+
+async fn look<T: Send + 'static>(
+    store: &Arc<dyn EventStore>,
+    here: bool,
+    read: impl FnOnce(&dyn EventStore) -> Result<T, EventsError> + Send + 'static,
+) -> Result<T, EventsError> {
+    if here {
+        return read(&**store);
+    }
+    let store = store.clone();
+    let task = tokio::task::spawn_blocking(move || read(&*store));
+    task.await.map_err(|error| EventsError::Engine(error.to_string()))?
+}
+
+/// Fills in what is missing and refuses what cannot be stored.
+fn prepare(mut events: Vec<Event>) -> Result<(Append, Answer), EventsError> {
+    if events.len() > BATCH_MAX {
+        return Err(EventsError::Invalid(format!("{} in one batch; at most {BATCH_MAX}", events.len())));
+    }
+    let now = crate::clock::unix_us();
+    let mut ids_given = false;
+    for event in &mut events {
+        // Said in answers, of the store they are in.
+        event.node.clear();
+        event.host.clear();
+        check(event)?;
+        ids_given |= !event.id.is_empty();
+        if event.id.is_empty() {
+            event.id = uuid::Uuid::now_v7().to_string();
+        }
+        if event.created_us == 0 {
+            event.created_us = now;
+        }
+    }
+    let (done, answer) = oneshot::channel();
+    Ok((Append { events, ids_given, done }, answer))
 }
 
 /// What no engine needs to be asked for.

@@ -166,6 +166,11 @@ impl EventStore for FjallStore {
         self.last.load(Ordering::Acquire)
     }
 
+    /// They are in the tree's memory, or were a moment ago in a block that is cached.
+    fn keeps_the_latest_at_hand(&self) -> bool {
+        true
+    }
+
     fn append(&self, events: &[Event], durability: Durability) -> Result<(), EventsError> {
         let Some(last) = events.last() else { return Ok(()) };
         let mode = match durability {

@@ -3,13 +3,14 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use gauntlet_proto::foundation::Event;
 use tokio::sync::{mpsc, watch};
 
+use super::latest::Latest;
 use super::{Append, Durability, EventStore, EventsError};
 
 /// Events of one group; what waits beyond it is the next group's.
@@ -17,32 +18,40 @@ const GROUP_EVENTS_MAX: usize = 16_384;
 /// How long `buffered` events stay in the OS alone.
 const SYNC_EVERY: Duration = Duration::from_millis(10);
 
-/// Starts the threads. They end when all senders of the queue are gone and what it held is written.
+/// Writes groups, one at a time: its thread those that wait in the queue, and a caller its own when it finds nobody writing.
+pub(super) struct Writer {
+    store: Arc<dyn EventStore>,
+    durability: Durability,
+    committed: watch::Sender<u64>,
+    latest: Arc<Latest>,
+    /// Asks for a sync, at this durability. Full: one is due already.
+    dirty: Option<SyncSender<()>>,
+}
+
+/// Starts the threads. They end when all senders of the queue, and all holders of the writer, are gone and what it held is written.
 pub(super) fn spawn(
     store: Arc<dyn EventStore>,
     durability: Durability,
     queue: mpsc::Receiver<Append>,
     committed: watch::Sender<u64>,
-) -> io::Result<()> {
-    let (dirty, syncs) = sync_channel(1);
+    latest: Arc<Latest>,
+) -> io::Result<Arc<Mutex<Writer>>> {
+    let mut dirty = None;
     if durability == Durability::Buffered {
+        let (asks, syncs) = sync_channel(1);
         let store = store.clone();
         std::thread::Builder::new().name("events-sync".into()).spawn(move || sync_behind(&*store, &syncs))?;
+        dirty = Some(asks);
     }
-    std::thread::Builder::new()
-        .name("events-write".into())
-        .spawn(move || write_groups(&*store, durability, queue, &committed, &dirty))?;
-    Ok(())
+    let writer = Arc::new(Mutex::new(Writer { store, durability, committed, latest, dirty }));
+    let theirs = writer.clone();
+    std::thread::Builder::new().name("events-write".into()).spawn(move || write_groups(&theirs, queue))?;
+    Ok(writer)
 }
 
-fn write_groups(
-    store: &dyn EventStore,
-    durability: Durability,
-    mut queue: mpsc::Receiver<Append>,
-    committed: &watch::Sender<u64>,
-    dirty: &SyncSender<()>,
-) {
+fn write_groups(writer: &Mutex<Writer>, mut queue: mpsc::Receiver<Append>) {
     while let Some(first) = queue.blocking_recv() {
+        let writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
         let mut group = vec![first];
         let mut size = group[0].events.len();
         while size < GROUP_EVENTS_MAX {
@@ -50,43 +59,53 @@ fn write_groups(
             size += next.events.len();
             group.push(next);
         }
-        write_group(store, durability, group, committed);
-        // Full: a sync is due already. Closed: nobody syncs behind at this durability.
-        let _ = dirty.try_send(());
+        writer.write_group(group);
     }
 }
 
-/// Gives the group its positions, keeps it and answers. An append whose ids are taken is refused alone.
-fn write_group(store: &dyn EventStore, durability: Durability, group: Vec<Append>, committed: &watch::Sender<u64>) {
-    let mut next = store.last_position() + 1;
-    let mut ids = HashSet::new();
-    let (mut events, mut accepted) = (Vec::new(), Vec::with_capacity(group.len()));
-    for mut append in group {
-        if append.ids_given
-            && let Err(error) = check_ids(store, &append.events, &mut ids)
-        {
-            let _ = append.done.send(Err(error));
-            continue;
+impl Writer {
+    /// Whether an append takes no longer than handing it over: nothing of it waits for a disk or another process.
+    pub(super) fn is_quick(&self) -> bool {
+        self.store.keeps_the_latest_at_hand() && self.durability != Durability::Fsync
+    }
+
+    /// Gives the group its positions, keeps it and answers. An append whose ids are taken is refused alone.
+    pub(super) fn write_group(&self, group: Vec<Append>) {
+        let mut next = self.store.last_position() + 1;
+        let mut ids = HashSet::new();
+        let (mut events, mut accepted) = (Vec::new(), Vec::with_capacity(group.len()));
+        for mut append in group {
+            if append.ids_given
+                && let Err(error) = check_ids(&*self.store, &append.events, &mut ids)
+            {
+                let _ = append.done.send(Err(error));
+                continue;
+            }
+            for event in &mut append.events {
+                event.position = next;
+                next += 1;
+            }
+            accepted.push((append.done, append.events.len()));
+            events.append(&mut append.events);
         }
-        for event in &mut append.events {
-            event.position = next;
-            next += 1;
+        if events.is_empty() {
+            return;
         }
-        accepted.push((append.done, append.events.len()));
-        events.append(&mut append.events);
-    }
-    if events.is_empty() {
-        return;
-    }
-    let result = store.append(&events, durability);
-    if result.is_ok() {
-        committed.send_replace(next - 1);
-    }
-    let mut events = events.into_iter();
-    for (done, count) in accepted {
-        let own = events.by_ref().take(count).collect();
-        // A caller that has gone away has no use for the answer; its events are kept all the same.
-        let _ = done.send(result.clone().map(|()| own));
+        let result = self.store.append(&events, self.durability);
+        if result.is_ok() {
+            // First what there is of each type, so that whoever learns that there is something finds it.
+            self.latest.stored(&events);
+            self.committed.send_replace(next - 1);
+        }
+        let mut events = events.into_iter();
+        for (done, count) in accepted {
+            let own = events.by_ref().take(count).collect();
+            // A caller that has gone away has no use for the answer; its events are kept all the same.
+            let _ = done.send(result.clone().map(|()| own));
+        }
+        if let Some(dirty) = &self.dirty {
+            let _ = dirty.try_send(());
+        }
     }
 }
 
