@@ -49,7 +49,9 @@ pub fn show(scenario: &Scenario, profiles: &[String]) -> String {
         let place = role.place.as_ref().map_or_else(String::new, |place| format!(" where {place}"));
         line(&mut out, format_args!("  {name}: {} × {}{place}", role.on, role.kind));
     }
-    line(&mut out, format_args!("\nload"));
+    if !scenario.workloads.is_empty() {
+        line(&mut out, format_args!("\nload"));
+    }
     for (name, workload) in &scenario.workloads {
         load(&mut out, name, workload, scenario.phases.iter().map(|phase| phase.name.as_str()), "");
     }
