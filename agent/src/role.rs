@@ -6,17 +6,24 @@ pub mod analytics;
 pub mod api_gateway;
 pub mod app_server;
 pub mod command_side;
+pub mod compliance;
 mod context;
+mod finance;
+mod follow;
 pub mod foundation;
 mod history;
 mod hlc;
 pub mod host;
 pub mod job_worker;
 mod look_up;
+pub mod market_data;
 pub mod order_service;
 pub mod read_side;
+pub mod risk;
+pub mod settlement;
 mod shop;
 pub mod trace;
+pub mod trading_engine;
 pub mod user_service;
 
 use std::future::Future;
@@ -44,6 +51,11 @@ pub const ROLES: &[RoleEntry] = &[
     RoleEntry::of::<command_side::CommandSide>(),
     RoleEntry::of::<read_side::ReadSide>(),
     RoleEntry::of::<foundation::FoundationHost>(),
+    RoleEntry::of::<market_data::MarketData>(),
+    RoleEntry::of::<trading_engine::TradingEngine>(),
+    RoleEntry::of::<risk::Risk>(),
+    RoleEntry::of::<settlement::Settlement>(),
+    RoleEntry::of::<compliance::Compliance>(),
 ];
 
 /// A service that an agent can host: its name, parameters, metrics and behaviour.
@@ -105,6 +117,10 @@ pub enum RoleError {
     Params { role: String, why: String },
     #[error("`{role}` needs an instance of `{needs}`, and the run has none")]
     NoInstances { role: String, needs: String },
+    #[error("`{role}` names the phase `{phase}`, and the run has none of this name")]
+    NoPhase { role: String, phase: String },
+    #[error("`{role}` has no thread of its own: {error}")]
+    Thread { role: String, error: std::io::Error },
     #[error("an endpoint's address `{0}` is not IP:PORT")]
     Address(String),
     #[error("`{role}` cannot be made again from what its event store holds: {why}")]

@@ -14,7 +14,7 @@ pub mod read;
 pub mod semantics;
 pub mod template;
 
-pub use catalogue::{Catalogue, Kind, Metric, MetricKind, Problem, RoleName, Verb};
+pub use catalogue::{Catalogue, Kind, Metric, MetricKind, PhaseName, Problem, RoleName, Verb};
 pub use condition::Condition;
 pub use diagnostic::{Diagnostic, Diagnostics, Style};
 pub use flow::{Assert, Choice, If, Repeat, Request, Step, Text};

@@ -17,6 +17,8 @@ use super::{LinkStream, Links, Traffic};
 
 /// Requests that one channel takes before they are on the connection; beyond it callers wait.
 const CHANNEL_QUEUE_MAX: usize = 10_000;
+/// Between two questions whether a peer that streams is still there, and for its answer.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// After an accept that failed (descriptors used up), before the next.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -79,6 +81,18 @@ impl Links {
             .connect_timeout(connect_timeout)
             .buffer_size(CHANNEL_QUEUE_MAX)
             .connect_with_connector_lazy(LinkConnector { links: self.clone(), traffic })
+    }
+
+    /// The same for subscriptions, which only listen: a connection whose peer has gone without a word (its node lost power, a
+    /// packet filter swallows all) breaks within ten seconds instead of never.
+    pub fn channel_for_streams(&self, address: SocketAddr, connect_timeout: Duration) -> Channel {
+        Endpoint::from_shared(format!("http://{address}"))
+            .expect("a socket address makes a valid URI")
+            .connect_timeout(connect_timeout)
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE)
+            .buffer_size(CHANNEL_QUEUE_MAX)
+            .connect_with_connector_lazy(self.connector())
     }
 
     /// Accepted connections, for tonic's `serve_with_incoming`. Never ends; an accept that fails is tried again after a pause.

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use gauntlet_common::event::{Event, What};
+use gauntlet_common::phase::Phase;
 use gauntlet_common::plan::Plan;
+use gauntlet_common::scenario::PhaseName;
 use gauntlet_common::seed::{self, Draws};
 use gauntlet_proto::agent::Endpoint;
 use gauntlet_proto::worker::from_worker;
@@ -117,6 +119,12 @@ impl RoleContext {
         }
         instances.sort_by_key(|(endpoint, _)| endpoint.instance);
         Ok(instances)
+    }
+
+    /// A phase that a parameter names.
+    pub fn phase(&self, name: &PhaseName) -> Result<&Phase, RoleError> {
+        let phase = self.plan.phases.iter().find(|phase| phase.name == name.0);
+        phase.ok_or_else(|| RoleError::NoPhase { role: self.role.clone(), phase: name.0.clone() })
     }
 
     /// Puts something that happened into the run's story. Waits while the agent's queue is full; lost when the agent is gone.

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod echo;
+mod finance;
 mod foundation;
 mod hosts;
 mod shop;

@@ -9,6 +9,7 @@ mod agents;
 mod clock;
 mod connections;
 mod deaths;
+mod finance;
 mod fleet;
 mod grpc;
 mod inputs;

@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
+use gauntlet_common::phase::Phase;
 use gauntlet_common::plan::{Isolation, Plan, PlannedRole};
 use gauntlet_common::scenario::{Guards, OnAgentLoss, Restart, Tier};
+use gauntlet_common::units::Micros;
 use gauntlet_proto::agent::{AgentAddress, Endpoint, Wire};
 use gauntlet_proto::worker::{Begin, Failed, FromWorker, Shutdown, StartRole, ToWorker, from_worker, to_worker};
 use prost::Message;
@@ -74,6 +76,17 @@ impl Cluster {
         Self { plan: plan(planned), wire, registry, dir: tempfile::tempdir().unwrap() }
     }
 
+    /// With a timeline of these phases: names and lengths.
+    pub(super) fn timed(mut self, phases: &[(&str, Micros)]) -> Self {
+        let mut start = Micros(0);
+        for (name, length) in phases {
+            let end = Micros(start.0 + length.0);
+            self.plan.phases.push(Phase { name: (*name).into(), start, end, warmup: false });
+            start = end;
+        }
+        self
+    }
+
     pub(super) fn endpoints(&self) -> Wire {
         self.wire.clone()
     }
@@ -130,7 +143,11 @@ impl Cluster {
 
     /// The scenario's zero is now.
     pub(super) async fn begin(&self, nodes: &[Node]) {
-        let start_ns = clock::monotonic_ns();
+        self.begin_at(nodes, clock::monotonic_ns()).await;
+    }
+
+    /// The scenario's zero is or was then, CLOCK_MONOTONIC ns.
+    pub(super) async fn begin_at(&self, nodes: &[Node], start_ns: u64) {
         for node in nodes {
             node.send(to_worker::Body::Begin(Begin { start_ns })).await;
         }
