@@ -43,6 +43,7 @@ pub use parse::{parse, with_limit};
 pub use unit::{Unit, show};
 pub use window::{Clause, FaultWindow, Intervals, Timeline, Window};
 
+use crate::histogram::Histogram;
 use crate::scenario::MetricKind;
 use crate::snapshot::ErrorClass;
 
@@ -119,14 +120,47 @@ pub enum Expr {
 /// A figure of the run.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Aggregate {
-    Over { measure: Measure, subject: Subject, window: Window },
-    Recovery { workload: String, fault: String },
-    LongestGap { workload: String, fault: String },
-    Detection { fault: String },
-    Failovers { fault: String },
-    LostAcks { role: String, ledger: String },
-    DuplicatedAcks { role: String, ledger: String },
-    Audit { role: String, figure: String },
+    Over {
+        measure: Measure,
+        subject: Subject,
+        window: Window,
+    },
+    Recovery {
+        workload: String,
+        fault: String,
+    },
+    /// Recovery while the fault still lasted.
+    Failover {
+        workload: String,
+        fault: String,
+    },
+    /// The same from the fault's end.
+    Failback {
+        workload: String,
+        fault: String,
+    },
+    LongestGap {
+        workload: String,
+        fault: String,
+    },
+    Detection {
+        fault: String,
+    },
+    Failovers {
+        fault: String,
+    },
+    LostAcks {
+        role: String,
+        ledger: String,
+    },
+    DuplicatedAcks {
+        role: String,
+        ledger: String,
+    },
+    Audit {
+        role: String,
+        figure: String,
+    },
 }
 
 /// What is asked of a subject's samples.
@@ -161,7 +195,8 @@ impl Aggregate {
     pub fn unit(&self) -> Unit {
         let Self::Over { measure, subject, .. } = self else {
             return match self {
-                Self::Recovery { .. } | Self::LongestGap { .. } | Self::Detection { .. } => Unit::Duration,
+                Self::Recovery { .. } | Self::Failover { .. } | Self::Failback { .. } => Unit::Duration,
+                Self::LongestGap { .. } | Self::Detection { .. } => Unit::Duration,
                 _ => Unit::Number,
             };
         };
@@ -307,6 +342,8 @@ impl Aggregate {
                 format!("{}({subject}{class}{window})", measure.name())
             }
             Self::Recovery { workload, fault } => pair("recovery", workload, fault),
+            Self::Failover { workload, fault } => pair("failover", workload, fault),
+            Self::Failback { workload, fault } => pair("failback", workload, fault),
             Self::LongestGap { workload, fault } => pair("longest_gap", workload, fault),
             Self::Detection { fault } => format!("detection({})", quote(fault)),
             Self::Failovers { fault } => format!("failovers({})", quote(fault)),
@@ -359,21 +396,44 @@ impl fmt::Display for Check {
 }
 
 /// What recovery is measured against: comparisons of one workload's `error_rate` and `rate`, which can be read from
-/// its tenths of a second.
+/// its tenths of a second, and of its latency, which is known second by second.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Objective(Check);
+pub struct Objective {
+    whole: Check,
+    counts: Check,
+    latency: Check,
+}
 
 impl Objective {
     /// Reads `error_rate < 1%` or `error_rate < 1% and rate > 100/s`: the workload needs not be named.
     pub fn parse(text: &str, workload: &str, names: &Names) -> Result<Self, Vec<CheckError>> {
-        parse::objective(text, workload, names).map(Self)
+        let whole = parse::objective(text, workload, names)?;
+        let of_latency = |comparison: &&Comparison| comparison.left.unit() == Unit::Duration;
+        let (latency, counts): (Vec<_>, Vec<_>) = whole.comparisons.iter().partition(of_latency);
+        let check = |comparisons: Vec<&Comparison>| Check { comparisons: comparisons.into_iter().cloned().collect() };
+        Ok(Self { counts: check(counts), latency: check(latency), whole })
     }
 
-    /// Whether it holds over a span with so many successes and errors; never over one without requests.
+    /// Whether it bounds latencies.
+    pub fn of_latency(&self) -> bool {
+        !self.latency.comparisons.is_empty()
+    }
+
+    /// Whether these latencies are within its bounds; where there are none, they are.
+    pub fn latency_holds(&self, latency: &Histogram) -> bool {
+        latency.count() == 0
+            || evaluate::holds(&self.latency, &mut |aggregate| match aggregate {
+                Aggregate::Over { measure: Measure::Quantile { q, .. }, .. } => latency.quantile(*q) as f64,
+                Aggregate::Over { measure: Measure::Max, .. } => latency.max() as f64,
+                _ => latency.mean(),
+            })
+    }
+
+    /// Whether its counts hold over a span with so many successes and errors; never over one without requests.
     pub fn holds(&self, ok: u64, errors: u64, seconds: f64) -> bool {
         let requests = (ok + errors) as f64;
         requests > 0.0
-            && evaluate::holds(&self.0, &mut |aggregate| match aggregate {
+            && evaluate::holds(&self.counts, &mut |aggregate| match aggregate {
                 Aggregate::Over { measure: Measure::ErrorRate, .. } => errors as f64 / requests,
                 _ => requests / seconds,
             })
@@ -382,7 +442,7 @@ impl Objective {
 
 impl fmt::Display for Objective {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.whole.fmt(f)
     }
 }
 

@@ -22,6 +22,10 @@ pub trait Source {
     /// us from injection until the workload's objective held again, infinite when it never did. An error says why
     /// there is no such figure.
     fn recovery(&self, workload: &str, fault: &str) -> Result<f64, String>;
+    /// Likewise, but only a recovery that was proven before the fault began to end: infinite for any later one.
+    fn failover(&self, workload: &str, fault: &str) -> Result<f64, String>;
+    /// us from the moment at which the last of the fault was let go until the workload's objective held, infinite when it never did.
+    fn failback(&self, workload: &str, fault: &str) -> Result<f64, String>;
     /// us, the longest time between two successes in the fault's window.
     fn longest_gap(&self, workload: &str, fault: &str) -> Result<f64, String>;
     /// us from injection until a role noticed, infinite when none did.
@@ -368,6 +372,8 @@ fn measure(aggregate: &Aggregate, source: &dyn Source, timeline: &Timeline, piec
             }
         }
         Aggregate::Recovery { workload, fault } => once(source.recovery(workload, fault)),
+        Aggregate::Failover { workload, fault } => once(source.failover(workload, fault)),
+        Aggregate::Failback { workload, fault } => once(source.failback(workload, fault)),
         Aggregate::LongestGap { workload, fault } => once(source.longest_gap(workload, fault)),
         Aggregate::Detection { fault } => once(source.detection(fault)),
         Aggregate::Failovers { fault } => once(source.failovers(fault)),

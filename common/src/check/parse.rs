@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::names::Names;
 use super::token::{Spanned, Token, tokens};
 use super::unit::literal;
-use super::{Aggregate, Check, CheckError, Comparison, Expr, Measure, Subject, Window};
+use super::{Aggregate, Check, CheckError, Comparison, Expr, Measure, Subject, Unit, Window};
 
 const WINDOW_WORDS: [&str; 5] = ["in", "before", "after", "outside", "every"];
 /// Longest expression, bytes; a longer one is refused.
@@ -26,15 +26,33 @@ pub fn parse(text: &str, names: &Names) -> Result<Check, Vec<CheckError>> {
 pub(super) fn objective(text: &str, workload: &str, names: &Names) -> Result<Check, Vec<CheckError>> {
     let check = Parser::run(text, names, Some(workload))?;
     let fits = |a: &&Aggregate| match a {
-        Aggregate::Over { measure: Measure::ErrorRate | Measure::Rate, subject, window } => {
-            window.is_empty() && matches!(subject, Subject::Load { workload: w, step: None, .. } if w == workload)
+        Aggregate::Over { measure, subject, window } => {
+            let known = match measure {
+                Measure::ErrorRate | Measure::Rate => true,
+                Measure::Quantile { .. } | Measure::Mean | Measure::Max => a.unit() == Unit::Duration,
+                _ => false,
+            };
+            let own = |w: &String, step: &Option<String>, service: bool| w == workload && step.is_none() && !service;
+            known
+                && window.is_empty()
+                && matches!(subject, Subject::Load { workload, step, service } if own(workload, step, *service))
         }
         _ => false,
     };
+    let wrong = |message: &str, help: &str| Err(vec![CheckError::new(0..text.len(), message, help)]);
     if check.aggregates().is_empty() || !check.aggregates().iter().all(fits) {
-        let help = "write a comparison of error_rate or rate, such as `error_rate < 1%`";
-        let message = "an objective is read from tenths of a second, which hold counts of this workload alone";
-        return Err(vec![CheckError::new(0..text.len(), message, help)]);
+        let help =
+            "write comparisons of error_rate, rate, a percentile, mean or max, such as `error_rate < 1% and p95 < 1s`";
+        return wrong("an objective is read from the requests of this workload alone, all of them", help);
+    }
+    let (mut latencies, counts): (Vec<_>, Vec<_>) =
+        check.comparisons.iter().partition(|comparison| comparison.left.unit() == Unit::Duration);
+    if latencies.iter().any(|comparison| !comparison.compare.bounds_above()) {
+        return wrong("an objective bounds a latency from above", "write `p95 < 1s`");
+    }
+    let of_errors = |a: &Aggregate| matches!(a, Aggregate::Over { measure: Measure::ErrorRate, .. });
+    if latencies.pop().is_some() && !counts.iter().flat_map(|c| c.aggregates()).any(of_errors) {
+        return wrong("a latency alone says nothing of errors, which are fast", "add `error_rate < 1% and ` before it");
     }
     Ok(check)
 }

@@ -170,8 +170,30 @@ fn an_objective_needs_no_name_and_only_what_tenths_of_a_second_hold() {
     assert!(!objective.holds(500, 6, 5.0));
     assert!(!objective.holds(499, 0, 5.0));
     assert!(!objective.holds(0, 0, 5.0));
-    assert!(Objective::parse("p99 < 1s", "users", &names()).is_err());
     assert!(Objective::parse("error_rate(store) < 1%", "users", &names()).is_err());
+}
+
+#[test]
+fn an_objective_may_bound_latencies_beside_errors_and_not_without_them() {
+    let objective = Objective::parse("error_rate < 1% and p90 < 50ms", "users", &names()).unwrap();
+    assert!(objective.of_latency() && objective.holds(500, 4, 5.0) && !objective.holds(500, 6, 5.0));
+    let latencies = |slow: u64| {
+        let mut all = Histogram::new();
+        (0..100).for_each(|i| all.record(if i < slow { 80_000 } else { 20_000 }));
+        all
+    };
+    assert!(objective.latency_holds(&latencies(9)) && !objective.latency_holds(&latencies(12)));
+    assert!(objective.latency_holds(&Histogram::new()), "nothing was slow");
+    for (wrong, why) in [
+        ("p99 < 1s", "says nothing of errors"),
+        ("error_rate < 1% and p99 > 1s", "from above"),
+        ("error_rate < 1% and p99(users:service) < 1s", "all of them"),
+        ("error_rate < 1% and p99(users.login) < 1s", "all of them"),
+        ("error_rate < 1% and count > 5", "all of them"),
+    ] {
+        let errors = Objective::parse(wrong, "users", &names()).unwrap_err();
+        assert!(errors[0].to_string().contains(why), "{wrong}: {errors:?}");
+    }
 }
 
 /// One value in each interval; requests of a second are its number, errors as given.
@@ -220,6 +242,12 @@ impl Source for Fake {
     }
     fn recovery(&self, _: &str, _: &str) -> Result<f64, String> {
         self.recovery.clone()
+    }
+    fn failover(&self, _: &str, _: &str) -> Result<f64, String> {
+        self.recovery.clone()
+    }
+    fn failback(&self, _: &str, _: &str) -> Result<f64, String> {
+        Ok(2e6)
     }
     fn longest_gap(&self, _: &str, _: &str) -> Result<f64, String> {
         Ok(1e5)

@@ -26,6 +26,8 @@ pub(super) struct FaultStory {
     applied: Option<i64>,
     confirmed: Option<i64>,
     cleared: Option<i64>,
+    /// When the first and the last of its agents let go of it.
+    let_go: Option<(i64, i64)>,
     /// Agents that said whether they applied it.
     pub answered: BTreeSet<String>,
     /// By agent: whether it is in effect there.
@@ -96,7 +98,10 @@ impl FaultStory {
             FaultEdge::Confirmed => self.confirmed = latest(self.confirmed),
             FaultEdge::NotApplied => self.not_applied.push(why),
             FaultEdge::NotConfirmed => self.not_confirmed.push(why),
-            FaultEdge::ClearRequested => {}
+            FaultEdge::ClearRequested => {
+                let (first, last) = self.let_go.unwrap_or((at, at));
+                self.let_go = Some((first.min(at), last.max(at)));
+            }
             FaultEdge::Cleared => {
                 self.cleared = latest(self.cleared);
                 self.not_undone.remove(&event.agent);
@@ -114,6 +119,12 @@ impl FaultStory {
     /// us since the scenario's zero.
     pub fn injected(&self) -> Option<u64> {
         self.applied.map(|at| u64::try_from(at).unwrap_or(0))
+    }
+
+    /// us since the scenario's zero at which it began to end, and at which the last of it was let go.
+    pub fn let_go(&self) -> Option<(u64, u64)> {
+        let us = |at: i64| u64::try_from(at).unwrap_or(0);
+        self.let_go.map(|(first, last)| (us(first), us(last)))
     }
 
     /// Whether its undo is confirmed wherever it was applied.
@@ -223,4 +234,75 @@ fn impact(view: &View<'_>, story: &FaultStory) -> IndexMap<String, Impact> {
     let busy: Vec<&Phase> = view.timeline.phases.iter().filter(then).collect();
     let carries = |w: &&PlannedWorkload| busy.iter().any(|phase| w.spec.load.contains_key(&phase.name));
     view.plan.workloads.iter().filter(carries).map(|w| (w.name.clone(), of(&w.name, recovery(&w.name)))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::judge::fixture::{Run, load};
+    use crate::report::model::CheckResult;
+
+    /// The good run, whose kill-app lasts from 15.06 s until it is let go so much later than after 3 s.
+    fn run(later_us: i64) -> Run {
+        let mut run = Run::good().checking(json!([
+            { "expr": "failover(users, kill-app) < 2s" }, { "expr": "failback(users, kill-app) < 2s" },
+        ]));
+        for event in &mut run.events {
+            if matches!(&event.what, What::Fault { id, edge: FaultEdge::ClearRequested | FaultEdge::Cleared, .. } if id == "kill-app")
+            {
+                event.at_us += later_us;
+            }
+        }
+        run
+    }
+
+    fn judged(run: &Run) -> Vec<(String, CheckResult)> {
+        run.report().checks.into_iter().map(|check| (check.observed, check.result)).collect()
+    }
+
+    #[test]
+    fn failover_counts_only_while_the_fault_lasts_and_failback_from_where_it_was_let_go() {
+        let mut run = run(7_000_000);
+        let fails = |span: std::ops::Range<u32>| move |tenth| if span.contains(&tenth) { (0, 10) } else { (10, 0) };
+        run.snapshots = load(fails(151..165), 5_000);
+        assert_eq!(judged(&run), [("1.44s".into(), CheckResult::Pass), ("0s".into(), CheckResult::Pass)]);
+        // It is let go at 25.05 s, and nobody can use that before 25.5 s.
+        run.snapshots = load(fails(151..255), 5_000);
+        let found = judged(&run);
+        assert_eq!(found[0].1, CheckResult::Fail, "the fault's end is no failover: {found:?}");
+        assert_eq!(found[1], ("450ms".into(), CheckResult::Pass));
+        // Held again, but not for the five seconds before the end.
+        run.snapshots = load(fails(151..210), 5_000);
+        assert_eq!(judged(&run)[0].1, CheckResult::Fail);
+        run.snapshots = load(fails(245..430), 5_000);
+        assert_eq!(judged(&run)[1].1, CheckResult::Fail, "it never came back");
+    }
+
+    #[test]
+    fn requests_that_are_answered_too_slowly_are_no_recovery_where_the_objective_says_so() {
+        let mut run = run(7_000_000);
+        run.plan.workloads[0].spec.objective = Some("error_rate < 1% and p90 < 50ms".into());
+        run.snapshots = load(|_| (10, 0), 5_000);
+        assert_eq!(judged(&run)[0].0, "0s");
+        // All that begin in the seconds 15 and 16 take 80 ms.
+        for (snapshot, slow) in run.snapshots.iter_mut().zip(load(|_| (10, 0), 80_000)) {
+            for (delta, slow) in snapshot.intervals.iter_mut().zip(slow.intervals) {
+                if [15, 16].contains(&delta.interval) {
+                    *delta = slow;
+                }
+            }
+        }
+        let report = run.report();
+        assert_eq!(report.checks[0].observed, "1.94s", "from 15.06 s to 17 s");
+        assert_eq!(report.faults[0].impact["users"].longest_gap_ms, 0.0, "slow successes are successes");
+    }
+
+    #[test]
+    fn a_fault_too_short_to_prove_a_failover_is_no_evidence_of_one() {
+        let found = judged(&run(0));
+        assert_eq!(found[0].1, CheckResult::NoData, "{found:?}");
+        assert_eq!(found[1].1, CheckResult::Pass);
+    }
 }

@@ -126,6 +126,49 @@ impl<'a> View<'a> {
         }
     }
 
+    fn objective(&self, workload: &str) -> Result<&Objective, String> {
+        self.objectives.get(workload).ok_or_else(|| format!("workload `{workload}` states no objective"))
+    }
+
+    /// us from a moment of a fault until the objective held, infinite when it never did.
+    fn held_again(&self, workload: &str, fault: &str, from: u64) -> Result<f64, String> {
+        let (objective, end) = (self.objective(workload)?, self.timeline.end.0);
+        if end < from + RECOVERY_HOLDS.0 {
+            return Err(format!("the load ended less than {RECOVERY_HOLDS} after `{fault}` began or ended"));
+        }
+        let bins = self.objective_bins(workload, objective, from);
+        match recovery(&bins, from, objective) {
+            Some(us) => Ok(us as f64),
+            // So long at least.
+            None if self.live => Ok((end - RECOVERY_HOLDS.0 - from) as f64),
+            None => match holds_at_the_end(&bins, from, objective) {
+                Some(us) => Err(format!(
+                    "the objective of `{workload}` held again only for the last {} of the load, and {RECOVERY_HOLDS} prove a recovery: lengthen the phase after `{fault}`",
+                    Micros(us)
+                )),
+                None => Ok(f64::INFINITY),
+            },
+        }
+    }
+
+    /// The workload's tenths of a second, those from a moment on with an eye on latency: requests of a second that was too slow for the
+    /// objective count as failed ones.
+    fn objective_bins(&self, workload: &str, objective: &Objective, from: u64) -> Vec<Bin> {
+        let mut bins = self.bins(workload);
+        if !objective.of_latency() {
+            return bins;
+        }
+        let first = (from / 1_000_000) as usize;
+        for (second, tenths) in bins.chunks_mut((1_000_000 / BIN_US) as usize).enumerate().skip(first) {
+            let second = second as u32;
+            let latency = self.record.latency(workload, None, false, &Intervals::span(second..second + 1));
+            if !objective.latency_holds(&latency) {
+                tenths.iter_mut().for_each(|bin| *bin = Bin { ok: 0, errors: bin.ok + bin.errors });
+            }
+        }
+        bins
+    }
+
     fn bins(&self, workload: &str) -> Vec<Bin> {
         self.record.bins(workload, (self.timeline.end.0 / BIN_US) as usize)
     }
@@ -211,24 +254,27 @@ impl Source for View<'_> {
 
     fn recovery(&self, workload: &str, fault: &str) -> Result<f64, String> {
         let (_, injected) = self.story(fault)?;
-        let objective = self.objectives.get(workload);
-        let objective = objective.ok_or_else(|| format!("workload `{workload}` states no objective"))?;
-        let end = self.timeline.end.0;
-        if end < injected + RECOVERY_HOLDS.0 {
-            return Err(format!("the load ended less than {RECOVERY_HOLDS} after the injection of `{fault}`"));
+        self.held_again(workload, fault, injected)
+    }
+
+    fn failover(&self, workload: &str, fault: &str) -> Result<f64, String> {
+        let (story, injected) = self.story(fault)?;
+        let Some((lasted_until, _)) = story.let_go().filter(|(first, _)| *first < self.timeline.end.0) else {
+            return self.recovery(workload, fault);
+        };
+        if lasted_until < injected + RECOVERY_HOLDS.0 {
+            return Err(format!("`{fault}` lasted less than the {RECOVERY_HOLDS} that prove a failover"));
         }
-        match recovery(&self.bins(workload), injected, objective) {
-            Some(us) => Ok(us as f64),
-            // So long at least.
-            None if self.live => Ok((end - RECOVERY_HOLDS.0 - injected) as f64),
-            None => match holds_at_the_end(&self.bins(workload), injected, objective) {
-                Some(us) => Err(format!(
-                    "the objective of `{workload}` held again only for the last {} of the load, and {RECOVERY_HOLDS} prove a recovery: lengthen the phase after `{fault}`",
-                    Micros(us)
-                )),
-                None => Ok(f64::INFINITY),
-            },
-        }
+        let objective = self.objective(workload)?;
+        let bins = self.objective_bins(workload, objective, injected);
+        let while_it_lasted = &bins[..bins.len().min((lasted_until / BIN_US) as usize)];
+        Ok(recovery(while_it_lasted, injected, objective).map_or(f64::INFINITY, |us| us as f64))
+    }
+
+    fn failback(&self, workload: &str, fault: &str) -> Result<f64, String> {
+        let (story, _) = self.story(fault)?;
+        let (_, let_go) = story.let_go().ok_or_else(|| format!("`{fault}` did not end before the load did"))?;
+        self.held_again(workload, fault, let_go)
     }
 
     fn longest_gap(&self, workload: &str, fault: &str) -> Result<f64, String> {

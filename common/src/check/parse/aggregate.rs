@@ -10,7 +10,7 @@ use crate::snapshot::ErrorClass;
 
 /// All, for the nearest one to what was written.
 const FUNCTIONS: &str = "error_rate count rate p50 p90 p95 p99 p99.9 mean min max last errors dropped skipped \
-                         recovery longest_gap detection failovers lost_acks duplicated_acks audit";
+                         recovery failover failback longest_gap detection failovers lost_acks duplicated_acks audit";
 
 impl Parser<'_> {
     pub(super) fn aggregate(&mut self, name: &str, span: Range<usize>) -> Parsed<Option<Aggregate>> {
@@ -28,12 +28,14 @@ impl Parser<'_> {
         }
         self.sign('(', &format!("`{name}` needs what it is of in parentheses"))?;
         let aggregate = match name {
-            "recovery" | "longest_gap" => {
-                let workload = self.workload_argument(name == "recovery")?;
+            "recovery" | "failover" | "failback" | "longest_gap" => {
+                let workload = self.workload_argument(name != "longest_gap")?;
                 self.sign(',', &format!("`{name}` needs a fault after the workload: {name}(WORKLOAD, FAULT)"))?;
                 let fault = self.fault_name()?;
                 workload.zip(fault).map(|(workload, fault)| match name {
                     "recovery" => Aggregate::Recovery { workload, fault },
+                    "failover" => Aggregate::Failover { workload, fault },
+                    "failback" => Aggregate::Failback { workload, fault },
                     _ => Aggregate::LongestGap { workload, fault },
                 })
             }
