@@ -19,8 +19,9 @@ pub fn schema(catalogue: &Catalogue) -> Value {
     defs.insert("load".into(), of::<Load>());
     let roles = catalogue.roles.iter().map(|kind| role(kind, &mut defs)).collect();
     let faults = catalogue.faults.iter().map(|kind| (kind.name.into(), described(kind, &mut defs))).collect();
+    defs.insert("do".into(), what_happens(faults));
     let workloads = catalogue.drivers.iter().map(|kind| workload(kind, &mut defs)).collect();
-    let mut root = top(roles, faults, workloads);
+    let mut root = top(roles, workloads);
     root["$defs"] = Value::Object(defs);
     root
 }
@@ -36,7 +37,7 @@ fn of<T: JsonSchema>() -> Value {
     value
 }
 
-fn top(roles: Vec<Value>, faults: Map<String, Value>, workloads: Vec<Value>) -> Value {
+fn top(roles: Vec<Value>, workloads: Vec<Value>) -> Value {
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Gauntlet scenario",
@@ -55,7 +56,7 @@ fn top(roles: Vec<Value>, faults: Map<String, Value>, workloads: Vec<Value>) -> 
                         "description": "The timeline: a list of { name, for }." },
             "roles": named("Services, by name.", tagged("kind", roles)),
             "workloads": named("Traffic, by name.", tagged("driver", workloads)),
-            "faults": { "type": "array", "maxItems": 200, "items": fault(faults),
+            "faults": { "type": "array", "maxItems": 200, "items": fault(),
                         "description": "Chaos: a list of { id, at, for, do }." },
             "checks": { "type": "array", "maxItems": 500, "items": check(),
                         "description": "Assertions: a list of expressions." },
@@ -255,17 +256,21 @@ fn from() -> Value {
     })
 }
 
-fn fault(kinds: Map<String, Value>) -> Value {
+fn fault() -> Value {
     json!({
         "type": "object", "additionalProperties": false, "required": ["id", "at", "for", "do"],
         "properties": {
             "id": { "type": "string", "format": "name", "description": "Unique; checks refer to it as fault:ID." },
             "at": { "type": "string", "format": "at", "description": "When it begins: PHASE+OFFSET, such as peak+30s." },
             "for": of::<Micros>(),
-            "do": { "type": "object", "minProperties": 1, "maxProperties": 1, "additionalProperties": false, "properties": kinds,
-                    "description": "What happens: one kind of fault with its parameters." },
+            "do": { "$ref": "#/$defs/do" },
         },
     })
+}
+
+fn what_happens(kinds: Map<String, Value>) -> Value {
+    json!({ "type": "object", "minProperties": 1, "maxProperties": 1, "additionalProperties": false, "properties": kinds,
+            "description": "What happens: one kind of fault with its parameters." })
 }
 
 fn check() -> Value {
@@ -290,7 +295,7 @@ fn profile() -> Value {
             "load": by("workload", by("phase", json!({ "$ref": "#/$defs/load" }))),
             "faults": by("fault", json!({
                 "type": "object", "additionalProperties": false, "minProperties": 1,
-                "properties": { "at": { "type": "string", "format": "at" }, "for": of::<Micros>() },
+                "properties": { "at": { "type": "string", "format": "at" }, "for": of::<Micros>(), "do": { "$ref": "#/$defs/do" } },
             })),
             "checks": { "type": "object", "additionalProperties": { "type": ["string", "number"] },
                         "description": "New limits: the check as the file has it, and its limit here." },
