@@ -8,6 +8,7 @@ mod conduct;
 mod kill;
 pub mod nft;
 mod node_kill;
+mod outage;
 mod partition;
 mod pause;
 
@@ -25,7 +26,8 @@ pub use conduct::conduct;
 pub use partition::Kernel;
 
 /// Every fault there is.
-pub const FAULTS: &[&dyn Fault] = &[&kill::Kill, &node_kill::NodeKill, &partition::Partition, &pause::Pause];
+pub const FAULTS: &[&dyn Fault] =
+    &[&kill::Kill, &node_kill::NodeKill, &outage::Outage, &partition::Partition, &pause::Pause];
 
 /// What a step of a fault answers: what was seen, or why it did not work.
 pub type Step<'a> = Pin<Box<dyn Future<Output = Result<String, String>> + Send + 'a>>;

@@ -43,6 +43,34 @@ fn everything(node: &Node) -> Vec<WorkerId> {
     node.planned_workers()
 }
 
+/// For the journal.
+pub(super) fn undo(node: &Node) -> Vec<Undo> {
+    everything(node).iter().map(|id| Undo::Restart { worker: id.to_string() }).collect()
+}
+
+/// Kills everything on this node.
+pub(super) fn inject(node: &Node, fault: &PlannedFault) -> Result<String, String> {
+    let all = everything(node);
+    // First all are held down, so that nothing starts again between two kills.
+    all.iter().for_each(|id| node.hold_down(id, &fault.id));
+    let killed = all.iter().filter(|id| node.supervisor().signal(id, Signal::SIGKILL, true).is_ok()).count();
+    if killed == 0 {
+        return Err("nothing was running on this node".into());
+    }
+    Ok(format!("{} killed", counted(killed, "process")))
+}
+
+/// Sees them dead.
+pub(super) async fn confirm(node: &Node) -> Result<String, String> {
+    node.confirm_dead(&everything(node)).await
+}
+
+/// Starts this node's roles again. A load worker's users died with it; the plan's offered load counts without them.
+pub(super) async fn heal(node: &Node, fault: &PlannedFault) -> Result<String, String> {
+    let roles: Vec<_> = everything(node).into_iter().filter(|id| matches!(id, WorkerId::Role { .. })).collect();
+    node.revive_all(&roles, &fault.id).await
+}
+
 pub struct NodeKill;
 
 impl Fault for NodeKill {
@@ -60,31 +88,18 @@ impl Fault for NodeKill {
     }
 
     fn undo(&self, node: &Node, _: &PlannedFault) -> Vec<Undo> {
-        everything(node).iter().map(|id| Undo::Restart { worker: id.to_string() }).collect()
+        undo(node)
     }
 
     fn inject<'a>(&'a self, node: &'a Node, fault: &'a PlannedFault, _until_ns: u64) -> Step<'a> {
-        Box::pin(async move {
-            let all = everything(node);
-            // First all are held down, so that nothing starts again between two kills.
-            all.iter().for_each(|id| node.hold_down(id, &fault.id));
-            let killed = all.iter().filter(|id| node.supervisor().signal(id, Signal::SIGKILL, true).is_ok()).count();
-            if killed == 0 {
-                return Err("nothing was running on this node".into());
-            }
-            Ok(format!("{} killed", counted(killed, "process")))
-        })
+        Box::pin(async move { inject(node, fault) })
     }
 
     fn confirm<'a>(&'a self, node: &'a Node, _: &'a PlannedFault) -> Step<'a> {
-        Box::pin(async move { node.confirm_dead(&everything(node)).await })
+        Box::pin(async move { confirm(node).await })
     }
 
     fn heal<'a>(&'a self, node: &'a Node, fault: &'a PlannedFault) -> Step<'a> {
-        Box::pin(async move {
-            // A load worker's users died with it; the plan's offered load counts without them.
-            let roles: Vec<_> = everything(node).into_iter().filter(|id| matches!(id, WorkerId::Role { .. })).collect();
-            node.revive_all(&roles, &fault.id).await
-        })
+        Box::pin(async move { heal(node, fault).await })
     }
 }

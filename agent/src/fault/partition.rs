@@ -4,7 +4,7 @@
 //! [`kernel`]'s (the node's firewall drops packets); the plan says which.
 
 mod kernel;
-mod link;
+pub(super) mod link;
 
 use gauntlet_common::fault::Select;
 use gauntlet_common::plan::{Plan, PlannedFault, Selected};
@@ -71,9 +71,9 @@ fn validate(params: &serde_json::Value) -> Vec<Problem> {
 }
 
 /// Whoever stands on a side, with its agent.
-type Member = (WorkerId, String);
+pub(super) type Member = (WorkerId, String);
 /// Who does not reach whom.
-type Sides = [Vec<Member>; 2];
+pub(super) type Sides = [Vec<Member>; 2];
 
 /// The two sides of a partition. Selectors are in `/between/0`, `/between/1` or `/isolate`.
 fn sides(plan: &Plan, fault: &PlannedFault) -> Sides {
@@ -157,14 +157,18 @@ impl Fault for Partition {
             if by_kernel(fault) {
                 kernel::inject(node, fault, until_ns).await
             } else {
-                link::inject(node, fault, until_ns).await
+                link::inject(node, fault, link::cutting(node, fault, until_ns)).await
             }
         })
     }
 
     fn confirm<'a>(&'a self, node: &'a Node, fault: &'a PlannedFault) -> Step<'a> {
         Box::pin(async move {
-            if by_kernel(fault) { kernel::confirm(node, fault).await } else { link::confirm(node, fault).await }
+            if by_kernel(fault) {
+                kernel::confirm(node, fault).await
+            } else {
+                link::confirm(node, fault, &link::cutting(node, fault, 0)).await
+            }
         })
     }
 
@@ -180,7 +184,11 @@ impl Fault for Partition {
 
     fn heal<'a>(&'a self, node: &'a Node, fault: &'a PlannedFault) -> Step<'a> {
         Box::pin(async move {
-            if by_kernel(fault) { kernel::heal(node, fault).await } else { link::heal(node, fault).await }
+            if by_kernel(fault) {
+                kernel::heal(node, fault).await
+            } else {
+                link::heal(node, fault, &link::cutting(node, fault, 0)).await
+            }
         })
     }
 

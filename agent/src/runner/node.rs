@@ -431,14 +431,14 @@ impl Node {
         let WorkerId::Role { role, instance } = id else { return None };
         self.endpoints().into_iter().find(|e| e.role == *role && e.instance == *instance).map(|e| e.foundation)
     }
-    /// A role instance's address on neither side and not on this node.
-    pub fn bystander(&self, sides: &[&Vec<(WorkerId, String)>]) -> Option<String> {
-        self.endpoints()
-            .into_iter()
-            .find(|e| {
-                e.agent != self.name() && !sides.iter().any(|side| side.iter().any(|(_, agent)| *agent == e.agent))
-            })
-            .map(|e| e.foundation)
+    /// A role instance on neither side and not on this node, from which no other fault cuts this node off.
+    pub fn bystander(&self, fault: &str, sides: &[&Vec<(WorkerId, String)>]) -> Option<Endpoint> {
+        let workers = self.planned_workers();
+        self.endpoints().into_iter().find(|e| {
+            e.agent != self.name()
+                && !sides.iter().any(|side| side.iter().any(|(_, agent)| *agent == e.agent))
+                && !workers.iter().any(|id| self.cut_by_another(id, fault, &e.agent))
+        })
     }
     /// Cuts links of one worker for one fault, beside what other faults cut.
     pub async fn cut(&self, id: &WorkerId, fault: &str, cuts: Vec<Cut>) -> Result<(), String> {

@@ -403,12 +403,13 @@ fn backend(
 ) -> Result<String, BindError> {
     let demanded = fault.params.get("backend").and_then(Value::as_str).filter(|backend| *backend != "auto");
     if !kind.by_kernel() {
+        let own = kind.backend_of(&fault.params);
         return match demanded {
-            Some(other) if other != kind.backend => {
+            Some(other) if other != own => {
                 let agent = offers.agents.first().map_or_else(String::new, |agent| agent.name.clone());
                 Err(BindError::Backend { fault: fault.id.clone(), backend: other.into(), agent })
             }
-            _ => Ok(kind.backend.into()),
+            _ => Ok(own.into()),
         };
     }
     let lacking = concerned(selected, offers).into_iter().find(|name| {

@@ -3,7 +3,7 @@
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// Everything a scenario may name.
 #[derive(Debug, Clone, Default)]
@@ -34,7 +34,7 @@ pub struct Kind {
     /// Drivers: the verbs of its requests.
     pub verbs: Vec<Verb>,
     /// Faults: what carries it out, `process` (signals to the agent's own children), `link` (the link layer), or `link|kernel`
-    /// where the node's firewall can too; else empty.
+    /// where the node's firewall can too, or `link|process` where a `method: process` takes signals; else empty.
     pub backend: &'static str,
 }
 
@@ -88,6 +88,13 @@ impl Kind {
     /// Faults: whether it breaks connections between nodes.
     pub fn breaks_network(&self) -> bool {
         self.backend.split('|').any(|backend| backend == "link")
+    }
+
+    /// Faults of one backend, or of several of which the parameter `method` names one that is not the first: which it is.
+    pub fn backend_of(&self, params: &Map<String, Value>) -> &'static str {
+        let method = params.get("method").and_then(Value::as_str);
+        let mut backends = self.backend.split('|');
+        backends.clone().find(|backend| Some(*backend) == method).or(backends.next()).unwrap_or_default()
     }
 
     /// Faults: whether the node's kernel can carry it out.

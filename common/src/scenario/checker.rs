@@ -36,6 +36,8 @@ pub struct Checker<'a> {
 
 /// Words that a reader may well try and that this build refuses, each with its reason; no word of JSON Schema's own.
 pub const REFUSED: &str = "x-refused";
+/// Of a duration among a fault's parameters: it must be shorter than the fault; no word of JSON Schema's own either.
+pub const SHORTER_THAN_FAULT: &str = "x-shorter-than-fault";
 
 static ANYTHING: Value = Value::Bool(true);
 

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::catalogue::{Catalogue, Kind, Problem};
-use super::checker::split_help;
+use super::checker::{SHORTER_THAN_FAULT, split_help};
 use super::diagnostic::Diagnostic;
 use super::model::{At, Links};
 use super::node::{Content, Node, Place};
@@ -213,6 +213,24 @@ impl<'a> Semantics<'a> {
         for fault in self.items("faults") {
             for (kind, params) in fault.get("do").map_or(&[][..], Node::entries) {
                 self.plugin(&self.catalogue.faults, Some(&kind.text), params, &params.to_json());
+                self.within(&fault, &kind.text, params);
+            }
+        }
+    }
+
+    /// Parameters of a fault that must be shorter than itself.
+    fn within(&mut self, fault: &Node, kind: &str, params: &Node) {
+        let Some(kind) = self.catalogue.faults.iter().find(|known| known.name == kind) else { return };
+        let schemas = kind.schema["properties"].as_object().into_iter().flatten();
+        for (name, _) in schemas.filter(|(_, schema)| schema[SHORTER_THAN_FAULT] == true) {
+            let duration = |text: Option<&str>| text.and_then(|text| text.parse::<Micros>().ok());
+            let Some(param) = params.get(name) else { continue };
+            let (Some(of_param), Some(lasts)) = (duration(param.text()), duration(fault.text_of("for"))) else {
+                continue;
+            };
+            if of_param >= lasts {
+                let message = format!("`{name}` is {of_param}, and the fault lasts {lasts}");
+                self.problem(param.place, message, "make it shorter than the fault");
             }
         }
     }

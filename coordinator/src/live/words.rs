@@ -94,7 +94,8 @@ fn words(event: &Event) -> Option<(Tone, String, Option<String>)> {
     Some((tone, text, None))
 }
 
-/// What went well is told once for all agents; what did not, each time.
+/// What went well is told once for all agents, or once for each thing that its detail names first, as `aws eu-west-1 is back: ..`;
+/// what did not, each time.
 fn fault(id: &str, edge: FaultEdge, detail: &str) -> Option<(Tone, String, Option<String>)> {
     let (tone, plain, state) = match edge {
         FaultEdge::Requested | FaultEdge::Applied | FaultEdge::ClearRequested => return None,
@@ -105,7 +106,8 @@ fn fault(id: &str, edge: FaultEdge, detail: &str) -> Option<(Tone, String, Optio
         FaultEdge::NotUndone => (Tone::Bad, "could not be undone", "NOT UNDONE"),
     };
     let what = if detail.is_empty() { plain } else { detail };
-    let key = matches!(edge, FaultEdge::Confirmed | FaultEdge::Cleared).then(|| format!("fault {id} {state}"));
+    let which = detail.split_once(": ").map_or("", |(which, _)| which);
+    let key = matches!(edge, FaultEdge::Confirmed | FaultEdge::Cleared).then(|| format!("fault {id} {state} {which}"));
     Some((tone, format!("fault {id}: {what} ({state})"), key))
 }
 
@@ -153,6 +155,15 @@ mod tests {
         assert!(key(edge(FaultEdge::Confirmed, "n1")).is_some());
         assert_eq!(key(edge(FaultEdge::Confirmed, "n1")), key(edge(FaultEdge::Confirmed, "n2")));
         assert_eq!(key(edge(FaultEdge::NotUndone, "n1")), None);
+        let back = |region| key(edge(FaultEdge::Cleared, region));
+        assert_eq!(
+            back("aws eu-west-1 is back: 1 role ready again"),
+            back("aws eu-west-1 is back: 2 roles ready again")
+        );
+        assert_ne!(
+            back("aws eu-west-1 is back: 1 role ready again"),
+            back("aws us-east-1 is back: 1 role ready again")
+        );
     }
 
     #[test]

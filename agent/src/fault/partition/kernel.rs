@@ -284,7 +284,7 @@ pub async fn confirm(node: &Node, fault: &PlannedFault) -> Result<String, String
     let living = old.iter_mut().map(|old| async move { (old.lives().await, old.to) });
     let places = Places::of(&node.wire());
     let sides = sides(node.plan(), fault);
-    let bystanders = bystanders(node, &sides, &places);
+    let bystanders = bystanders(node, fault, &sides, &places);
     let through = bystanders.iter().map(|at| async move { (reach::reaches(from, *at, COMES_WITHIN).await, at) });
     let probing = async {
         tokio::join!(
@@ -322,9 +322,9 @@ pub async fn confirm(node: &Node, fault: &PlannedFault) -> Result<String, String
 }
 
 /// Who must still be reached: a role that is on neither side, and the control planes of those who are cut off.
-fn bystanders(node: &Node, sides: &Sides, places: &Places) -> Vec<SocketAddr> {
+fn bystanders(node: &Node, fault: &PlannedFault, sides: &Sides, places: &Places) -> Vec<SocketAddr> {
     let [first, second] = sides;
-    let role = node.bystander(&[first, second]).and_then(|text| text.parse().ok());
+    let role = node.bystander(&fault.id, &[first, second]).and_then(|role| role.foundation.parse().ok());
     let agents: BTreeSet<&String> = sides.iter().flatten().map(|(_, on)| on).filter(|on| *on != node.name()).collect();
     let control = agents.into_iter().filter_map(|agent| places.agents.get(agent)?.1);
     role.into_iter().chain(control.take(PROBED_MAX)).collect()

@@ -1,14 +1,15 @@
-//! partition on the link layer: each selected worker process stalls what goes to and comes from the nodes of the other side, as
-//! if packets were dropped, and what it stalled continues at the heal.
+//! Cutting nodes off on the link layer, for `partition` and `outage`: each worker process that stands on a side stalls what goes to
+//! and comes from nodes of the other, as if packets were dropped, and what it stalled continues at the heal.
 
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use gauntlet_common::plan::{PlannedFault, Selected};
 use gauntlet_common::units::{Micros, counted};
+use gauntlet_proto::agent::Endpoint;
 use gauntlet_proto::worker::{Cut, ProbeLink, ProbeOver};
 
-use super::{Direction, Member, direction, sides};
+use super::{Direction, Member, Sides, direction, sides};
 use crate::reach::{COMES_WITHIN, CUT_AFTER, Heard};
 use crate::runner::Node;
 use crate::supervisor::WorkerId;
@@ -18,12 +19,27 @@ const OPENED_WITHIN: Duration = Duration::from_secs(2);
 /// How near to a fault's end a pause may begin or end and still be why a peer does not answer.
 const ABOUT: Micros = Micros::from_secs(2);
 
-/// For each worker of this node that stands on a side: the directed pairs to cut.
-fn cuts_here(node: &Node, fault: &PlannedFault, until_ns: u64) -> Vec<(WorkerId, Vec<Cut>)> {
+/// What one fault does to the links of one node.
+pub struct Cutting {
+    /// Whom this node's workers try to reach, and do not; and who among both stands on this node.
+    pub sides: Sides,
+    /// For each worker of this node that stands on a side: the directed pairs to cut.
+    pub cuts: Vec<(WorkerId, Vec<Cut>)>,
+    /// From whom nobody cuts this node off.
+    pub bystander: Option<Endpoint>,
+}
+
+/// That of a partition.
+pub fn cutting(node: &Node, fault: &PlannedFault, until_ns: u64) -> Cutting {
+    let sides = sides(node.plan(), fault);
+    let bystander = node.bystander(&fault.id, &[&sides[0], &sides[1]]);
+    Cutting { cuts: cuts_here(node, fault, &sides, until_ns), sides, bystander }
+}
+
+fn cuts_here(node: &Node, fault: &PlannedFault, [first, second]: &Sides, until_ns: u64) -> Vec<(WorkerId, Vec<Cut>)> {
     let direction = direction(fault);
-    let [first, second] = sides(node.plan(), fault);
     let mut all = Vec::new();
-    for (mine, theirs, i_am_first) in [(&first, &second, true), (&second, &first, false)] {
+    for (mine, theirs, i_am_first) in [(first, second, true), (second, first, false)] {
         for (id, agent) in mine.iter().filter(|(_, agent)| agent == node.name()) {
             let mut others: Vec<&String> =
                 theirs.iter().map(|(_, other)| other).filter(|other| *other != agent).collect();
@@ -96,10 +112,9 @@ fn can_try(node: &Node, id: &WorkerId) -> bool {
 }
 
 /// Each worker of this node that stands on a side, with one instance of the other.
-fn trials(node: &Node, fault: &PlannedFault) -> Vec<Trial> {
-    let [first, second] = sides(node.plan(), fault);
+fn trials(node: &Node, [first, second]: &Sides) -> Vec<Trial> {
     let mut trials = Vec::new();
-    for (mine, theirs) in [(&first, &second), (&second, &first)] {
+    for (mine, theirs) in [(first, second), (second, first)] {
         let peers = theirs.iter().filter(|(_, agent)| agent != node.name());
         let peer = peers.filter_map(|peer| Some((peer.clone(), node.foundation_of(&peer.0)?))).next();
         let here = mine.iter().filter(|(id, agent)| agent == node.name() && can_try(node, id));
@@ -110,26 +125,23 @@ fn trials(node: &Node, fault: &PlannedFault) -> Vec<Trial> {
 }
 
 /// Opens the old connections of the probe, then cuts.
-pub async fn inject(node: &Node, fault: &PlannedFault, until_ns: u64) -> Result<String, String> {
-    let trials = trials(node, fault);
+pub async fn inject(node: &Node, fault: &PlannedFault, cutting: Cutting) -> Result<String, String> {
+    let trials = trials(node, &cutting.sides);
     // A peer that does not answer is another fault's doing: then only a new connection is tried.
     join_all(trials.iter().map(|trial| trial.probe(node, fault, ProbeOver::KeptNew, OPENED_WITHIN))).await;
-    let cuts = cuts_here(node, fault, until_ns);
-    let pairs: usize = cuts.iter().map(|(_, cuts)| cuts.len()).sum();
-    for (id, cuts) in cuts {
+    let pairs: usize = cutting.cuts.iter().map(|(_, cuts)| cuts.len()).sum();
+    for (id, cuts) in cutting.cuts {
         node.cut(&id, &fault.id, cuts).await?;
     }
     Ok(format!("{pairs} directed links cut"))
 }
 
 /// Each worker tries its peer over a new connection and over the old one, and a bystander, which must get through.
-pub async fn confirm(node: &Node, fault: &PlannedFault) -> Result<String, String> {
-    let [first, second] = sides(node.plan(), fault);
-    let found = node.bystander(&[&first, &second]);
-    let bystander = found.as_deref();
-    let trials = trials(node, fault);
+pub async fn confirm(node: &Node, fault: &PlannedFault, cutting: &Cutting) -> Result<String, String> {
+    let bystander = cutting.bystander.as_ref();
+    let trials = trials(node, &cutting.sides);
     let probing = join_all(trials.iter().map(|trial| async move {
-        let through = async { trial.ask(node, bystander?, fault, ProbeOver::New, COMES_WITHIN).await };
+        let through = async { trial.ask(node, &bystander?.foundation, fault, ProbeOver::New, COMES_WITHIN).await };
         let new = trial.probe(node, fault, ProbeOver::New, CUT_AFTER);
         let old = trial.probe(node, fault, ProbeOver::Kept, CUT_AFTER);
         (trial, tokio::join!(new, old, through))
@@ -146,9 +158,12 @@ pub async fn confirm(node: &Node, fault: &PlannedFault) -> Result<String, String
         if *old == Some(Heard::Answer) {
             return Err(format!("an old connection from {id} to {address} lives on"));
         }
-        if through.is_some_and(|heard| heard != Heard::Answer) {
-            let at = bystander.unwrap_or_default();
-            return Err(format!("{id} does not reach {at} either, which nobody cut"));
+        let Some(bystander) = bystander.filter(|_| through.is_some_and(|heard| heard != Heard::Answer)) else {
+            continue;
+        };
+        // Another fault of the same moment may have cut it off meanwhile.
+        if !node.cut_by_another(id, &fault.id, &bystander.agent) {
+            return Err(format!("{id} does not reach {} either, which nobody cut", bystander.foundation));
         }
     }
     let new = probed.iter().filter(|(_, (new, ..))| new.is_some()).count();
@@ -157,17 +172,17 @@ pub async fn confirm(node: &Node, fault: &PlannedFault) -> Result<String, String
         return Ok(String::new());
     }
     let old = probed.iter().filter(|(_, (_, old, _))| *old == Some(Heard::Nothing)).count();
-    let through = probed.iter().filter(|(_, (.., through))| through.is_some()).count();
+    let through = probed.iter().filter(|(_, (.., through))| *through == Some(Heard::Answer)).count();
     let (new, old) = (counted(new, "new connection"), counted(old, "old one"));
     Ok(format!("{new} and {old} cut off, {} not", counted(through, "bystander")))
 }
 
 /// Lets the links go on, and looks that new connections get through again and the old ones flow or have ended.
-pub async fn heal(node: &Node, fault: &PlannedFault) -> Result<String, String> {
-    for (id, _) in cuts_here(node, fault, 0) {
-        node.uncut(&id, &fault.id).await?;
+pub async fn heal(node: &Node, fault: &PlannedFault, cutting: &Cutting) -> Result<String, String> {
+    for (id, _) in &cutting.cuts {
+        node.uncut(id, &fault.id).await?;
     }
-    let trials = trials(node, fault);
+    let trials = trials(node, &cutting.sides);
     let probing = join_all(trials.iter().map(|trial| async move {
         // What another fault still cuts is its to prove; the old connection is only closed.
         let still_cut = node.cut_by_another(&trial.id, &fault.id, &trial.peer.1);
