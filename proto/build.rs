@@ -5,7 +5,7 @@ use prost::Message;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?).join("protos");
-    let files = ["agent.proto", "worker.proto", "foundation.proto", "shop.proto"].map(|f| root.join(f));
+    let files = ["agent.proto", "worker.proto", "foundation.proto", "shop.proto", "edge.proto"].map(|f| root.join(f));
     for file in &files {
         println!("cargo:rerun-if-changed={}", file.display());
     }

@@ -8,6 +8,8 @@ pub mod app_server;
 pub mod command_side;
 pub mod compliance;
 mod context;
+pub mod edge_region;
+pub mod edge_site;
 mod finance;
 mod follow;
 pub mod foundation;
@@ -50,6 +52,8 @@ pub const ROLES: &[RoleEntry] = &[
     RoleEntry::of::<order_service::OrderService>(),
     RoleEntry::of::<command_side::CommandSide>(),
     RoleEntry::of::<read_side::ReadSide>(),
+    RoleEntry::of::<edge_region::EdgeRegion>(),
+    RoleEntry::of::<edge_site::EdgeSite>(),
     RoleEntry::of::<foundation::FoundationHost>(),
     RoleEntry::of::<market_data::MarketData>(),
     RoleEntry::of::<trading_engine::TradingEngine>(),
@@ -121,6 +125,10 @@ pub enum RoleError {
     NoPhase { role: String, phase: String },
     #[error("`{role}` has no thread of its own: {error}")]
     Thread { role: String, error: std::io::Error },
+    #[error(
+        "`{role}` goes by distance, and nobody knows where agent {agent} is; give it a region that is known, such as region=london, or say where its region is: links: {{ regions: .. }}"
+    )]
+    Nowhere { role: String, agent: String },
     #[error("an endpoint's address `{0}` is not IP:PORT")]
     Address(String),
     #[error("`{role}` cannot be made again from what its event store holds: {why}")]

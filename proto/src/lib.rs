@@ -16,6 +16,11 @@ mod gauntlet {
             tonic::include_proto!("gauntlet.worker.v1");
         }
     }
+    pub mod edge {
+        pub mod v1 {
+            tonic::include_proto!("gauntlet.edge.v1");
+        }
+    }
     pub mod foundation {
         pub mod v1 {
             tonic::include_proto!("gauntlet.foundation.v1");
@@ -29,6 +34,8 @@ mod gauntlet {
 }
 /// Control and data between coordinator and agent.
 pub use gauntlet::agent::v1 as agent;
+/// What edge sites ask of edge regions.
+pub use gauntlet::edge::v1 as edge;
 /// The reference system's services.
 pub use gauntlet::foundation::v1 as foundation;
 /// The shop's services.

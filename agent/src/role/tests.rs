@@ -2,6 +2,7 @@
 
 mod cluster;
 mod echo;
+mod edge;
 mod finance;
 mod foundation;
 mod hosts;

@@ -87,6 +87,11 @@ impl Cluster {
         self
     }
 
+    /// To be changed before anything is started.
+    pub(super) fn plan(&mut self) -> &mut Plan {
+        &mut self.plan
+    }
+
     pub(super) fn endpoints(&self) -> Wire {
         self.wire.clone()
     }
