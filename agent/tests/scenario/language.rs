@@ -111,6 +111,25 @@ fn p1_is_what_the_specification_says() {
 }
 
 #[test]
+fn e1_is_what_the_specification_says_and_short_and_smoke_keep_its_shape() {
+    let text = fs::read_to_string(repository("scenarios/extreme/e1.yaml")).unwrap();
+    let e1 = |profile| read_with(&text, Some(profile), &[]).unwrap();
+    let minutes = |scenario: &Scenario| scenario.phases.iter().map(|phase| phase.duration.secs()).sum::<f64>() / 60.0;
+    let full = e1("full");
+    let region = |labels: &&indexmap::IndexMap<String, String>| labels.contains_key("cloud");
+    assert_eq!((full.needs.labels.iter().filter(region).count(), full.needs.labels.len()), (9, 13));
+    assert!((29.0..=31.0).contains(&minutes(&full)) && (10.0..=15.0).contains(&minutes(&e1("short"))));
+    assert!(minutes(&e1("smoke")) < 0.9);
+    for profile in ["full", "short", "smoke"] {
+        let scenario = e1(profile);
+        assert_eq!(scenario.checks.len(), full.checks.len());
+        assert!(scenario.needs.agents >= 10 && scenario.faults[0].kind == "outage", "{profile}");
+        assert_eq!(scenario.faults[0].params["select"], "cloud=aws");
+    }
+    assert_eq!(e1("smoke").faults[0].params["return_over"], "6s", "a profile may state what a fault does");
+}
+
+#[test]
 fn an_override_is_applied_after_the_profile_and_checked_like_the_file() {
     let set = [("workloads.users.load.peak.users", "300"), ("phases.peak", "60s"), ("faults.kill-app.for", "9s")];
     let scenario = read_with(&p1(), Some("smoke"), &set).unwrap();

@@ -14,6 +14,7 @@ mod fleet;
 mod grpc;
 mod inputs;
 mod nginx;
+mod outage;
 #[path = "../../../agent/tests/load/own.rs"]
 mod own;
 mod plan;
