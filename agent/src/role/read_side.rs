@@ -191,13 +191,18 @@ async fn audit(side: Arc<Side>) -> Audit {
 struct Api(Arc<Side>);
 
 impl Api {
-    /// Answers from the models of an order.
-    fn answer<T>(&self, order_id: &str, answer: impl FnOnce(&Views) -> T) -> Result<Response<T>, Status> {
+    /// The models, once they have caught up; what they lack before that is not missing.
+    fn models(&self) -> Result<MutexGuard<'_, Models>, Status> {
         self.0.metrics.queries.one();
         if !self.0.caught_up() {
             return Err(Status::unavailable("the read models are being made; try again in a second"));
         }
-        let models = self.0.models();
+        Ok(self.0.models())
+    }
+
+    /// Answers from the models of an order.
+    fn answer<T>(&self, order_id: &str, answer: impl FnOnce(&Views) -> T) -> Result<Response<T>, Status> {
+        let models = self.models()?;
         let views = models.orders.get(order_id);
         let missing = || Status::not_found(format!("no order `{}` in the read models", order_id.escape_debug()));
         Ok(Response::new(answer(views.ok_or_else(missing)?)))
@@ -221,9 +226,10 @@ fn summary(order_id: &str, order: &order::Order) -> OrderSummary {
 #[tonic::async_trait]
 impl ReadModels for Api {
     async fn latest_confirmed(&self, _: Request<LatestConfirmedRequest>) -> Result<Response<OrderSummary>, Status> {
-        let latest = self.0.models().confirmed_last.clone();
-        let latest = latest.filter(|_| self.0.caught_up()).ok_or_else(|| Status::not_found("no order is confirmed"))?;
-        self.answer(&latest, |views| summary(&latest, &views.summary))
+        let models = self.models()?;
+        let latest = models.confirmed_last.as_ref().and_then(|id| models.orders.get_key_value(id));
+        let (order_id, views) = latest.ok_or_else(|| Status::not_found("no order is confirmed"))?;
+        Ok(Response::new(summary(order_id, &views.summary)))
     }
 
     async fn get_order_summary(&self, request: Request<GetOrderRequest>) -> Result<Response<OrderSummary>, Status> {

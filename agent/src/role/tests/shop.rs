@@ -355,6 +355,9 @@ async fn the_read_side_catches_up_after_a_cut_and_after_a_restart() {
     let unknown = shop.models.get_order_summary(GetOrderRequest { order_id: "o-2".into() }).await.unwrap_err();
     assert_eq!(unknown.code(), Code::NotFound, "it is cut off, and says so of what it cannot know");
     shop.restart("read").await;
+    let latest = shop.models.latest_confirmed(LatestConfirmedRequest {}).await.unwrap_err();
+    assert_eq!(latest.code(), Code::Unavailable, "it does not know yet whether an order is confirmed");
+    assert!(latest.message().contains("are being made"), "{latest}");
     let heal = CutLinks { id: 2, cuts: vec![] };
     shop.nodes[0].send(to_worker::Body::Cut(heal)).await;
     assert_eq!(shop.summary("o-2", 5).await.total, "926.99");
