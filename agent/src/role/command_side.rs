@@ -22,7 +22,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot};
 use tonic::{Code, Request, Response, Status};
 
-use self::orders::{Account, Answered, CommandError, Decision, Orders};
+use self::orders::{Account, Aggregate, Answered, CommandError, Decision, Orders};
 use super::context::Audit;
 use super::shop::money::Cents;
 use super::shop::order::{Discount, Item, Refusal, Step};
@@ -211,10 +211,16 @@ impl Side {
     }
 
     async fn perform(&self, command: Command) -> Result<CommandReply, Status> {
-        let Command { order_id, key, expected, step, trace } = command;
-        let entry = self.orders.entry(&order_id, &step).map_err(|error| self.refuse(error))?;
+        let order_id = command.order_id.clone();
+        let entry = self.orders.entry(&order_id, &command.step).map_err(|error| self.refuse(error))?;
+        let outcome = self.perform_on(&mut *entry.lock().await, command).await;
+        self.orders.leave(&order_id, entry);
         self.kept.set(self.orders.count() as f64);
-        let mut order = entry.lock().await;
+        outcome
+    }
+
+    async fn perform_on(&self, order: &mut Aggregate, command: Command) -> Result<CommandReply, Status> {
+        let Command { order_id, key, expected, step, trace } = command;
         let reply = |answered: &Answered, known| CommandReply {
             order_id: order_id.clone(),
             sequence: answered.sequence,

@@ -88,7 +88,7 @@ impl Aggregate {
 pub(super) struct Orders(Mutex<HashMap<String, Arc<tokio::sync::Mutex<Aggregate>>>>);
 
 impl Orders {
-    /// The order of this id; a new one only for a step that can make it.
+    /// The order of this id; a new one only for a step that can make it. Whoever is done with it calls [`Self::leave`].
     pub(super) fn entry(&self, id: &str, step: &Step) -> Result<Arc<tokio::sync::Mutex<Aggregate>>, CommandError> {
         if id.is_empty() || id.len() > TEXT_BYTES_MAX {
             return Err(CommandError::Key("order_id"));
@@ -105,6 +105,19 @@ impl Orders {
             return Err(CommandError::Full);
         }
         Ok(orders.entry(id.into()).or_default().clone())
+    }
+
+    /// Gives an order back, and forgets it if no command made it and nobody else is at it: else what is refused would fill the
+    /// memory. One that may be in the store all the same is kept.
+    pub(super) fn leave(&self, id: &str, order: Arc<tokio::sync::Mutex<Aggregate>>) {
+        let mut orders = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Under the lock nobody comes to it, so that the one who leaves last finds two holders: itself and the map.
+        let last = Arc::strong_count(&order) == 2;
+        if last && order.try_lock().is_ok_and(|order| order.order.sequence == 0 && !order.unsure) {
+            orders.remove(id);
+        }
+        // Before the lock is released: who leaves after this one must not count it.
+        drop(order);
     }
 
     pub(super) fn count(&self) -> usize {
@@ -223,6 +236,30 @@ mod tests {
         assert_eq!(orders.count(), 0);
         orders.entry("o-1", &create).unwrap();
         assert_eq!(orders.count(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_is_refused_leaves_no_order_behind() {
+        let [create, ..] = five();
+        let orders = Orders::default();
+        for n in 0..=ORDERS_MAX {
+            let id = format!("o-{n}");
+            let entry = orders.entry(&id, &create).unwrap();
+            assert_eq!(entry.lock().await.decide("", 0, &create), Err(CommandError::Key("idempotency_key")));
+            orders.leave(&id, entry);
+        }
+        assert_eq!(orders.count(), 0);
+
+        let (first, second) = (orders.entry("o", &create).unwrap(), orders.entry("o", &create).unwrap());
+        orders.leave("o", first);
+        second.lock().await.perform("create".into(), create.clone(), ids(1));
+        orders.leave("o", second);
+        assert_eq!(orders.count(), 1, "somebody else was still making it");
+
+        let unsure = orders.entry("u", &create).unwrap();
+        unsure.lock().await.unsure = true;
+        orders.leave("u", unsure);
+        assert_eq!(orders.count(), 2, "it may be in the store");
     }
 
     #[tokio::test]

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use gauntlet_proto::agent::{Audit, RoleAudit};
-use gauntlet_proto::foundation::QueryRequest;
 use gauntlet_proto::foundation::events_client::EventsClient;
+use gauntlet_proto::foundation::telemetry_client::TelemetryClient;
+use gauntlet_proto::foundation::{GetMetricsRequest, QueryRequest};
 use gauntlet_proto::shop::orders_client::OrdersClient;
 use gauntlet_proto::shop::read_models_client::ReadModelsClient;
 use gauntlet_proto::shop::*;
@@ -294,8 +295,18 @@ async fn refused_commands_say_why_and_store_nothing() {
     assert_eq!(short.code(), Code::FailedPrecondition);
     assert!(short.message().contains("1029.98 are due, not 1.00"), "{}", short.message());
     assert_eq!(shop.orders.process_payment(wrong("1.234")).await.unwrap_err().code(), Code::InvalidArgument);
+    let nameless = CreateOrderRequest {
+        order_id: "o-2".into(),
+        idempotency_key: String::new(),
+        user_id: "user_456".into(),
+        items: vec![Item { sku: "LAPTOP_001".into(), qty: 1, price: "999.99".into() }],
+    };
+    assert_eq!(shop.orders.create_order(nameless).await.unwrap_err().code(), Code::InvalidArgument);
     let write = shop.nodes[0].audit().await;
     assert_eq!((write["events"], write["out_of_sequence"]), (4, 0));
+    let mut telemetry = TelemetryClient::new(shop.cluster.channel("write", 0));
+    let metrics = telemetry.get_metrics(GetMetricsRequest {}).await.unwrap().into_inner();
+    assert_eq!(metrics.gauges["orders"], 1.0, "what was refused is not kept in memory");
 }
 
 #[tokio::test]
