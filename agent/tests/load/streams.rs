@@ -46,6 +46,12 @@ impl Config for Versions {
             "silent" => (0, false),
             _ => (u64::MAX, false),
         };
+        match path.as_str() {
+            // Neither says a head before its handler returns.
+            "mute" => std::future::pending().await,
+            "late" => tokio::time::sleep(Duration::from_millis(250)).await,
+            _ => {}
+        }
         if path == "silent" {
             return Ok(Response::new(Box::pin(tokio_stream::pending())));
         }
@@ -109,6 +115,30 @@ fn a_stream_that_is_read_when_the_load_stops_is_read_to_its_end() {
                     "flow": [{ "call": call }], "load": { "p": { "users": 2 } } });
     let told = run_one(&plan(1_000, 1, w, &[]));
     assert_eq!((told.count(0, true), told.total()), (4, 4), "{:?}", classes(&told));
+}
+
+#[test]
+fn a_server_that_says_nothing_at_all_is_no_success_and_a_late_head_is_one_within_the_timeout() {
+    let told = |path: &str| {
+        let (address, _) = server();
+        let call = json!({ "method": "gauntlet.foundation.v1.Config/Watch", "name": "watch", "json": { "path": path },
+                           "stream": { "for": "100ms" } });
+        let w = json!({ "driver": "grpc", "target": format!("http://{address}"), "timeout": "400ms",
+                        "flow": [{ "call": call }], "load": { "p": { "iterations": 2, "users": 2 } } });
+        run_one(&plan(1_200, 1, w, &[]))
+    };
+    let mute = told("mute");
+    assert_eq!((mute.count(0, true), mute.errors(ErrorClass::Timeout)), (0, 2), "{:?}", classes(&mute));
+    let silent = told("silent");
+    assert_eq!(
+        (silent.count(0, true), silent.total()),
+        (2, 2),
+        "its head says that it is there: {:?}",
+        classes(&silent)
+    );
+    let late = told("late");
+    assert_eq!((late.count(0, true), late.total()), (2, 2), "{:?}", classes(&late));
+    assert!(took_us(&late) >= 250_000, "{}", took_us(&late));
 }
 
 fn classes(told: &Told) -> Vec<ErrorClass> {

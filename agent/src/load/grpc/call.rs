@@ -37,6 +37,8 @@ pub struct Call {
     /// What the expectations' templates say for this call.
     filled: Vec<Vec<u8>>,
     head: HeaderMap,
+    /// Whether the time for which its stream is read went by before the head of the answer came.
+    overdue: bool,
 }
 
 /// How far it is.
@@ -75,6 +77,7 @@ impl Slot {
             stage: Stage::Waiting(outgoing),
             filled,
             head: HeaderMap::new(),
+            overdue: false,
         });
     }
 
@@ -87,9 +90,14 @@ impl Slot {
         Poll::Ready(with(outcome, kept))
     }
 
-    /// Ends its call's stream, whose time has come.
+    /// Ends its call's stream, whose time has come; `None` when the server has not said a word: silence is no answer, so that
+    /// such a call ends as soon as the head comes, or as one that timed out.
     pub fn read_enough(&mut self, requests: &[Prepared], ledgers: &[String]) -> Option<Outcome> {
-        let call = self.call.as_ref()?;
+        let call = self.call.as_mut()?;
+        if !matches!(call.stage, Stage::Body(_)) {
+            call.overdue = true;
+            return None;
+        }
         let mut kept = Kept::default();
         let outcome = call.read_enough(&self.reply, &requests[call.request], ledgers, &mut kept);
         Some(with(outcome, kept))
@@ -119,7 +127,14 @@ impl Call {
             self.stage = Stage::Body(stream);
         }
         let Stage::Body(stream) = &mut self.stage else { return Poll::Pending };
-        while let Some(data) = ready!(stream.poll_data(cx)) {
+        loop {
+            let data = match stream.poll_data(cx) {
+                Poll::Pending if self.overdue => {
+                    return Poll::Ready(self.read_enough(reply, prepared, ledgers, kept));
+                }
+                polled => ready!(polled),
+            };
+            let Some(data) = data else { break };
             let data = data.map_err(|e| class_of(&e))?;
             let until = prepared.stream.and_then(|stream| stream.messages).unwrap_or(u64::MAX);
             if reply.feed(&data, until).map_err(|_| ErrorClass::Protocol)? {
