@@ -3,8 +3,11 @@
 use base64::Engine;
 use gauntlet_common::snapshot::ErrorClass;
 use serde_json::{Value, json};
+use tonic_reflection::pb::v1::server_reflection_request::MessageRequest as Question;
+use tonic_reflection::pb::v1::server_reflection_response::MessageResponse as Answer;
+use tonic_reflection::pb::v1::{ErrorResponse, ListServiceResponse, ServiceResponse};
 
-use crate::own::{Reflection, descriptors, serve};
+use crate::own::{Reflection, descriptors, serve, tells};
 use crate::support::{Told, plan, run_one};
 
 fn load(address: &str, settings: Value, method: &str, message: Value) -> Told {
@@ -57,4 +60,26 @@ fn what_the_target_does_not_have_or_tell_is_refused_before_any_load() {
     let nobody = refused("127.0.0.1:1", RESERVE, json!({}));
     assert!(nobody.contains("127.0.0.1:1") && nobody.contains("no connection"), "{nobody}");
     assert_eq!(books.lock().unwrap().reserved, 0);
+}
+
+#[test]
+fn what_a_target_says_is_told_by_its_beginning_however_long_it_is() {
+    let list = |name: &str| {
+        let service = vec![ServiceResponse { name: name.into() }];
+        Answer::ListServicesResponse(ListServiceResponse { service })
+    };
+    let refused = |address: &str| load(address, json!({ "reflection": true }), RESERVE, json!({})).failed.unwrap();
+    let names = refused(&tells(move |_| list(&"n".repeat(1_000_000))));
+    assert!(names.contains("there is no service") && names.contains("nnn"), "{}", names.len());
+    let error = refused(&tells(move |question| match question {
+        Question::ListServices(_) => list("shop.v1.Stock"),
+        _ => Answer::ErrorResponse(ErrorResponse { error_code: 5, error_message: "é".repeat(1_000_000) }),
+    }));
+    assert!(error.contains("the file of `shop.v1.Stock`: éé"), "{}", error.len());
+    let other = refused(&tells(move |question| match question {
+        Question::ListServices(_) => list("shop.v1.Stock"),
+        _ => list(&"o".repeat(1_000_000)),
+    }));
+    assert!(other.contains("asked for files and answered with a list of services"), "{}", other.len());
+    assert!([&names, &error, &other].iter().all(|text| text.chars().count() < 600));
 }

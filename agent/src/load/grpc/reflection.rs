@@ -1,5 +1,6 @@
 //! A server's own account of its services (gRPC server reflection, v1 and its older v1alpha), asked once before any load.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -42,6 +43,8 @@ const WITHIN: Duration = Duration::from_secs(8);
 /// Files that services may be spread over, and bytes of all of them; a server with more names some without end.
 const FILES_MAX: usize = 1_000;
 const FILES_BYTES_MAX: usize = 8 * SET_BYTES_MAX;
+/// Characters of what a server says that are told on: an error goes through logs and reports, and the server chose its length.
+const SAID_MAX: usize = 300;
 
 /// Who is asked.
 pub struct Asked<'a> {
@@ -85,7 +88,25 @@ async fn both(asked: &Asked<'_>, services: &BTreeSet<String>) -> Result<Schema, 
 }
 
 fn said(status: &Status) -> String {
-    format!("it said {:?} ({})", status.code(), status.message())
+    format!("it said {:?} ({})", status.code(), cut(status.message()))
+}
+
+/// The beginning of what a server said.
+fn cut(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(SAID_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]).into(),
+        None => text.into(),
+    }
+}
+
+/// What an answer is of, its content aside.
+fn kind(answer: &Answer) -> &'static str {
+    match answer {
+        Answer::FileDescriptorResponse(_) => "files",
+        Answer::AllExtensionNumbersResponse(_) => "numbers of extensions",
+        Answer::ListServicesResponse(_) => "a list of services",
+        Answer::ErrorResponse(_) => "an error",
+    }
 }
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -173,10 +194,10 @@ impl Session {
                 let files =
                     files.file_descriptor_proto.iter().map(|bytes| FileDescriptorProto::decode(bytes.as_slice()));
                 let files = files.collect::<Result<Vec<_>, _>>();
-                files.map(Ok).map_err(|e| format!("a file that is no FileDescriptorProto: {e}"))
+                files.map(Ok).map_err(|e| format!("a file that is no FileDescriptorProto: {}", cut(&e.to_string())))
             }
-            Answer::ErrorResponse(error) => Ok(Err(error.error_message)),
-            other => Err(format!("not what was asked for: {other:?}")),
+            Answer::ErrorResponse(error) => Ok(Err(cut(&error.error_message).into_owned())),
+            other => Err(format!("it was asked for files and answered with {}", kind(&other))),
         }
     }
 
@@ -190,20 +211,20 @@ impl Session {
         for service in services {
             if !known.contains(&service.as_str()) {
                 let help = suggest(service, "service", known.iter().copied());
-                return Err(format!("there is no service `{service}`; {help}"));
+                return Err(format!("there is no service `{service}`; {}", cut(&help)));
             }
             let files = self.files(Question::FileContainingSymbol(service.clone())).await?;
             add(&mut set, files.map_err(|why| format!("the file of `{service}`: {why}"))?)?;
         }
         while let Some(name) = missing(&set) {
             let files = self.files(Question::FileByFilename(name.clone())).await?;
-            add(&mut set, files.map_err(|why| format!("the file `{name}`: {why}"))?)?;
+            add(&mut set, files.map_err(|why| format!("the file `{}`: {why}", cut(&name)))?)?;
             if missing(&set).as_ref() == Some(&name) {
-                return Err(format!("it imports `{name}` and does not have it"));
+                return Err(format!("it imports `{}` and does not have it", cut(&name)));
             }
         }
         let pool = DescriptorPool::from_file_descriptor_set(set);
-        pool.map(Schema::own).map_err(|e| format!("its descriptors do not fit together: {e}"))
+        pool.map(Schema::own).map_err(|e| format!("its descriptors do not fit together: {}", cut(&e.to_string())))
     }
 }
 
