@@ -36,6 +36,9 @@ const PATH_MAX: usize = 256;
 pub struct Config(Arc<Inner>);
 
 struct Inner {
+    /// Held by the one update that is under way, so that its file is written without the state's lock: nobody who reads waits
+    /// for a disk.
+    updating: Mutex<()>,
     state: Mutex<State>,
     updatable: Vec<String>,
     validate: fn(&Value) -> Vec<Problem>,
@@ -111,6 +114,7 @@ impl Config {
         let (values, version, changed) =
             kept.read()?.unwrap_or_else(|| (Value::Object(served.values), 1, Changed::new()));
         Ok(Self(Arc::new(Inner {
+            updating: Mutex::new(()),
             state: Mutex::new(State { values, version, changed, history: VecDeque::new() }),
             updatable: served.updatable,
             validate,
@@ -147,14 +151,15 @@ impl Config {
         }
         let invalid = |why: String| ConfigError::Invalid { path: path.into(), why };
         let json = value.to_string();
-        let mut state = self.lock();
-        let mut values = state.values.clone();
+        let _updating = self.0.updating.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut values, version, mut changed) = {
+            let state = self.lock();
+            (state.values.clone(), state.version + 1, state.changed.clone())
+        };
         set(&mut values, path, value).map_err(invalid)?;
         if let Some(problem) = (self.0.validate)(&values).into_iter().next() {
             return Err(invalid(problem.message));
         }
-        let version = state.version + 1;
-        let mut changed = state.changed.clone();
         changed.retain(|below, _| !covers(path, below));
         changed.insert(path.into(), version);
         let kept = kept::encode(&values, version, &changed);
@@ -165,6 +170,7 @@ impl Config {
             )));
         }
         self.0.kept.write(&kept)?;
+        let mut state = self.lock();
         (state.values, state.version, state.changed) = (values, version, changed);
         let change = ConfigChange { path: path.into(), json, version };
         if state.history.len() == LAG_MAX {
