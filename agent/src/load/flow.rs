@@ -18,6 +18,12 @@ use super::template::{self, Context, Segment};
 const IDLE_OPS_MAX: u32 = 10_000;
 /// That pause, ns.
 const IDLE_PAUSE: u64 = 1_000_000;
+/// Instructions that are gone through after a failure to count what is skipped; what comes later is not counted, as a loop of a
+/// million rounds would hold the worker up.
+const REST_OPS_MAX: u32 = 20_000;
+
+/// Longest value that `set` gives a variable, bytes; the rest is cut off, as a loop could double it without end.
+pub const VARIABLE_BYTES_MAX: usize = 1 << 20;
 
 /// Deepest nesting of `repeat`, `choose`, `if` and `parallel` together; deeper flows are refused.
 pub const DEPTH_MAX: usize = 16;
@@ -162,6 +168,7 @@ impl Walker<'_> {
 
     fn set(&mut self, variable: usize, segments: &[Segment], draws: &mut Draws) {
         self.render(0, segments, draws);
+        self.scratch[0].truncate(VARIABLE_BYTES_MAX);
         std::mem::swap(&mut self.variables[variable], &mut self.scratch[0]);
     }
 }
@@ -188,8 +195,10 @@ impl Flow {
         loop {
             let Some(op) = self.ops.get(place.op) else { return Next::End };
             place.idle += 1;
-            if place.idle > IDLE_OPS_MAX && !skipped {
-                return Next::Think(IDLE_PAUSE);
+            match skipped {
+                true if place.idle > REST_OPS_MAX => return Next::End,
+                false if place.idle > IDLE_OPS_MAX => return Next::Think(IDLE_PAUSE),
+                _ => {}
             }
             place.op += 1;
             match op {
@@ -244,6 +253,7 @@ impl Flow {
     /// are asked of the variables as they are, and a `repeat` with `until` counts one round.
     pub fn rest(&self, place: &mut Place, walker: &mut Walker<'_>) -> u64 {
         let mut count = 0;
+        place.idle = 0;
         loop {
             match self.step(place, walker, true) {
                 Next::Request(_) => count += 1,

@@ -61,6 +61,25 @@ fn walk(flow: &Flow, key: u64) -> Vec<Next> {
 }
 
 #[test]
+fn what_a_failure_skips_is_counted_up_to_a_bound() {
+    let f = flow_of(json!([get("a"), { "repeat": { "times": 1_000_000, "flow": [get("b")] } }]));
+    let mut user = User::new(1, 0);
+    user.next(&f);
+    let skipped = user.rest(&f);
+    assert!((1_000..1_000_000).contains(&skipped), "{skipped}");
+}
+
+#[test]
+fn a_variable_that_doubles_itself_ends_at_its_bound() {
+    let double = json!({ "set": { "x": "{{ x }}{{ x }}" } });
+    let flow = json!([{ "set": { "x": "ab" } }, { "repeat": { "times": 40, "flow": [double] } }, get("a")]);
+    let (f, variables) = compiled(flow).unwrap();
+    let mut user = User::new(1, variables.len());
+    while user.next(&f) != Next::End {}
+    assert_eq!(user.variables[0].len(), VARIABLE_BYTES_MAX);
+}
+
+#[test]
 fn nested_repeats_run_as_often_as_their_product() {
     let inner = json!({ "repeat": { "times": 2, "flow": [get("a")] } });
     let f = flow_of(json!([{ "repeat": { "times": 3, "flow": [inner, { "think": "1ms" }] } }, get("a")]));
