@@ -131,14 +131,14 @@ impl Events {
     /// promises takes its time. For single events on a thread of one's own; many callers are faster as one group.
     pub async fn store_here(&self, event: Event) -> Result<Event, EventsError> {
         let (append, mut answer) = prepare(vec![event])?;
-        match self.writer.try_lock() {
-            Ok(writer) if writer.is_quick() => {
-                writer.write_group(vec![append]);
-                drop(writer);
-                answer.try_recv().map_err(|_| EventsError::Closed)??.pop().ok_or(EventsError::Closed)
-            }
-            _ => self.hand_over(append, answer).await?.pop().ok_or(EventsError::Closed),
-        }
+        // Let go of before the append is handed over: the writer's thread needs it then.
+        let here = self.writer.try_lock().ok().filter(|writer| writer.is_quick());
+        let Some(writer) = here else {
+            return self.hand_over(append, answer).await?.pop().ok_or(EventsError::Closed);
+        };
+        writer.write_group(vec![append]);
+        drop(writer);
+        answer.try_recv().map_err(|_| EventsError::Closed)??.pop().ok_or(EventsError::Closed)
     }
 
     /// Stores events at positions that follow one another, all of them or none, and returns them.

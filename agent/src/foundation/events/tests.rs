@@ -77,6 +77,7 @@ conformance! {
     an_id_is_taken_once_and_the_refusal_touches_nobody_else,
     what_cannot_be_kept_is_refused_with_the_reason,
     concurrent_writers_get_every_position_once,
+    who_stores_in_its_own_thread_never_waits_for_itself,
     queries_find_exactly_what_matches_in_the_order_asked_also_after_reopening,
     verify_names_what_is_missing_and_counts_what_is_stored_twice_but_not_steps_of_one_request,
     a_subscription_resumes_after_a_position_and_then_is_live_without_a_gap,
@@ -147,6 +148,20 @@ async fn concurrent_writers_get_every_position_once(place: Place) {
     }
     positions.sort_unstable();
     assert_eq!(positions, (1..=200).collect::<Vec<_>>());
+}
+
+async fn who_stores_in_its_own_thread_never_waits_for_itself(place: Place) {
+    for (durability, dir) in [(Durability::Buffered, "a"), (Durability::Fsync, "b")] {
+        let path = place.dir.path().join(dir);
+        std::fs::create_dir(&path).unwrap();
+        let events = opened(&path, &place.written(durability)).unwrap();
+        let stored = async {
+            let (one, other) = tokio::join!(events.store_here(event("a", 0)), events.store(event("a", 0)));
+            one.unwrap().position + other.unwrap().position + events.store_here(event("a", 0)).await.unwrap().position
+        };
+        let stored = tokio::time::timeout(std::time::Duration::from_secs(20), stored).await;
+        assert_eq!(stored, Ok(1 + 2 + 3), "{durability:?}");
+    }
 }
 
 /// The answer that any query must have, from a plain list.
