@@ -193,8 +193,11 @@ fn rows(page: &mut Page, name: &str, impact: &Impact) {
         page.raw("<tr").attr("class", if i == 0 { "first" } else { "" }).raw(">");
         if i == 0 {
             page.raw("<th scope=\"rowgroup\" rowspan=\"3\">").text(name).raw("</th><td rowspan=\"3\"");
-            page.attr("class", if impact.never_recovered() { "num bad-text" } else { "num strong" }).raw(">");
-            page.text(facts::recovery(impact)).raw("</td><td rowspan=\"3\" class=\"num\">");
+            page.attr("class", if impact.never_recovered() { "num bad-text" } else { "num strong" });
+            if let Some(why) = &impact.recovery_unknown {
+                page.attr("title", why);
+            }
+            page.raw(">").text(facts::recovery(impact)).raw("</td><td rowspan=\"3\" class=\"num\">");
             page.text(format::millis(Some(impact.longest_gap_ms))).raw("</td><td rowspan=\"3\" class=\"num\">");
             page.text(format::count(impact.failovers)).raw("</td>");
         }
