@@ -19,7 +19,11 @@ pub struct Live {
     pub elapsed_s: f64,
     /// Seconds of all phases; 0 where the end is not known (`iterations`).
     pub total_s: f64,
+    /// Empty after the last.
     pub phase: String,
+    /// Of a scenario without workloads, whose load is the roles' own: what these counted in the last interval, as
+    /// `ROLE.METRIC` and a rate per second, the most first. Then there is nothing to say of requests.
+    pub work: Option<Vec<(String, f64)>>,
     pub offered: Offered,
     /// Requests per second, in the last interval.
     pub achieved: f64,
@@ -66,6 +70,7 @@ pub(crate) fn sample() -> Live {
         elapsed_s: 134.0,
         total_s: 310.0,
         phase: "peak".into(),
+        work: None,
         offered: Offered { users: 1200, rate: 0.0 },
         achieved: 2634.2,
         requests: 412_033,

@@ -4,6 +4,7 @@ use gauntlet_common::arrival::{Curve, Model, model};
 use gauntlet_common::check::Intervals;
 use gauntlet_common::event::{Event, FaultEdge, What};
 use gauntlet_common::plan::Plan;
+use gauntlet_common::scenario::MetricKind;
 use gauntlet_common::units::Micros;
 
 use crate::live::{ActiveFault, Live, Offered, Progress};
@@ -76,6 +77,7 @@ fn live(plan: &Plan, record: &Record, now_us: i64, agents_up: usize) -> Live {
         elapsed_s: at.secs(),
         total_s: plan.end().secs(),
         phase: phase.into(),
+        work: plan.workloads.is_empty().then(|| work(plan, record, &second)),
         offered: offered(plan, at),
         achieved: last_requests as f64,
         requests,
@@ -88,6 +90,19 @@ fn live(plan: &Plan, record: &Record, now_us: i64, agents_up: usize) -> Live {
         agents_total: plan.agents.len(),
         notes: Vec::new(),
     }
+}
+
+/// What the roles counted in a second, the most first.
+fn work(plan: &Plan, record: &Record, second: &Intervals) -> Vec<(String, f64)> {
+    let of_role = |role: &str| {
+        let counters = record.metric_names(role).into_iter().filter(|(_, kind)| *kind == MetricKind::Counter);
+        let rate =
+            |(name, _): (String, MetricKind)| Some((format!("{role}.{name}"), record.counter(role, &name, second)?));
+        counters.filter_map(rate).filter(|(_, rate)| *rate > 0.0).collect::<Vec<_>>()
+    };
+    let mut all: Vec<_> = plan.roles.iter().flat_map(|role| of_role(&role.name)).collect();
+    all.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+    all
 }
 
 fn offered(plan: &Plan, at: Micros) -> Offered {

@@ -11,15 +11,22 @@ const MOST_WIDTH: usize = 100;
 const MOST_LINES: usize = 14;
 /// Faults and notes that are named; of more only the number.
 const MOST_NAMED: usize = 6;
+/// Counters of roles that are shown.
+const MOST_COUNTED: usize = 4;
 
 /// The block, lines of fewer than `width` characters joined by newlines, without one at the end. The last column stays
 /// free: some terminals wrap when it is written.
 pub fn frame(live: &Live, width: usize, colour: bool) -> String {
     let width = width.saturating_sub(1).clamp(20, MOST_WIDTH);
     let mut lines = vec![title(live, width)];
-    lines.extend(flow("load", load(live), width));
-    lines.extend(flow("latency", latency(live), width));
-    lines.extend(flow("total", total(live), width));
+    match &live.work {
+        Some(work) => lines.extend(flow("work", counted(work), width)),
+        None => {
+            lines.extend(flow("load", load(live), width));
+            lines.extend(flow("latency", latency(live), width));
+            lines.extend(flow("total", total(live), width));
+        }
+    }
     if !live.faults.is_empty() {
         lines.extend(flow("faults", faults(live), width));
     }
@@ -30,10 +37,16 @@ pub fn frame(live: &Live, width: usize, colour: bool) -> String {
 
 /// The same in one line, for logs; without escape codes.
 pub fn line(live: &Live) -> String {
-    let mut parts = vec![Line::new().plain(format!("phase {}", live.phase))];
-    parts.extend(load(live));
-    parts.extend(latency(live));
-    parts.extend(total(live));
+    let phase = if live.phase.is_empty() { "after the load".into() } else { format!("phase {}", live.phase) };
+    let mut parts = vec![Line::new().plain(phase)];
+    match &live.work {
+        Some(work) => parts.extend(counted(work)),
+        None => {
+            parts.extend(load(live));
+            parts.extend(latency(live));
+            parts.extend(total(live));
+        }
+    }
     if !live.faults.is_empty() {
         parts.push(faults(live).into_iter().fold(Line::new().plain("faults"), |all, f| all.plain(" ").join(f)));
     }
@@ -73,6 +86,13 @@ fn load(live: &Live) -> Vec<Line> {
         Line::of(Tone::Strong, format::rate(live.achieved)).plain(" achieved"),
         Line::of(tone, format::percent(live.error_rate)).plain(" errors"),
     ]
+}
+
+/// What the roles of a scenario without workloads did.
+fn counted(work: &[(String, f64)]) -> Vec<Line> {
+    let rate =
+        |(name, rate): &(String, f64)| Line::new().plain(format!("{name} ")).with(Tone::Strong, format::rate(*rate));
+    work.iter().take(MOST_COUNTED).map(rate).collect()
 }
 
 fn total(live: &Live) -> Vec<Line> {
@@ -183,6 +203,17 @@ mod tests {
         assert!(!text.contains(['\x1b', '\n']), "{text}");
         assert!(text.starts_with("  2m 14s  phase pe") && text.contains("faults kill-app 16s left"), "{text}");
         assert!(text.contains("4 of 5 agents up, n3 is down as planned"), "{text}");
+    }
+
+    #[test]
+    fn a_scenario_without_workloads_tells_what_its_roles_did_and_nothing_of_requests() {
+        let work = Some(vec![("market.updates".to_string(), 1000.0), ("engines.decisions".to_string(), 400.0)]);
+        let live = Live { work, phase: String::new(), ..sample() };
+        for text in [line(&live), frame(&live, 100, false)] {
+            assert!(text.contains("market.updates 1,000/s") && text.contains("engines.decisions 400/s"), "{text}");
+            assert!(!text.contains("request") && !text.contains("p99") && !text.contains("phase ,"), "{text}");
+        }
+        assert!(line(&live).contains("after the load"), "{}", line(&live));
     }
 
     #[test]
