@@ -1,14 +1,58 @@
 //! Services of a user's own, that this build has never seen: told by the target, or by a file.
 
+use std::pin::Pin;
+
 use base64::Engine;
+use futures_util::StreamExt;
 use gauntlet_common::snapshot::ErrorClass;
 use serde_json::{Value, json};
+use tonic::{Request, Response, Status};
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest as Question;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse as Answer;
-use tonic_reflection::pb::v1::{ErrorResponse, ListServiceResponse, ServiceResponse};
+use tonic_reflection::pb::v1::server_reflection_server::{ServerReflection, ServerReflectionServer};
+use tonic_reflection::pb::v1::{
+    ErrorResponse, ListServiceResponse, ServerReflectionRequest, ServerReflectionResponse, ServiceResponse,
+};
 
-use crate::own::{Reflection, descriptors, serve, tells};
+use crate::own::{Reflection, descriptors, serve};
 use crate::support::{Told, plan, run_one};
+
+/// A server that tells of its services as `answer` does: its address.
+fn tells(answer: impl Fn(&Question) -> Answer + Clone + Send + Sync + 'static) -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+            let service = ServerReflectionServer::new(Tells(answer));
+            tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming).await.unwrap();
+        });
+    });
+    address
+}
+
+struct Tells<F>(F);
+
+#[tonic::async_trait]
+impl<F: Fn(&Question) -> Answer + Clone + Send + Sync + 'static> ServerReflection for Tells<F> {
+    type ServerReflectionInfoStream =
+        Pin<Box<dyn tokio_stream::Stream<Item = Result<ServerReflectionResponse, Status>> + Send>>;
+
+    async fn server_reflection_info(
+        &self,
+        request: Request<tonic::Streaming<ServerReflectionRequest>>,
+    ) -> Result<Response<Self::ServerReflectionInfoStream>, Status> {
+        let answer = self.0.clone();
+        let answers = request.into_inner().map(move |question| {
+            let message_response = question?.message_request.as_ref().map(&answer);
+            Ok(ServerReflectionResponse { message_response, ..ServerReflectionResponse::default() })
+        });
+        Ok(Response::new(Box::pin(answers)))
+    }
+}
 
 fn load(address: &str, settings: Value, method: &str, message: Value) -> Told {
     let call =
