@@ -1,10 +1,12 @@
-//! Cross-cloud replication: every so often, the latest of a region's own events of the last minutes are copied to a region of another
-//! cloud, drawn each time, and a `data_replication` event there tells of it.
+//! Cross-cloud replication: every so often, all of a region's own events that no other cloud has acknowledged yet are copied, batch by
+//! batch, to a region of another cloud, drawn each time, and a `data_replication` event there tells of it.
 //!
 //! The source counts the events and copies none. Here they are copied, under their own ids, and those that the other region has already are
-//! left out; so a replication that is broken off is made good by the next one there. What a region holds for others it does not pass on.
+//! left out. A replication that is broken off is made good by the next, wherever that goes: it begins behind the last batch that was
+//! acknowledged. Events that are older than the window by then stay behind, as those of a region that was alone for longer. A region that is
+//! restarted begins with the whole window again. What a region holds for others it does not pass on.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,17 +16,18 @@ use gauntlet_common::scenario::{Problem, RoleName};
 use gauntlet_common::units::Micros;
 use gauntlet_proto::bounds::MESSAGE_BYTES_MAX;
 use gauntlet_proto::foundation::events_client::EventsClient;
-use gauntlet_proto::foundation::{Event, OrderBy, QueryRequest, StoreBatchRequest, VerifyRequest};
+use gauntlet_proto::foundation::{Event, StoreBatchRequest, VerifyRequest};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tonic::Status;
+use tonic::transport::Channel;
 
 use super::{Place, REGION_KEY, RoleContext, RoleError};
 use crate::clock;
 
 /// The type of the event that tells of a replication, where its copies are.
 pub const EVENT_TYPE: &str = "data_replication";
-/// For one replication; what takes longer has failed, and the next takes it up.
+/// For one batch of a replication; what takes longer has failed, and the next replication takes it up.
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Where the latest events go, and how often.
@@ -37,13 +40,13 @@ pub struct Replicate {
     /// From the end of a replication to the beginning of the next.
     #[serde(default = "thirty_seconds")]
     pub every: Micros,
-    /// How old the events may be.
+    /// How old the events may be; those that could not be copied for longer stay behind.
     #[serde(default = "five_minutes")]
     pub window: Micros,
-    /// Events of one replication, the latest.
-    #[serde(default = "hundred")]
+    /// Events that are read and copied at once; a replication has as many batches as it needs.
+    #[serde(default = "thousand")]
     #[schemars(range(min = 1, max = 1000))]
-    pub limit: u32,
+    pub batch: u32,
 }
 
 fn thirty_seconds() -> Micros {
@@ -52,8 +55,8 @@ fn thirty_seconds() -> Micros {
 fn five_minutes() -> Micros {
     Micros::from_secs(300)
 }
-fn hundred() -> u32 {
-    100
+fn thousand() -> u32 {
+    1_000
 }
 
 impl Replicate {
@@ -101,12 +104,13 @@ pub fn start(context: &RoleContext, place: &Arc<Place>, replicate: Replicate) ->
     context.spawn(async move {
         worker.begin().await;
         let going_on = async {
+            let mut copied_to = 0;
             loop {
                 tokio::time::sleep(replicate.every.duration()).await;
                 let mut draws = worker.draws();
                 let cloud = &clouds[draws.below(clouds.len() as u64) as usize];
                 let peer = &cloud[draws.below(cloud.len() as u64) as usize];
-                one(&worker, &place, &replicate, peer).await;
+                one(&worker, &place, &replicate, peer, &mut copied_to).await;
             }
         };
         tokio::select! {
@@ -117,15 +121,15 @@ pub fn start(context: &RoleContext, place: &Arc<Place>, replicate: Replicate) ->
     Ok(())
 }
 
-/// One replication, with its figures.
-async fn one(context: &RoleContext, place: &Place, replicate: &Replicate, peer: &Peer) {
+/// One replication, with its figures. `copied_to` is the position in the region's own store up to which other clouds have its events; it is
+/// moved on with every batch.
+async fn one(context: &RoleContext, place: &Place, replicate: &Replicate, peer: &Peer, copied_to: &mut u64) {
     let begun_ns = clock::monotonic_ns();
-    let copied = tokio::time::timeout(DEADLINE, copy(context, place, replicate, peer)).await;
+    let copied = copy(context, place, replicate, peer, copied_to).await;
     let telemetry = &context.foundation.telemetry;
-    match copied.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time"))) {
-        Ok(count) => {
+    match copied {
+        Ok(()) => {
             telemetry.counter("replications").one();
-            telemetry.counter("replicated_events").add(count as f64);
             telemetry.measure("replication_us").record((clock::monotonic_ns() - begun_ns) / 1000);
         }
         Err(status) => {
@@ -135,35 +139,62 @@ async fn one(context: &RoleContext, place: &Place, replicate: &Replicate, peer: 
     }
 }
 
-/// Copies what the peer does not have, and tells of it there; returns how many events that were.
-async fn copy(context: &RoleContext, place: &Place, replicate: &Replicate, peer: &Peer) -> Result<usize, Status> {
-    let events = latest(context, place, replicate).await?;
+/// Copies all that was acknowledged until now, and tells of it there.
+async fn copy(
+    context: &RoleContext,
+    place: &Place,
+    replicate: &Replicate,
+    peer: &Peer,
+    copied_to: &mut u64,
+) -> Result<(), Status> {
+    let oldest_us = clock::unix_us().saturating_sub(replicate.window.0);
+    let head = *context.foundation.events.committed().borrow();
     let mut there =
         EventsClient::new(context.links.channel(peer.address, DEADLINE)).max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let ids = events.iter().map(|event| event.id.clone()).collect();
-    let missing = there.verify(VerifyRequest { ids }).await?.into_inner().missing;
-    let missing: HashSet<String> = missing.into_iter().collect();
-    let mut batch: Vec<Event> = events.into_iter().filter(|event| missing.contains(&event.id)).collect();
-    let count = batch.len();
+    let (mut count, replicated) = (0, context.foundation.telemetry.counter("replicated_events"));
+    while *copied_to < head {
+        let read = next(context, *copied_to, replicate.batch as usize).await?;
+        let Some(last) = read.last() else { break };
+        let position = last.position;
+        let own = |event: &Event| event.metadata.get(REGION_KEY) == Some(&place.region);
+        let batch = read.into_iter().filter(|event| own(event) && event.created_us >= oldest_us).collect();
+        let new = in_time(hand_over(&mut there, batch)).await?;
+        replicated.add(new as f64);
+        count += new;
+        *copied_to = position;
+    }
     let data = serde_json::json!({
         "source_cloud": place.cloud, "target_cloud": peer.cloud, "events_count": count,
         "replication_timestamp": clock::unix_us(),
     });
-    batch.push(place.event(EVENT_TYPE, data, &uuid::Uuid::now_v7().to_string()));
-    there.store_batch(StoreBatchRequest { events: batch }).await?;
+    let told = place.event(EVENT_TYPE, data, &uuid::Uuid::now_v7().to_string());
+    in_time(there.store_batch(StoreBatchRequest { events: vec![told] })).await?;
+    Ok(())
+}
+
+async fn in_time<T>(answer: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+    tokio::time::timeout(DEADLINE, answer).await.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time")))
+}
+
+/// Stores those of the events that the peer does not have there; returns how many that were.
+async fn hand_over(there: &mut EventsClient<Channel>, events: Vec<Event>) -> Result<usize, Status> {
+    if events.is_empty() {
+        return Ok(0);
+    }
+    let ids = events.iter().map(|event| event.id.clone()).collect();
+    let missing = there.verify(VerifyRequest { ids }).await?.into_inner().missing;
+    let missing: HashSet<String> = missing.into_iter().collect();
+    let events: Vec<Event> = events.into_iter().filter(|event| missing.contains(&event.id)).collect();
+    let count = events.len();
+    if count > 0 {
+        there.store_batch(StoreBatchRequest { events }).await?;
+    }
     Ok(count)
 }
 
-/// This region's own latest events.
-async fn latest(context: &RoleContext, place: &Place, replicate: &Replicate) -> Result<Vec<Event>, Status> {
-    let mut query = QueryRequest {
-        created_after_us: clock::unix_us().saturating_sub(replicate.window.0),
-        metadata: HashMap::from([(REGION_KEY.to_string(), place.region.clone())]),
-        limit: replicate.limit,
-        ..QueryRequest::default()
-    };
-    query.set_order_by(OrderBy::PositionDesc);
+/// The next events behind a position of the region's store, whosever they are.
+async fn next(context: &RoleContext, after: u64, limit: usize) -> Result<Vec<Event>, Status> {
     let store = context.foundation.events.engine().clone();
-    let reading = tokio::task::spawn_blocking(move || store.query(&query));
-    Ok(reading.await.map_err(|e| Status::internal(e.to_string()))??)
+    let reading = tokio::task::spawn_blocking(move || store.after(after, "", limit));
+    Ok(reading.await.map_err(|error| Status::internal(error.to_string()))??)
 }

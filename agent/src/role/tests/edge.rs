@@ -143,6 +143,28 @@ async fn a_regions_events_are_copied_once_to_another_cloud_and_not_passed_on() {
 }
 
 #[tokio::test]
+async fn all_events_are_copied_however_many_batches_they_are_and_after_the_other_cloud_was_away() {
+    let mut cluster = world(165, json!({ "replicate": { "to": ["aws", "gcp"], "every": "1s", "batch": 3 } }));
+    let mut nodes = cluster.start_all().await;
+    cluster.begin(&nodes).await;
+    nodes.remove(2).stop().await;
+    for _ in 0..30 {
+        assert_eq!(edge(&cluster, "cdn_content?cloud=aws").await.0, 200);
+    }
+    nodes[0].metrics_until("replications_failed", 1.0).await;
+    let back = [cluster.start("gcp", 0).await];
+    cluster.wire(&back).await;
+    let figures = nodes[0].metrics_until("replications", 1.0).await;
+    let copies = events_of(&cluster, "gcp", 0, "us-east-1", "edge_request_processed").await;
+    assert_eq!(copies.len(), 30, "with the first replication that succeeds");
+    assert!(figures["replicated_events"] >= 30.0, "{figures:?}");
+    let told = events_of(&cluster, "gcp", 0, "us-east-1", "data_replication").await;
+    let counts =
+        told.iter().map(|event| serde_json::from_str::<Value>(&event.data_json).unwrap()["events_count"].clone());
+    assert!(counts.filter_map(|count| count.as_u64()).max() >= Some(30), "{told:?}");
+}
+
+#[tokio::test]
 async fn a_region_computes_by_itself_until_the_scenarios_end() {
     let kinds = ["image_processing", "ml_inference", "data_aggregation", "real_time_analytics", "iot_processing"];
     let mut computing: serde_json::Map<String, Value> =
