@@ -1,8 +1,10 @@
 //! The gRPC driver against real servers.
 
 use std::collections::HashSet;
-use std::sync::Mutex;
-use std::sync::atomic::Ordering;
+use std::io::Write;
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use gauntlet_common::snapshot::ErrorClass;
@@ -114,10 +116,9 @@ fn outcomes_are_told_apart_by_class() {
 #[test]
 fn a_server_of_another_protocol_is_told_as_such() {
     let mut server = serve(|_, _| reply("x"));
-    let speaks = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let speaks = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = speaks.local_addr().unwrap().to_string();
     std::thread::spawn(move || {
-        use std::io::Write;
         for stream in speaks.incoming() {
             let mut stream = stream.unwrap();
             stream.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").unwrap();
@@ -175,6 +176,40 @@ fn a_server_that_sends_its_clients_away_loses_no_call() {
     let told = run_one(&plan(1_500, 1, workload(&server, json!([call("a")]), json!({ "users": 10 })), &[]));
     assert_eq!((classes(&told), told.total() > 100), (vec![], true), "{}", told.total());
     assert!(server.counts.connections() >= 4, "{}", server.counts.connections());
+}
+
+#[test]
+fn a_server_that_sends_everybody_away_gets_no_more_connections_than_there_are_calls() {
+    // One call at once, so that others wait when the connection goes.
+    const SETTINGS: [u8; 15] = [0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 1];
+    const GOAWAY: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    for (after_ms, class) in [(0, ErrorClass::Connect), (30, ErrorClass::Reset)] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut server = serve(|_, _| reply("x"));
+        server.address = listener.local_addr().unwrap().to_string();
+        let came = Arc::new(AtomicUsize::new(0));
+        let counted = came.clone();
+        std::thread::spawn(move || {
+            let mut guests = Vec::new();
+            for guest in listener.incoming() {
+                let mut guest = guest.unwrap();
+                counted.fetch_add(1, Ordering::Relaxed);
+                if after_ms == 0 {
+                    guest.write_all(&[&SETTINGS[..], &GOAWAY[..]].concat()).unwrap();
+                } else {
+                    guest.write_all(&SETTINGS).unwrap();
+                    std::thread::sleep(Duration::from_millis(after_ms));
+                    guest.write_all(&GOAWAY).unwrap();
+                }
+                guests.push(guest);
+            }
+        });
+        let load = json!({ "iterations": 6, "users": 3 });
+        let told = run_one(&plan(1_500, 1, workload(&server, json!([call("a")]), load), &[]));
+        assert_eq!((told.errors(class), told.total()), (6, 6), "{:?}", classes(&told));
+        let came = came.load(Ordering::Relaxed);
+        assert!((1..=6).contains(&came), "{came} connections for six calls");
+    }
 }
 
 #[test]
