@@ -128,6 +128,13 @@ impl Role for EdgeRegion {
         vec!["events"]
     }
 
+    fn audits() -> Vec<Metric> {
+        vec![counter(
+            "kinds_computed",
+            "kinds of edge computing, of six, of which the region's store holds one of its own",
+        )]
+    }
+
     fn validate(params: &Params) -> Vec<Problem> {
         params.replicate.iter().flat_map(Replicate::problems).collect()
     }
@@ -142,6 +149,8 @@ impl Role for EdgeRegion {
             replication::start(&context, &place, replicate)?;
         }
         computing::start(&context, &place, params.computing);
+        let (auditor, at) = (context.clone(), place.clone());
+        context.on_audit(move || computing::audit(auditor.clone(), at.clone()));
         let telemetry = &context.foundation.telemetry;
         let server = Server {
             requests: telemetry.counter("requests"),

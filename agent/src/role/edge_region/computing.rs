@@ -1,5 +1,7 @@
-//! Edge computing: one computation after another, of six kinds, with a pause of some seconds between them.
+//! Edge computing: one computation after another, of six kinds, with a pause of some seconds between them. Its audit tells how many of
+//! the six the region's store holds: a sum over regions in which one is silent stays below six times their number.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,11 +9,17 @@ use gauntlet_common::units::MicrosRange;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Place, RoleContext, ms};
+use super::{Place, REGION_KEY, RoleContext, ms};
 use crate::clock;
+use crate::foundation::events::EventStore;
+use crate::role::context::Audit;
 
 /// The type of the events of computations.
 pub const EVENT_TYPE: &str = "edge_computation";
+/// The name of an event's kind of computation, in its data.
+const KIND: &str = "workload_type";
+/// Events that the audit reads at once.
+const PAGE: usize = 1_000;
 
 /// How long computations of each kind take, and the pause between two.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -85,7 +93,7 @@ async fn one(context: &RoleContext, place: &Place, computing: &Computing) {
     tokio::time::sleep(Duration::from_micros(work_us)).await;
     let took_us = (clock::monotonic_ns() - begun_ns) / 1000;
     let data = serde_json::json!({
-        "workload_type": kind, "processing_time_ms": work_us / 1000, "computation_time_ms": took_us / 1000,
+        KIND: kind, "processing_time_ms": work_us / 1000, "computation_time_ms": took_us / 1000,
         "edge_region": place.region, "timestamp": clock::unix_us(),
     });
     let event = place.event(EVENT_TYPE, data, &uuid::Uuid::now_v7().to_string());
@@ -96,5 +104,28 @@ async fn one(context: &RoleContext, place: &Place, computing: &Computing) {
             telemetry.measure("computation_us").record(took_us);
         }
         Err(error) => tracing::warn!(%error, kind, "a computation's event was not stored"),
+    }
+}
+
+/// How many kinds of computation this region's store holds of its own.
+pub async fn audit(context: RoleContext, place: Arc<Place>) -> Audit {
+    let store = context.foundation.events.engine().clone();
+    let reading = tokio::task::spawn_blocking(move || kinds_in(store.as_ref(), &place.region));
+    let kinds = reading.await.map_err(|error| error.to_string())??;
+    Ok(vec![("kinds_computed", kinds.len() as u64)])
+}
+
+/// The kinds of a region's computations in a store; copies of other regions' do not count.
+fn kinds_in(store: &dyn EventStore, region: &str) -> Result<BTreeSet<String>, String> {
+    let (mut kinds, mut at) = (BTreeSet::new(), 0);
+    loop {
+        let events = store.after(at, EVENT_TYPE, PAGE).map_err(|error| error.to_string())?;
+        let Some(last) = events.last() else { return Ok(kinds) };
+        at = last.position;
+        for event in events.iter().filter(|event| event.metadata.get(REGION_KEY).is_some_and(|of| of == region)) {
+            let data: serde_json::Value = serde_json::from_str(&event.data_json)
+                .map_err(|error| format!("computation {} is not readable: {error}", event.id))?;
+            kinds.extend(data[KIND].as_str().map(String::from));
+        }
     }
 }

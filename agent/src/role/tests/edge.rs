@@ -140,6 +140,8 @@ async fn a_regions_events_are_copied_once_to_another_cloud_and_not_passed_on() {
     assert!((20.0..=20.0 + computed as f64).contains(&figures["replicated_events"]), "{figures:?}");
     assert!(!events_of(&cluster, "gcp", 0, "us-east-1", "data_replication").await.is_empty(), "and it is told there");
     assert!(events_of(&cluster, "aws", 1, "us-east-1", "").await.is_empty(), "not to its own cloud, not by others");
+    let told = nodes[2].audit().await;
+    assert!(told["kinds_computed"] <= 1, "copies of others' computations are not its own: {told:?}");
 }
 
 #[tokio::test]
@@ -183,6 +185,7 @@ async fn a_region_computes_by_itself_until_the_scenarios_end() {
         .map(|event| serde_json::from_str::<Value>(&event.data_json).unwrap()["workload_type"].as_str().unwrap().into())
         .collect();
     assert_eq!(found.len(), 6, "{found:?}");
+    assert_eq!(nodes[2].audit().await, [("kinds_computed".to_string(), 6)].into());
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(
         events_of(&cluster, "gcp", 0, "us-central1", "edge_computation").await.len(),

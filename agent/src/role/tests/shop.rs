@@ -19,7 +19,7 @@ use crate::clock;
 
 impl Node {
     /// What it tells of itself at the end.
-    async fn audit(&mut self) -> BTreeMap<String, u64> {
+    pub(super) async fn audit(&mut self) -> BTreeMap<String, u64> {
         self.send(to_worker::Body::Audit(Audit {})).await;
         let audited = |body| match body {
             from_worker::Body::Audited(audited) => Some(audited),
