@@ -1,15 +1,16 @@
 //! The embedded engine: fjall, a log-structured store. One keyspace of events by position; id, type and correlation id have one of
 //! their own that leads to the position. Creation times are found by [`super::zones`], metadata by reading what else matches.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use fjall::{Database, Guard, Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::{Database, Guard, Keyspace, KeyspaceCreateOptions, PersistMode, Slice};
 use gauntlet_proto::foundation::{Event, OrderBy, QueryRequest};
 use prost::Message;
+use prost::encoding::{DecodeContext, decode_key, decode_varint, skip_field};
 
 use super::zones::{SIZE, Zone, Zones};
 use super::{Durability, EventStore, EventsError};
@@ -83,7 +84,8 @@ impl FjallStore {
         self.events.get(position.to_be_bytes())?.map(|bytes| decode(&bytes)).transpose()
     }
 
-    /// Events between two positions, of the type or correlation id that the query names, in either order.
+    /// Positions and events between two positions, of the type or correlation id that the query names, in either order. Not decoded: most
+    /// are passed over.
     fn scan<'a>(&'a self, query: &QueryRequest, from: u64, to: u64, descending: bool) -> Scan<'a> {
         let (iter, indexed) = if !query.correlation_id.is_empty() {
             (self.correlations.range(span(&query.correlation_id, from, to)), true)
@@ -92,12 +94,14 @@ impl FjallStore {
         } else {
             (self.events.range(from.to_be_bytes()..=to.to_be_bytes()), false)
         };
-        let load = move |guard: Guard| -> Result<Option<Event>, EventsError> {
+        let load = move |guard: Guard| -> Result<Option<(u64, Slice)>, EventsError> {
             if !indexed {
-                return decode(&guard.value()?).map(Some);
+                let (key, value) = guard.into_inner()?;
+                return Ok(Some((number(&key)?, value)));
             }
             let key = guard.key()?;
-            self.at(number(&key[key.len().saturating_sub(8)..])?)
+            let position = number(&key[key.len().saturating_sub(8)..])?;
+            Ok(self.events.get(position.to_be_bytes())?.map(|value| (position, value)))
         };
         let iter: Box<dyn Iterator<Item = Guard>> = if descending { Box::new(iter.rev()) } else { Box::new(iter) };
         Box::new(iter.filter_map(move |guard| load(guard).transpose()))
@@ -111,7 +115,11 @@ impl FjallStore {
         let mut found = Vec::new();
         for (from, to) in runs {
             for event in self.scan(query, from, to, descending) {
-                let event = event?;
+                let (_, bytes) = event?;
+                if !in_span(created_us(&bytes)?, query) {
+                    continue;
+                }
+                let event = decode(&bytes)?;
                 if matches(&event, query) {
                     found.push(event);
                     if found.len() == query.limit as usize {
@@ -123,43 +131,48 @@ impl FjallStore {
         Ok(found)
     }
 
-    /// Zone by zone from the end that is asked for, until no later zone can hold anything that comes before what was found.
+    /// Zone by zone from the end that is asked for, until no later zone can hold anything that comes before what was found. What is beyond
+    /// the last that was found is passed over by its time alone.
     fn by_creation(&self, query: &QueryRequest, descending: bool) -> Result<Vec<Event>, EventsError> {
         let limit = query.limit as usize;
         let mut zones: Vec<_> = self.zones().within(query.created_after_us, query.created_before_us).collect();
+        // The first that a zone can hold, by creation and then position.
+        let best = |&(zone, from, to): &(Zone, u64, u64)| if descending { (zone.max, to) } else { (zone.min, from) };
         if descending {
-            zones.sort_by_key(|(zone, ..)| std::cmp::Reverse(zone.max));
+            zones.sort_by_key(|zone| std::cmp::Reverse(best(zone)));
         } else {
-            zones.sort_by_key(|(zone, ..)| zone.min);
+            zones.sort_by_key(best);
         }
-        let mut found: Vec<Event> = Vec::new();
-        for (zone, from, to) in zones {
-            if let Some(last) = found.get(limit - 1) {
-                let beyond = if descending { zone.max < last.created_us } else { zone.min > last.created_us };
-                if beyond {
-                    break;
-                }
+        let mut found: BTreeMap<(u64, u64), Event> = BTreeMap::new();
+        let beyond = |key: (u64, u64), found: &BTreeMap<_, _>| {
+            let last = if descending { found.first_key_value() } else { found.last_key_value() };
+            found.len() == limit && last.is_some_and(|(last, _)| if descending { key < *last } else { key > *last })
+        };
+        for zone in zones {
+            if beyond(best(&zone), &found) {
+                break;
             }
-            let before = found.len();
-            for event in self.scan(query, from, to, false) {
-                let event = event?;
+            for event in self.scan(query, zone.1, zone.2, descending) {
+                let (position, bytes) = event?;
+                let key = (created_us(&bytes)?, position);
+                if !in_span(key.0, query) || beyond(key, &found) {
+                    continue;
+                }
+                let event = decode(&bytes)?;
                 if matches(&event, query) {
-                    found.push(event);
+                    found.insert(key, event);
+                    if found.len() > limit {
+                        let _ = if descending { found.pop_first() } else { found.pop_last() };
+                    }
                 }
-            }
-            if found.len() > before {
-                found.sort_by_key(|event| (event.created_us, event.position));
-                if descending {
-                    found.reverse();
-                }
-                found.truncate(limit);
             }
         }
-        Ok(found)
+        let found = found.into_values();
+        Ok(if descending { found.rev().collect() } else { found.collect() })
     }
 }
 
-type Scan<'a> = Box<dyn Iterator<Item = Result<Event, EventsError>> + 'a>;
+type Scan<'a> = Box<dyn Iterator<Item = Result<(u64, Slice), EventsError>> + 'a>;
 
 impl EventStore for FjallStore {
     fn last_position(&self) -> u64 {
@@ -233,7 +246,8 @@ impl EventStore for FjallStore {
 
     fn after(&self, position: u64, kind: &str, limit: usize) -> Result<Vec<Event>, EventsError> {
         let query = QueryRequest { r#type: kind.into(), ..QueryRequest::default() };
-        self.scan(&query, position.saturating_add(1), u64::MAX, false).take(limit).collect()
+        let scan = self.scan(&query, position.saturating_add(1), u64::MAX, false).take(limit);
+        scan.map(|event| decode(&event?.1)).collect()
     }
 
     fn verify(&self, ids: &[String]) -> Result<(Vec<String>, u64), EventsError> {
@@ -300,10 +314,31 @@ fn decode(bytes: &[u8]) -> Result<Event, EventsError> {
     Event::decode(bytes).map_err(|e| EventsError::Engine(format!("a kept event does not decode: {e}")))
 }
 
+/// When a kept event was created, without decoding the rest.
+fn created_us(mut bytes: &[u8]) -> Result<u64, EventsError> {
+    /// Its number in `foundation.proto`.
+    const CREATED_US: u32 = 6;
+    let mut read = || {
+        while !bytes.is_empty() {
+            let (number, kind) = decode_key(&mut bytes)?;
+            if number == CREATED_US {
+                return decode_varint(&mut bytes);
+            }
+            skip_field(kind, number, &mut bytes, DecodeContext::default())?;
+        }
+        Ok(0)
+    };
+    read().map_err(|e: prost::DecodeError| EventsError::Engine(format!("a kept event does not decode: {e}")))
+}
+
+fn in_span(created_us: u64, query: &QueryRequest) -> bool {
+    (query.created_after_us == 0 || created_us > query.created_after_us)
+        && (query.created_before_us == 0 || created_us < query.created_before_us)
+}
+
+/// What is not of its time: that is [`in_span`]'s.
 fn matches(event: &Event, query: &QueryRequest) -> bool {
     (query.r#type.is_empty() || event.r#type == query.r#type)
         && (query.correlation_id.is_empty() || event.correlation_id == query.correlation_id)
-        && (query.created_after_us == 0 || event.created_us > query.created_after_us)
-        && (query.created_before_us == 0 || event.created_us < query.created_before_us)
         && query.metadata.iter().all(|(name, value)| event.metadata.get(name) == Some(value))
 }
