@@ -11,7 +11,7 @@ mod writer;
 mod zones;
 
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 pub use gauntlet_common::storage::{Durability, Storage};
 use gauntlet_proto::foundation::{Event, QueryRequest};
@@ -109,6 +109,8 @@ pub struct Events {
     committed: watch::Receiver<u64>,
     latest: Arc<Latest>,
     writer: Arc<Mutex<Writer>>,
+    /// Whether an append takes no longer than handing it over: nothing of it waits for a disk or another process.
+    quick: bool,
 }
 
 impl Events {
@@ -118,7 +120,8 @@ impl Events {
         let (committed_tx, committed) = watch::channel(store.last_position());
         let latest = Arc::new(Latest::since(store.last_position()));
         let writer = writer::spawn(store.clone(), durability, queue, committed_tx, latest.clone())?;
-        Ok(Self { store, appends, committed, latest, writer })
+        let quick = store.keeps_the_latest_at_hand() && durability != Durability::Fsync;
+        Ok(Self { store, appends, committed, latest, writer, quick })
     }
 
     /// Stores one event and returns it with its id and position. Missing id and creation time are filled in.
@@ -127,18 +130,17 @@ impl Events {
         stored.pop().ok_or(EventsError::Closed)
     }
 
-    /// The same for who must not wait for another thread: written in this one, unless somebody else is just writing, or what the store
-    /// promises takes its time. For single events on a thread of one's own; many callers are faster as one group.
+    /// The same for who must not wait until another thread is awake: written in this one, after whoever is just writing, unless what the
+    /// store promises takes its time. For single events on a thread of one's own, which it blocks; many callers are faster as one group.
     pub async fn store_here(&self, event: Event) -> Result<Event, EventsError> {
         let (append, mut answer) = prepare(vec![event])?;
-        // Let go of before the append is handed over: the writer's thread needs it then.
-        let here = self.writer.try_lock().ok().filter(|writer| writer.is_quick());
-        let Some(writer) = here else {
-            return self.hand_over(append, answer).await?.pop().ok_or(EventsError::Closed);
+        let mut stored = if self.quick {
+            self.writer.lock().unwrap_or_else(PoisonError::into_inner).write_group(vec![append]);
+            answer.try_recv().map_err(|_| EventsError::Closed)??
+        } else {
+            self.hand_over(append, answer).await?
         };
-        writer.write_group(vec![append]);
-        drop(writer);
-        answer.try_recv().map_err(|_| EventsError::Closed)??.pop().ok_or(EventsError::Closed)
+        stored.pop().ok_or(EventsError::Closed)
     }
 
     /// Stores events at positions that follow one another, all of them or none, and returns them.

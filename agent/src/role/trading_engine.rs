@@ -35,7 +35,7 @@ use crate::foundation::telemetry::Counter;
 
 /// What arrives of the market within this is kept in one append: one for each update would take the cores that decisions need. (A
 /// decision looks every few milliseconds.)
-const TOGETHER: Duration = Duration::from_millis(2);
+const TOGETHER: Duration = Duration::from_millis(4);
 /// After a store that failed, before it is tried again.
 const PAUSE: Duration = Duration::from_millis(100);
 

@@ -1,6 +1,8 @@
 //! The embedded engine: fjall, a log-structured store. One keyspace of events by position; id, type and correlation id have one of
 //! their own that leads to the position. Creation times are found by [`super::zones`], metadata by reading what else matches.
 
+mod recent;
+
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -12,6 +14,7 @@ use gauntlet_proto::foundation::{Event, OrderBy, QueryRequest};
 use prost::Message;
 use prost::encoding::{DecodeContext, decode_key, decode_varint, skip_field};
 
+use self::recent::Recent;
 use super::zones::{SIZE, Zone, Zones};
 use super::{Durability, EventStore, EventsError};
 
@@ -28,6 +31,7 @@ pub struct FjallStore {
     /// Full zones, so that a start reads only the events of the last one.
     zones_kept: Keyspace,
     zones: Mutex<Zones>,
+    recent: Mutex<Recent>,
     last: AtomicU64,
     dir: PathBuf,
 }
@@ -51,6 +55,7 @@ impl FjallStore {
             correlations: keyspace("correlations")?,
             zones_kept: keyspace("zones")?,
             zones: Mutex::default(),
+            recent: Mutex::default(),
             last: AtomicU64::new(0),
             dir: dir.to_path_buf(),
             db,
@@ -78,6 +83,27 @@ impl FjallStore {
 
     fn zones(&self) -> MutexGuard<'_, Zones> {
         self.zones.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn recent(&self) -> MutexGuard<'_, Recent> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a query for the latest finds, if it is among the few last of all; `None` when the trees must be asked.
+    fn at_hand(&self, query: &QueryRequest) -> Result<Option<Vec<Event>>, EventsError> {
+        let limit = query.limit as usize;
+        let events = self.recent().backwards(limit.saturating_mul(2));
+        let mut found = Vec::with_capacity(limit.min(events.len()));
+        for event in events {
+            let event = decode(&event)?;
+            if in_span(event.created_us, query) && matches(&event, query) {
+                found.push(event);
+                if found.len() == limit {
+                    return Ok(Some(found));
+                }
+            }
+        }
+        Ok(None)
     }
 
     fn at(&self, position: u64) -> Result<Option<Event>, EventsError> {
@@ -179,7 +205,7 @@ impl EventStore for FjallStore {
         self.last.load(Ordering::Acquire)
     }
 
-    /// They are in the tree's memory, or were a moment ago in a block that is cached.
+    /// In [`Recent`]; a little older ones are in the tree's memory, or were a moment ago in a block that is cached.
     fn keeps_the_latest_at_hand(&self) -> bool {
         true
     }
@@ -192,9 +218,12 @@ impl EventStore for FjallStore {
             Durability::Fsync => Some(PersistMode::SyncData),
         };
         let mut batch = self.db.batch().durability(mode);
+        let mut kept = Vec::with_capacity(events.len());
         for event in events {
             let position = event.position.to_be_bytes();
-            batch.insert(&self.events, position, event.encode_to_vec());
+            let encoded = Slice::from(event.encode_to_vec());
+            kept.push((event.position, encoded.clone()));
+            batch.insert(&self.events, position, encoded);
             batch.insert(&self.ids, event.id.as_bytes(), position);
             batch.insert(&self.types, entry(&event.r#type, event.position), []);
             if !event.correlation_id.is_empty() {
@@ -216,6 +245,9 @@ impl EventStore for FjallStore {
         }
         drop(zones);
         batch.commit()?;
+        let mut recent = self.recent();
+        kept.into_iter().for_each(|(position, event)| recent.add(position, event));
+        drop(recent);
         self.last.store(last.position, Ordering::Release);
         Ok(())
     }
@@ -238,7 +270,10 @@ impl EventStore for FjallStore {
         match query.order_by() {
             _ if query.limit == 0 => Ok(Vec::new()),
             OrderBy::Position => self.by_position(query, false),
-            OrderBy::PositionDesc => self.by_position(query, true),
+            OrderBy::PositionDesc => match self.at_hand(query)? {
+                Some(found) => Ok(found),
+                None => self.by_position(query, true),
+            },
             OrderBy::Created => self.by_creation(query, false),
             OrderBy::CreatedDesc => self.by_creation(query, true),
         }
@@ -246,7 +281,14 @@ impl EventStore for FjallStore {
 
     fn after(&self, position: u64, kind: &str, limit: usize) -> Result<Vec<Event>, EventsError> {
         let query = QueryRequest { r#type: kind.into(), ..QueryRequest::default() };
-        let scan = self.scan(&query, position.saturating_add(1), u64::MAX, false).take(limit);
+        let from = position.saturating_add(1);
+        let at_hand = self.recent().from(from);
+        if let Some(events) = at_hand {
+            let events = events.iter().map(|event| decode(event));
+            let wanted = events.filter(|event| event.as_ref().map_or(true, |event| matches(event, &query)));
+            return wanted.take(limit).collect();
+        }
+        let scan = self.scan(&query, from, u64::MAX, false).take(limit);
         scan.map(|event| decode(&event?.1)).collect()
     }
 

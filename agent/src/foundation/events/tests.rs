@@ -78,6 +78,7 @@ conformance! {
     what_cannot_be_kept_is_refused_with_the_reason,
     concurrent_writers_get_every_position_once,
     who_stores_in_its_own_thread_never_waits_for_itself,
+    who_stores_in_its_own_thread_waits_its_turn_and_is_refused_like_others,
     queries_find_exactly_what_matches_in_the_order_asked_also_after_reopening,
     verify_names_what_is_missing_and_counts_what_is_stored_twice_but_not_steps_of_one_request,
     a_subscription_resumes_after_a_position_and_then_is_live_without_a_gap,
@@ -161,6 +162,46 @@ async fn who_stores_in_its_own_thread_never_waits_for_itself(place: Place) {
         };
         let stored = tokio::time::timeout(std::time::Duration::from_secs(20), stored).await;
         assert_eq!(stored, Ok(1 + 2 + 3), "{durability:?}");
+    }
+}
+
+async fn who_stores_in_its_own_thread_waits_its_turn_and_is_refused_like_others(place: Place) {
+    for durability in [Durability::Buffered, Durability::Fsync] {
+        let place = Place { dir: tempfile::tempdir().unwrap(), postgres: place.postgres.clone() };
+        let events = place.open(durability);
+        let mut followed = events.subscribe(0, "here".into());
+        let batches = {
+            let events = events.clone();
+            tokio::spawn(async move {
+                for _ in 0..20 {
+                    events.store_batch(vec![event("there", 0); 7]).await.unwrap();
+                }
+            })
+        };
+        let here = events.clone();
+        let own_thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            runtime.block_on(async move {
+                let twice = Event { id: "once".into(), ..event("here", 0) };
+                let mut positions = vec![here.store_here(twice.clone()).await.unwrap().position];
+                assert_eq!(here.store_here(twice).await, Err(EventsError::Duplicate("once".into())));
+                assert!(matches!(here.store_here(event("", 0)).await, Err(EventsError::Invalid(_))));
+                for _ in 0..30 {
+                    positions.push(here.store_here(event("here", 0)).await.unwrap().position);
+                }
+                positions
+            })
+        });
+        batches.await.unwrap();
+        let positions = tokio::task::spawn_blocking(|| own_thread.join().unwrap()).await.unwrap();
+        for position in &positions {
+            assert_eq!(followed.recv().await.unwrap().unwrap().position, *position, "subscribers are told of it");
+        }
+        assert_eq!(events.engine().last_position(), 20 * 7 + 31, "positions have no gap, {durability:?}");
+        let latest = QueryRequest { r#type: "here".into(), limit: 5, ..QueryRequest::default() };
+        let latest = QueryRequest { order_by: OrderBy::PositionDesc.into(), ..latest };
+        let last: Vec<u64> = positions.into_iter().rev().take(5).collect();
+        assert_eq!(query(&events, latest), last);
     }
 }
 

@@ -64,11 +64,6 @@ fn write_groups(writer: &Mutex<Writer>, mut queue: mpsc::Receiver<Append>) {
 }
 
 impl Writer {
-    /// Whether an append takes no longer than handing it over: nothing of it waits for a disk or another process.
-    pub(super) fn is_quick(&self) -> bool {
-        self.store.keeps_the_latest_at_hand() && self.durability != Durability::Fsync
-    }
-
     /// Gives the group its positions, keeps it and answers. An append whose ids are taken is refused alone.
     pub(super) fn write_group(&self, group: Vec<Append>) {
         let mut next = self.store.last_position() + 1;
