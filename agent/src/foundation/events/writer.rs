@@ -66,7 +66,13 @@ fn write_groups(writer: &Mutex<Writer>, mut queue: mpsc::Receiver<Append>) {
 impl Writer {
     /// Gives the group its positions, keeps it and answers. An append whose ids are taken is refused alone.
     pub(super) fn write_group(&self, group: Vec<Append>) {
-        let mut next = self.store.last_position() + 1;
+        let last = self.store.last_position();
+        if last != *self.committed.borrow() {
+            // A group before this one was kept although its append said otherwise (its answer was lost): what it holds of each type
+            // nobody has told, and this group's acknowledgement moves on past it.
+            self.latest.unknown_up_to(last);
+        }
+        let mut next = last + 1;
         let mut ids = HashSet::new();
         let (mut events, mut accepted) = (Vec::new(), Vec::with_capacity(group.len()));
         for mut append in group {

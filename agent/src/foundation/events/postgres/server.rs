@@ -47,6 +47,11 @@ impl Server {
         format!("postgres://gauntlet@{}:{}/postgres", self.dir.replace('/', "%2F"), self.port)
     }
 
+    /// What [`Self::url`] leads to.
+    pub(crate) fn socket(&self) -> String {
+        format!("{}/.s.PGSQL.{}", self.dir, self.port)
+    }
+
     /// A user of it beside the stores.
     pub(crate) async fn client(&self) -> Client {
         let (client, connection) = tokio_postgres::connect(&self.url(), NoTls).await.unwrap();

@@ -4,6 +4,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
 use gauntlet_proto::foundation::Event;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, UnixStream};
+use tokio::sync::watch;
 use tokio_postgres::Client;
 
 use super::server::{PASSWORD, Server, server};
@@ -14,8 +17,8 @@ fn storage(written: serde_json::Value) -> Storage {
     serde_json::from_value(written).unwrap()
 }
 
-fn open(dir: &Path, server: &Server, application: &str) -> (Events, Arc<PostgresStore>) {
-    let store = Arc::new(PostgresStore::open(dir, &storage(server.url().into()), application).unwrap());
+fn open(dir: &Path, url: String, application: &str) -> (Events, Arc<PostgresStore>) {
+    let store = Arc::new(PostgresStore::open(dir, &storage(url.into()), application).unwrap());
     (Events::new(store.clone(), Durability::Buffered).unwrap(), store)
 }
 
@@ -32,7 +35,7 @@ async fn schemas(client: &Client) -> Vec<String> {
 async fn a_lost_connection_costs_no_acknowledged_event_and_no_position() {
     let Some(server) = server() else { return };
     let dir = tempfile::tempdir().unwrap();
-    let (events, store) = open(dir.path(), server, "lost");
+    let (events, store) = open(dir.path(), server.url(), "lost");
     let client = server.client().await;
     let mut acknowledged = Vec::new();
     for _ in 0..5 {
@@ -52,11 +55,80 @@ async fn a_lost_connection_costs_no_acknowledged_event_and_no_position() {
     assert!(all.iter().map(|event| event.position).eq(1..=all.len() as u64), "positions have no gap");
 }
 
+/// A way to the server whose answers are lost while this is true, and whose connections of that time break when it no longer is.
+async fn deaf_way(server: &Server) -> (String, watch::Sender<bool>) {
+    let (deaf, changes) = watch::channel(false);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("postgres://gauntlet@{}/postgres", listener.local_addr().unwrap());
+    let socket = server.socket();
+    tokio::spawn(async move {
+        loop {
+            let (client, _) = listener.accept().await.unwrap();
+            let (mut asks, mut told) = client.into_split();
+            let (mut answers, mut asked) = UnixStream::connect(&socket).await.unwrap().into_split();
+            let (heard, mut breaks) = (changes.clone(), changes.clone());
+            tokio::spawn(async move {
+                let mut buffer = vec![0; 64 * 1024];
+                let down = async {
+                    while let Ok(count @ 1..) = answers.read(&mut buffer).await {
+                        if !*heard.borrow() && told.write_all(&buffer[..count]).await.is_err() {
+                            return;
+                        }
+                    }
+                };
+                let broken = async {
+                    let _ = breaks.wait_for(|deaf| *deaf).await;
+                    let _ = breaks.wait_for(|deaf| !deaf).await;
+                };
+                tokio::select! {
+                    _ = tokio::io::copy(&mut asks, &mut asked) => {}
+                    () = down => {}
+                    () = broken => {}
+                }
+            });
+        }
+    });
+    (url, deaf)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_kept_and_not_answered_reaches_those_who_follow_its_type() {
+    let Some(server) = server() else { return };
+    let (url, deaf) = deaf_way(server).await;
+    let dir = tempfile::tempdir().unwrap();
+    let (events, store) = open(dir.path(), url, "unanswered");
+    let of = |kind: &str| Event { r#type: kind.into(), ..Event::default() };
+    let (mut lost, mut kept) = (events.subscribe(0, "lost".into()), events.subscribe(0, "kept".into()));
+    let mut next = async |kind| {
+        let from = if kind == "lost" { &mut lost } else { &mut kept };
+        let event = tokio::time::timeout(Duration::from_secs(20), from.recv()).await;
+        event.expect("it comes to those who follow its type").unwrap().unwrap().position
+    };
+    for kind in ["lost", "kept"] {
+        let stored = events.store(of(kind)).await.unwrap();
+        assert_eq!(next(kind).await, stored.position);
+    }
+    deaf.send_replace(true);
+    let unanswered = tokio::spawn({
+        let (events, event) = (events.clone(), of("lost"));
+        async move { events.store(event).await }
+    });
+    let client = server.client().await;
+    let count = format!("SELECT count(*) FROM {}.events", store.shared.schema);
+    while client.query_one(&count, &[]).await.unwrap().get::<_, i64>(0) < 3 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    deaf.send_replace(false);
+    unanswered.await.unwrap().unwrap_err();
+    assert_eq!(events.store(of("kept")).await.unwrap().position, 4);
+    assert_eq!([next("kept").await, next("lost").await], [4, 3]);
+}
+
 #[tokio::test]
 async fn nothing_is_left_in_the_database_when_the_run_is_over() {
     let Some(server) = server() else { return };
     let dir = tempfile::tempdir().unwrap();
-    let (events, store) = open(dir.path(), server, "left");
+    let (events, store) = open(dir.path(), server.url(), "left");
     events.store(event()).await.unwrap();
     let client = server.client().await;
     assert!(schemas(&client).await.contains(&store.shared.schema));
@@ -81,7 +153,7 @@ async fn what_earlier_runs_left_is_swept_and_nothing_that_lives_or_is_anothers()
     let holder = session.connect().await.unwrap();
     session.hold(&holder).await.unwrap();
     let dir = tempfile::tempdir().unwrap();
-    let _store = open(dir.path(), server, "sweeper");
+    let _store = open(dir.path(), server.url(), "sweeper");
     let left = schemas(&client).await;
     assert_eq!([&stale, &held, &young, &anothers].map(|schema| left.contains(schema)), [false, true, true, true]);
 }
