@@ -6,6 +6,7 @@ use indexmap::IndexSet;
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, NarratableReportHandler, SourceCode};
 
 use super::node::Place;
+use crate::storage::without_passwords;
 
 /// Most problems that are shown of one file; the rest is counted.
 pub const SHOWN_MAX: usize = 50;
@@ -24,9 +25,9 @@ pub struct Diagnostic {
 }
 
 impl Diagnostic {
-    /// One thing that is wrong, with how to mend it.
+    /// One thing that is wrong, with how to mend it. Passwords of databases are not repeated.
     pub fn new(place: Place, message: impl Into<String>, help: impl Into<String>) -> Self {
-        Self { place, message: message.into(), help: help.into() }
+        Self { place, message: without_passwords(&message.into()), help: help.into() }
     }
 }
 
@@ -141,7 +142,7 @@ impl<'a> Shown<'a> {
         let first_line = text[start..end].find('\n').map_or(end, |i| start + i);
         let one = text[start..].chars().next().filter(|c| *c != '\n').map_or(0, char::len_utf8);
         let span = (start, (first_line - start).max(one));
-        Self { diagnostic, source: NamedSource::new(name, text.clone()), span }
+        Self { diagnostic, source: NamedSource::new(name, without_passwords(text)), span }
     }
 }
 

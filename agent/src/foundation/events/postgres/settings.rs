@@ -21,6 +21,9 @@ fn parse(postgres: &Postgres) -> Result<Config, String> {
         let why = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
         format!("the database's URL: {why}; write postgres://USER@HOST/DATABASE")
     })?;
+    if config.get_password().is_some() {
+        return Err("a password has no place in a scenario; keep it in a file on the node that `passfile` names".into());
+    }
     if matches!(config.get_ssl_mode(), SslMode::Require) {
         return Err(
             "TLS to PostgreSQL is not supported; take sslmode out, and reach it by a socket or a network of your own"
@@ -113,11 +116,12 @@ mod tests {
         for (url, said) in [
             ("postgres://me@db:port/events", "write postgres://USER@HOST/DATABASE"),
             ("postgres://me@db/events?sslmode=require", "take sslmode out"),
+            ("postgres://me@db/events?p%61ssword=secret", "`passfile`"),
             ("postgres://me@a,b/events", "one host is needed"),
             ("postgres://me@db/events?nonsense=1", "nonsense"),
         ] {
             let error = check(&postgres(url)).unwrap_err();
-            assert!(error.contains(said), "{url}: {error}");
+            assert!(error.contains(said) && !error.contains("secret"), "{url}: {error}");
         }
     }
 
