@@ -14,6 +14,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use gauntlet_common::storage::{Durability, Storage};
+use gauntlet_proto::bounds::MESSAGE_BYTES_MAX;
 use gauntlet_proto::foundation::{Event, QueryRequest};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -28,6 +29,8 @@ pub const EVENT_BYTES_MAX: usize = 1024 * 1024;
 pub const KEY_BYTES_MAX: usize = 256;
 /// Events that one query answers with, at most; a higher limit is refused.
 pub const LIMIT_MAX: u32 = 10_000;
+/// Bytes of the events that one query gathers: a message's worth. A query that comes to more is refused at that point.
+const ANSWER_BYTES_MAX: usize = MESSAGE_BYTES_MAX;
 /// The limit of a query that states none.
 pub const LIMIT_DEFAULT: u32 = 100;
 /// Appends that wait for the writer; beyond it callers wait.
@@ -42,6 +45,8 @@ pub enum EventsError {
     Invalid(String),
     #[error("an event with the id `{0}` is there already; leave the id out and the store gives one")]
     Duplicate(String),
+    #[error("the events that match have more than {ANSWER_BYTES_MAX} bytes; ask with a lower limit")]
+    TooMuch,
     #[error("the store is closed")]
     Closed,
     #[error("the store's engine: {0}")]
@@ -64,7 +69,8 @@ pub trait EventStore: Send + Sync + 'static {
     fn position_of(&self, id: &str) -> Result<Option<u64>, EventsError>;
     /// The event of an id.
     fn get(&self, id: &str) -> Result<Option<Event>, EventsError>;
-    /// Events that match everything asked, in the order asked. The limit is set.
+    /// Events that match everything asked, in the order asked. The limit is set. [`EventsError::TooMuch`] as soon as what is gathered
+    /// has more bytes than an answer may have, so that the memory of a query is bounded whatever its limit.
     fn query(&self, query: &QueryRequest) -> Result<Vec<Event>, EventsError>;
     /// Events after a position in its order, of a type unless that is empty.
     fn after(&self, position: u64, kind: &str, limit: usize) -> Result<Vec<Event>, EventsError>;
@@ -240,6 +246,11 @@ async fn look<T: Send + 'static>(
     let store = store.clone();
     let task = tokio::task::spawn_blocking(move || read(&*store));
     task.await.map_err(|error| EventsError::Engine(error.to_string()))?
+}
+
+/// Holds what a query has gathered against the bound.
+fn in_one_answer(bytes: usize) -> Result<(), EventsError> {
+    if bytes > ANSWER_BYTES_MAX { Err(EventsError::TooMuch) } else { Ok(()) }
 }
 
 /// Fills in what is missing and refuses what cannot be stored.

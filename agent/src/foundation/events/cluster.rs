@@ -14,6 +14,7 @@ use gauntlet_proto::foundation::{Event, OrderBy, QueryReply, QueryRequest, Scope
 use prost::Message;
 use tonic::{Code, Status};
 
+use super::{EventsError, in_one_answer};
 use crate::foundation::peers::{Own, Peer, Peers, Unanswered};
 
 /// Hosts asked at once; more wait for their turn.
@@ -37,11 +38,12 @@ impl Merged {
         Self { order: query.order_by(), limit: query.limit as usize, events: Vec::new() }
     }
 
-    /// Takes one store's answer in; keeps what may still be among the first.
-    fn add(&mut self, events: Vec<Event>) {
+    /// Takes one store's answer in; keeps what may still be among the first, if one answer can hold that.
+    fn add(&mut self, events: Vec<Event>) -> Result<(), EventsError> {
         self.events.extend(events);
         self.events.sort_by(|a, b| before(self.order, a, b));
         self.events.truncate(self.limit);
+        in_one_answer(self.events.iter().map(Message::encoded_len).sum())
     }
 }
 
@@ -75,7 +77,7 @@ pub(super) async fn answer(query: &QueryRequest, local: Vec<Event>, peers: &Peer
     if query.scope() == Scope::Cluster {
         let within = deadline(query)?;
         let mut merged = Merged::new(query);
-        merged.add(std::mem::take(&mut reply.events));
+        merged.add(std::mem::take(&mut reply.events))?;
         let asking = peers
             .all()
             .iter()
@@ -89,7 +91,7 @@ pub(super) async fn answer(query: &QueryRequest, local: Vec<Event>, peers: &Peer
         while let Some((answer, peer)) = answers.next().await {
             match answer {
                 Ok(events) => {
-                    merged.add(events);
+                    merged.add(events)?;
                     reply.answered.push(peer.host.clone());
                 }
                 Err(Unanswered::Refused(status)) if status.code() == Code::ResourceExhausted => return Err(status),
@@ -132,6 +134,7 @@ async fn ask(peer: &Peer, query: QueryRequest, within: Duration) -> Result<Vec<E
 
 #[cfg(test)]
 mod tests {
+    use super::super::EVENT_BYTES_MAX;
     use super::*;
     use proptest::prelude::*;
 
@@ -169,9 +172,18 @@ mod tests {
                     OrderBy::CreatedDesc => events.sort_by_key(|e| std::cmp::Reverse((e.created_us, e.position))),
                 }
                 events.truncate(limit as usize);
-                merged.add(events);
+                merged.add(events).unwrap();
             }
             prop_assert_eq!(merged.events, all);
         }
+    }
+    #[test]
+    fn many_large_answers_are_refused_before_they_are_all_gathered() {
+        let answer = || vec![Event { data_json: "x".repeat(EVENT_BYTES_MAX / 2), ..Event::default() }; 8];
+        let mut merged = Merged::new(&QueryRequest { limit: 100, ..QueryRequest::default() });
+        merged.add(answer()).unwrap();
+        assert_eq!(merged.add(answer()), Err(EventsError::TooMuch));
+        let mut few = Merged::new(&QueryRequest { limit: 8, ..QueryRequest::default() });
+        (0..5).for_each(|_| few.add(answer()).unwrap());
     }
 }

@@ -16,7 +16,7 @@ use prost::encoding::{DecodeContext, decode_key, decode_varint, skip_field};
 
 use self::recent::Recent;
 use super::zones::{SIZE, Zone, Zones};
-use super::{Durability, EventStore, EventsError};
+use super::{Durability, EventStore, EventsError, in_one_answer};
 
 /// Memory for blocks that were read, bytes.
 const CACHE_BYTES: u64 = 32 * 1024 * 1024;
@@ -138,7 +138,7 @@ impl FjallStore {
         if descending {
             runs.reverse();
         }
-        let mut found = Vec::new();
+        let (mut found, mut gathered) = (Vec::new(), 0);
         for (from, to) in runs {
             for event in self.scan(query, from, to, descending) {
                 let (_, bytes) = event?;
@@ -147,6 +147,8 @@ impl FjallStore {
                 }
                 let event = decode(&bytes)?;
                 if matches(&event, query) {
+                    gathered += bytes.len();
+                    in_one_answer(gathered)?;
                     found.push(event);
                     if found.len() == query.limit as usize {
                         return Ok(found);
@@ -169,7 +171,7 @@ impl FjallStore {
         } else {
             zones.sort_by_key(best);
         }
-        let mut found: BTreeMap<(u64, u64), Event> = BTreeMap::new();
+        let (mut found, mut gathered) = (BTreeMap::<(u64, u64), Event>::new(), 0);
         let beyond = |key: (u64, u64), found: &BTreeMap<_, _>| {
             let last = if descending { found.first_key_value() } else { found.last_key_value() };
             found.len() == limit && last.is_some_and(|(last, _)| if descending { key < *last } else { key > *last })
@@ -186,10 +188,13 @@ impl FjallStore {
                 }
                 let event = decode(&bytes)?;
                 if matches(&event, query) {
+                    gathered += bytes.len();
                     found.insert(key, event);
                     if found.len() > limit {
-                        let _ = if descending { found.pop_first() } else { found.pop_last() };
+                        let beyond = if descending { found.pop_first() } else { found.pop_last() };
+                        gathered -= beyond.map_or(0, |(_, event)| event.encoded_len());
                     }
+                    in_one_answer(gathered)?;
                 }
             }
         }

@@ -28,7 +28,7 @@ use tokio_postgres::{Client, Row, Statement};
 
 use self::session::{Failed, Session};
 pub use self::settings::check;
-use super::{Durability, EventStore, EventsError};
+use super::{ANSWER_BYTES_MAX, Durability, EventStore, EventsError, in_one_answer};
 
 /// For one statement or transaction, connecting included; then the connection is left.
 const WITHIN: Duration = Duration::from_secs(20);
@@ -41,6 +41,8 @@ const NAME_FILE: &str = "postgres.schema";
 const STATEMENTS_MAX: usize = 200;
 
 const COLUMNS: &str = "position, id, type, data_json, metadata::text, correlation_id, created_us";
+/// Bytes of an event in [`COLUMNS`], but for names: those are bounded.
+const SIZE: &str = "(octet_length(data_json) + octet_length(metadata))";
 const INSERT: &str = "INSERT INTO events (position, id, type, data_json, metadata, correlation_id, created_us) \
      SELECT p, i, t, d, m::jsonb, c, u FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], \
      $7::bigint[]) AS new(p, i, t, d, m, c, u)";
@@ -342,14 +344,22 @@ fn select(query: &QueryRequest) -> (String, Vec<Param>) {
     };
     let conditions = if conditions.is_empty() { "true".into() } else { conditions.join(" AND ") };
     params.push(Box::new(i64::from(query.limit)));
-    (format!("SELECT {COLUMNS} FROM events WHERE {conditions} ORDER BY {order} LIMIT ${}", params.len()), params)
+    let limit = params.len();
+    // The server counts, and sends no more than the one event that is too much.
+    let sql = format!(
+        "SELECT * FROM (
+             SELECT *, sum({SIZE}) OVER (ORDER BY {order} ROWS UNBOUNDED PRECEDING) AS so_far FROM (
+                 SELECT {COLUMNS} FROM events WHERE {conditions} ORDER BY {order} LIMIT ${limit}) AS found) AS counted
+         WHERE so_far - {SIZE} <= {ANSWER_BYTES_MAX} ORDER BY {order}"
+    );
+    (sql, params)
 }
 
 impl PostgresStore {
-    fn select(&self, sql: String, params: Vec<Param>) -> Result<Vec<Event>, EventsError> {
+    fn rows(&self, sql: String, params: Vec<Param>) -> Result<Vec<Row>, EventsError> {
         self.run(|shared| async move {
             let params: Vec<&(dyn ToSql + Sync)> = params.iter().map(|param| &**param as &(dyn ToSql + Sync)).collect();
-            shared.reader().await?.query(&sql, &params).await?.iter().map(event).collect()
+            shared.reader().await?.query(&sql, &params).await
         })
     }
 }
@@ -381,12 +391,17 @@ impl EventStore for PostgresStore {
 
     fn get(&self, id: &str) -> Result<Option<Event>, EventsError> {
         let sql = format!("SELECT {COLUMNS} FROM events WHERE id = $1 AND id <> ''");
-        Ok(self.select(sql, vec![Box::new(id.to_string())])?.pop())
+        Ok(self.rows(sql, vec![Box::new(id.to_string())])?.first().map(event).transpose()?)
     }
 
     fn query(&self, query: &QueryRequest) -> Result<Vec<Event>, EventsError> {
         let (sql, params) = select(query);
-        self.select(sql, params)
+        let rows = self.rows(sql, params)?;
+        if let Some(last) = rows.last() {
+            let gathered: i64 = last.try_get("so_far").map_err(Failed::from)?;
+            in_one_answer(usize::try_from(gathered).unwrap_or(usize::MAX))?;
+        }
+        Ok(rows.iter().map(event).collect::<Result<_, _>>()?)
     }
 
     fn after(&self, position: u64, kind: &str, limit: usize) -> Result<Vec<Event>, EventsError> {
@@ -398,7 +413,7 @@ impl EventStore for PostgresStore {
             params.push(Box::new(kind.to_string()));
         }
         let sql = format!("SELECT {COLUMNS} FROM events WHERE position > $1 {of_type} ORDER BY position LIMIT $2");
-        self.select(sql, params)
+        Ok(self.rows(sql, params)?.iter().map(event).collect::<Result<_, _>>()?)
     }
 
     fn verify(&self, ids: &[String]) -> Result<(Vec<String>, u64), EventsError> {

@@ -36,6 +36,7 @@ impl From<EventsError> for Status {
         match error {
             EventsError::Invalid(_) => Self::invalid_argument(text),
             EventsError::Duplicate(_) => Self::already_exists(text),
+            EventsError::TooMuch => Self::resource_exhausted(text),
             EventsError::Closed => Self::unavailable(text),
             EventsError::Engine(_) => Self::internal(text),
         }

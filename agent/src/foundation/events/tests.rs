@@ -80,6 +80,7 @@ conformance! {
     who_stores_in_its_own_thread_never_waits_for_itself,
     who_stores_in_its_own_thread_waits_its_turn_and_is_refused_like_others,
     queries_find_exactly_what_matches_in_the_order_asked_also_after_reopening,
+    a_query_gathers_no_more_than_one_answer_holds,
     verify_names_what_is_missing_and_counts_what_is_stored_twice_but_not_steps_of_one_request,
     a_subscription_resumes_after_a_position_and_then_is_live_without_a_gap,
     a_slow_subscriber_loses_nothing_and_holds_up_neither_writers_nor_others,
@@ -269,6 +270,20 @@ fn check_queries(events: &Events, stored: &[Event], draws: &mut gauntlet_common:
             asked.metadata.insert("shade".into(), "1".into());
         }
         assert_eq!(query(events, asked.clone()), by_hand(stored, &asked), "{asked:?}");
+    }
+}
+
+async fn a_query_gathers_no_more_than_one_answer_holds(place: Place) {
+    let events = place.open(Durability::Buffered);
+    let large = || Event { data_json: "x".repeat(EVENT_BYTES_MAX - 1024), ..event("large", 0) };
+    let fit = ANSWER_BYTES_MAX / EVENT_BYTES_MAX;
+    events.store_batch((0..fit + 4).map(|_| large()).collect()).await.unwrap();
+    for order in [OrderBy::Position, OrderBy::PositionDesc, OrderBy::Created, OrderBy::CreatedDesc] {
+        let mut asked = QueryRequest { r#type: "large".into(), limit: fit as u32, ..QueryRequest::default() };
+        asked.set_order_by(order);
+        assert_eq!(query(&events, asked.clone()).len(), fit, "{order:?}");
+        asked.limit = LIMIT_MAX;
+        assert_eq!(events.engine().query(&asked), Err(EventsError::TooMuch), "{order:?}");
     }
 }
 
