@@ -24,14 +24,16 @@ use gauntlet_common::storage::Storage;
 use gauntlet_proto::foundation::{Event, OrderBy, QueryRequest};
 use tokio::runtime::Runtime;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Row, Statement};
+use tokio_postgres::{Client, NoTls, Row, Statement};
 
 use self::session::{Failed, Session};
 pub use self::settings::check;
 use super::{ANSWER_BYTES_MAX, Durability, EventStore, EventsError, in_one_answer};
 
-/// For one statement or transaction, connecting included; then the connection is left.
+/// For one statement or transaction, connecting included; then what the server still does of it is cancelled, and the connection left.
 const WITHIN: Duration = Duration::from_secs(20);
+/// For asking the server to cancel a statement.
+const CANCEL_WITHIN: Duration = Duration::from_secs(5);
 /// Bytes of one statement's events; a larger group is several statements of one transaction.
 const STATEMENT_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// The file in the instance's folder that holds its schema's name.
@@ -58,7 +60,11 @@ struct Shared {
     session: Session,
     schema: String,
     writer: tokio::sync::Mutex<Option<Writer>>,
-    reader: tokio::sync::Mutex<Option<Arc<Reader>>>,
+    reader: Slot,
+    /// Apart from the reader, whose statements would be in the way.
+    syncer: Slot,
+    /// [`WITHIN`], but for tests.
+    within: Duration,
     last: AtomicU64,
     /// A commit was asked for and not answered: the last position must be read again.
     unsure: AtomicBool,
@@ -68,9 +74,12 @@ struct Shared {
 struct Writer {
     client: Client,
     insert: Statement,
+    position_of: Statement,
 }
 
-/// The connection for reads, any number of them at once.
+type Slot = tokio::sync::Mutex<Option<Arc<Reader>>>;
+
+/// A connection for statements of any number at once.
 struct Reader {
     client: Client,
     /// By their texts.
@@ -86,6 +95,10 @@ impl From<Failed> for EventsError {
 impl PostgresStore {
     /// Opens the store that `dir` names, or makes one and writes its name there. Blocks.
     pub fn open(dir: &Path, storage: &Storage, application: &str) -> Result<Self, EventsError> {
+        Self::open_within(dir, storage, application, WITHIN)
+    }
+
+    fn open_within(dir: &Path, storage: &Storage, application: &str, within: Duration) -> Result<Self, EventsError> {
         let config = settings::config(storage, application).map_err(EventsError::Engine)?;
         let schema = name(dir)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -98,12 +111,14 @@ impl PostgresStore {
             session: Session::new(config, &schema, storage.durability == Durability::Fsync),
             schema,
             writer: tokio::sync::Mutex::default(),
-            reader: tokio::sync::Mutex::default(),
+            reader: Slot::default(),
+            syncer: Slot::default(),
+            within,
             last: AtomicU64::new(0),
             unsure: AtomicBool::new(true),
         };
         let store = Self { runtime: Some(runtime), shared: Arc::new(shared) };
-        store.run(|shared| async move {
+        store.write(|shared| async move {
             let writer = shared.writer().await?;
             if let Some(writer) = writer.as_ref() {
                 session::sweep(&writer.client).await;
@@ -114,20 +129,76 @@ impl PostgresStore {
     }
 
     /// Does something on the store's own thread and waits for it; callable from any thread, a runtime's too.
-    fn run<T, F>(&self, work: impl FnOnce(Arc<Shared>) -> F) -> Result<T, EventsError>
+    fn run<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Failed>> + Send + 'static,
+    ) -> Result<T, EventsError> {
+        let (done, answer) = std::sync::mpsc::sync_channel(1);
+        let runtime = self.runtime.as_ref().ok_or(EventsError::Closed)?;
+        runtime.spawn(async move { drop(done.send(work.await)) });
+        Ok(answer.recv().map_err(|_| EventsError::Closed)??)
+    }
+
+    /// With the connection that holds the schema. When it is late, the next gets a new one.
+    fn write<T, F>(&self, work: impl FnOnce(Arc<Shared>) -> F) -> Result<T, EventsError>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, Failed>> + Send + 'static,
     {
-        let (done, answer) = std::sync::mpsc::sync_channel(1);
-        let work = work(self.shared.clone());
-        let runtime = self.runtime.as_ref().ok_or(EventsError::Closed)?;
-        runtime.spawn(async move {
-            let result = tokio::time::timeout(WITHIN, work).await.unwrap_or(Err(Failed::TooLate(WITHIN)));
-            let _ = done.send(result);
-        });
-        Ok(answer.recv().map_err(|_| EventsError::Closed)??)
+        let shared = self.shared.clone();
+        let work = work(shared.clone());
+        self.run(async move {
+            if let Ok(result) = tokio::time::timeout(shared.within, work).await {
+                return result;
+            }
+            if let Some(left) = shared.writer.lock().await.take() {
+                cancel(&left.client);
+            }
+            Err(Failed::TooLate(shared.within))
+        })
     }
+
+    /// With the connection in a slot. When it is late, the next gets a new one.
+    fn read<T, F>(
+        &self,
+        slot: fn(&Shared) -> &Slot,
+        work: impl FnOnce(Arc<Reader>) -> F + Send + 'static,
+    ) -> Result<T, EventsError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Failed>> + Send + 'static,
+    {
+        let shared = self.shared.clone();
+        self.run(async move {
+            let (slot, mut used) = (slot(&shared), None);
+            let reading = async {
+                let reader = shared.reader(slot).await?;
+                used = Some(reader.clone());
+                work(reader).await
+            };
+            if let Ok(result) = tokio::time::timeout(shared.within, reading).await {
+                return result;
+            }
+            let mut kept = slot.lock().await;
+            // Others that wait for the same connection may have left it before.
+            if kept.as_ref().zip(used.as_ref()).is_some_and(|(kept, used)| Arc::ptr_eq(kept, used))
+                && let Some(left) = kept.take()
+            {
+                cancel(&left.client);
+            }
+            Err(Failed::TooLate(shared.within))
+        })
+    }
+}
+
+/// Asks the server to give up what it does on this connection, and does not wait for it.
+fn cancel(client: &Client) {
+    let token = client.cancel_token();
+    tokio::spawn(async move {
+        if !matches!(tokio::time::timeout(CANCEL_WITHIN, token.cancel_query(NoTls)).await, Ok(Ok(()))) {
+            tracing::warn!("PostgreSQL was not reached to cancel a statement that took too long");
+        }
+    });
 }
 
 impl Drop for PostgresStore {
@@ -167,7 +238,8 @@ impl Shared {
             let client = self.session.connect().await?;
             self.session.hold(&client).await?;
             let insert = client.prepare(INSERT).await?;
-            *writer = Some(Writer { client, insert });
+            let position_of = client.prepare("SELECT position FROM events WHERE id = $1").await?;
+            *writer = Some(Writer { client, insert, position_of });
         }
         if let Some(writer) = writer.as_ref().filter(|_| self.unsure.load(Ordering::Acquire)) {
             self.refresh(&writer.client).await?;
@@ -182,8 +254,8 @@ impl Shared {
         Ok(())
     }
 
-    async fn reader(&self) -> Result<Arc<Reader>, Failed> {
-        let mut reader = self.reader.lock().await;
+    async fn reader(&self, slot: &Slot) -> Result<Arc<Reader>, Failed> {
+        let mut reader = slot.lock().await;
         if let Some(reader) = reader.as_ref().filter(|reader| !reader.client.is_closed()) {
             return Ok(reader.clone());
         }
@@ -198,7 +270,7 @@ impl Shared {
         if first != self.last.load(Ordering::Acquire) + 1 {
             return Err(Failed::Moved);
         }
-        let Writer { client, insert } = writer.as_mut().ok_or(Failed::Moved)?;
+        let Writer { client, insert, .. } = writer.as_mut().ok_or(Failed::Moved)?;
         // Until it is answered nobody knows whether it is there: not after an error, nor when this is given up half-way.
         self.unsure.store(true, Ordering::Release);
         match columns.as_slice() {
@@ -357,17 +429,21 @@ fn select(query: &QueryRequest) -> (String, Vec<Param>) {
 
 impl PostgresStore {
     fn rows(&self, sql: String, params: Vec<Param>) -> Result<Vec<Row>, EventsError> {
-        self.run(|shared| async move {
-            let params: Vec<&(dyn ToSql + Sync)> = params.iter().map(|param| &**param as &(dyn ToSql + Sync)).collect();
-            shared.reader().await?.query(&sql, &params).await
-        })
+        self.read(
+            |shared| &shared.reader,
+            |reader| async move {
+                let params: Vec<&(dyn ToSql + Sync)> =
+                    params.iter().map(|param| &**param as &(dyn ToSql + Sync)).collect();
+                reader.query(&sql, &params).await
+            },
+        )
     }
 }
 
 impl EventStore for PostgresStore {
     fn last_position(&self) -> u64 {
         if self.shared.unsure.load(Ordering::Acquire)
-            && let Err(error) = self.run(|shared| async move { shared.writer().await.map(drop) })
+            && let Err(error) = self.write(|shared| async move { shared.writer().await.map(drop) })
         {
             tracing::warn!(%error, "the last position is not known");
         }
@@ -378,14 +454,17 @@ impl EventStore for PostgresStore {
         let (Some(first), Some(last)) = (events.first(), events.last()) else { return Ok(()) };
         let (first, last, columns) = (first.position, last.position, Columns::of(events));
         let synchronous = durability == Durability::Fsync;
-        self.run(move |shared| async move { shared.append(columns, first, last, synchronous).await })
+        self.write(move |shared| async move { shared.append(columns, first, last, synchronous).await })
     }
 
+    /// With the writer's connection: it is the writer that asks, and must not wait for everybody's queries.
     fn position_of(&self, id: &str) -> Result<Option<u64>, EventsError> {
         let id = id.to_string();
-        self.run(|shared| async move {
-            let rows = shared.reader().await?.query("SELECT position FROM events WHERE id = $1", &[&id]).await?;
-            Ok(rows.first().map(|row| row.get::<_, i64>(0) as u64))
+        self.write(|shared| async move {
+            let writer = shared.writer().await?;
+            let Writer { client, position_of, .. } = writer.as_ref().ok_or(Failed::Moved)?;
+            let found = client.query_opt(position_of, &[&id]).await?;
+            Ok(found.map(|row| row.get::<_, i64>(0) as u64))
         })
     }
 
@@ -421,27 +500,26 @@ impl EventStore for PostgresStore {
              (correlation_id, type) IN (SELECT correlation_id, type FROM events WHERE id = ANY($1)) \
              GROUP BY correlation_id, type HAVING count(*) > 1) AS twice";
         let ids = ids.to_vec();
-        self.run(|shared| async move {
-            let reader = shared.reader().await?;
-            let found = reader.query("SELECT id FROM events WHERE id = ANY($1)", &[&ids]).await?;
-            let found: std::collections::HashSet<String> = found.iter().map(|row| row.get(0)).collect();
-            let twice = reader.query(TWICE, &[&ids]).await?.first().map_or(0, |row| row.get::<_, i64>(0));
-            Ok((ids.into_iter().filter(|id| !found.contains(id)).collect(), twice as u64))
-        })
+        self.read(
+            |shared| &shared.reader,
+            |reader| async move {
+                let found = reader.query("SELECT id FROM events WHERE id = ANY($1)", &[&ids]).await?;
+                let found: std::collections::HashSet<String> = found.iter().map(|row| row.get(0)).collect();
+                let twice = reader.query(TWICE, &[&ids]).await?.first().map_or(0, |row| row.get::<_, i64>(0));
+                Ok((ids.into_iter().filter(|id| !found.contains(id)).collect(), twice as u64))
+            },
+        )
     }
 
     /// A transaction that writes something and commits synchronously takes all of the log before it along.
     fn sync(&self) -> Result<(), EventsError> {
         const SYNC: &str =
             "SELECT set_config('synchronous_commit', 'on', true), pg_logical_emit_message(true, 'gauntlet', '')";
-        self.run(|shared| async move {
-            shared.reader().await?.query(SYNC, &[]).await?;
-            Ok(())
-        })
+        self.read(|shared| &shared.syncer, |syncer| async move { syncer.query(SYNC, &[]).await.map(drop) })
     }
 
     fn discard(&self) -> Result<(), EventsError> {
-        self.run(|shared| async move {
+        self.write(|shared| async move {
             let writer = shared.writer().await?;
             let client = &writer.as_ref().ok_or(Failed::Moved)?.client;
             Ok(client.batch_execute(&format!("DROP SCHEMA IF EXISTS {} CASCADE", shared.schema)).await?)

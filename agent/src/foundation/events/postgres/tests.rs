@@ -125,6 +125,37 @@ async fn what_was_kept_and_not_answered_reaches_those_who_follow_its_type() {
 }
 
 #[tokio::test]
+async fn what_is_late_is_cancelled_and_what_comes_after_goes_on_elsewhere() {
+    let Some(server) = server() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let within = Duration::from_secs(2);
+    let store = PostgresStore::open_within(dir.path(), &storage(server.url().into()), "late", within).unwrap();
+    let next = |position: u64| [Event { position, id: position.to_string(), ..event() }];
+    store.append(&next(1), Durability::Buffered).unwrap();
+    let client = server.client().await;
+    let lock = format!("BEGIN; LOCK TABLE {}.events IN ACCESS EXCLUSIVE MODE", store.shared.schema);
+    let waiting =
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'gauntlet late' AND wait_event_type = 'Lock'";
+    client.batch_execute(&lock).await.unwrap();
+    let late = |result: Result<(), EventsError>| assert!(result.unwrap_err().to_string().contains("no answer within"));
+    late(store.append(&next(2), Durability::Buffered));
+    late(store.get("1").map(drop));
+    let mut left = 1;
+    for _ in 0..300 {
+        left = client.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0);
+        if left == 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(left, 0, "no statement goes on that nobody waits for");
+    client.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(store.last_position(), 1);
+    store.append(&next(2), Durability::Buffered).unwrap();
+    assert_eq!(store.get("2").unwrap().map(|event| event.position), Some(2));
+}
+
+#[tokio::test]
 async fn nothing_is_left_in_the_database_when_the_run_is_over() {
     let Some(server) = server() else { return };
     let dir = tempfile::tempdir().unwrap();
