@@ -7,8 +7,15 @@ use tokio_postgres::{Client, Config, NoTls};
 
 use crate::clock;
 
-/// For a predecessor's connection to end.
-const LOCK_WITHIN: Duration = Duration::from_secs(10);
+/// After how much silence the server asks whether this end of a connection lives, how often it asks again, and how many of these may
+/// go unanswered: a node without power says nothing, and the server's own limit is two hours.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(5);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
+const KEEPALIVE_COUNT: u32 = 3;
+/// How long what the server sends may be unacknowledged.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
+/// For a predecessor's connection to end: a little longer than the server takes to find that nobody is there.
+const LOCK_WITHIN: Duration = Duration::from_secs(14);
 /// How old a schema that nobody holds must be before it is swept: longer than any run lasts, so that none is taken from a role that is
 /// down just now.
 const STALE_AFTER_MS: u64 = 48 * 3_600_000;
@@ -67,8 +74,12 @@ impl Session {
         });
         let commit = if self.synchronous { "on" } else { "off" };
         let schema = &self.schema;
+        let (idle, interval) = (KEEPALIVE_IDLE.as_secs(), KEEPALIVE_INTERVAL.as_secs());
+        let unacknowledged = UNACKNOWLEDGED.as_millis();
         let settings = format!(
-            "SET client_min_messages = warning; SET search_path TO {schema}; SET synchronous_commit = {commit}"
+            "SET client_min_messages = warning; SET search_path TO {schema}; SET synchronous_commit = {commit};
+             SET tcp_keepalives_idle = {idle}; SET tcp_keepalives_interval = {interval};
+             SET tcp_keepalives_count = {KEEPALIVE_COUNT}; SET tcp_user_timeout = {unacknowledged}"
         );
         client.batch_execute(&settings).await?;
         Ok(client)
@@ -133,5 +144,17 @@ pub(super) async fn sweep(client: &Client) {
             Err(error) => tracing::warn!(schema = name, error = told(&error), "an old event store was not dropped"),
         }
         let _ = client.execute("SELECT pg_advisory_unlock($1)", &[&key(&name)]).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_successor_waits_until_the_server_has_noticed_that_its_predecessor_is_gone() {
+        let noticed = (KEEPALIVE_IDLE + KEEPALIVE_INTERVAL * KEEPALIVE_COUNT).max(UNACKNOWLEDGED);
+        assert!(noticed < LOCK_WITHIN);
+        assert!(LOCK_WITHIN + super::super::settings::CONNECT_WITHIN < super::super::WITHIN);
     }
 }

@@ -11,6 +11,9 @@ use tokio_postgres::config::{Host, SslMode};
 /// Largest password file, bytes; a larger one is refused.
 const PASSFILE_BYTES_MAX: u64 = 64 * 1024;
 
+/// For the server to take a connection.
+pub(super) const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+
 /// Why this database cannot be used, when the file is read; nothing is connected to.
 pub fn check(postgres: &Postgres) -> Result<(), String> {
     parse(postgres).map(drop)
@@ -42,7 +45,7 @@ pub(super) fn config(storage: &Storage, application: &str) -> Result<Config, Str
     let mut config = parse(postgres)?;
     config
         .application_name(format!("gauntlet {application}"))
-        .connect_timeout(Duration::from_secs(5))
+        .connect_timeout(CONNECT_WITHIN)
         .tcp_user_timeout(Duration::from_secs(10))
         .keepalives_idle(Duration::from_secs(10));
     let demanded = postgres.passfile.as_ref().map(PathBuf::from);

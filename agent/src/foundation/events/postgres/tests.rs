@@ -215,19 +215,44 @@ async fn a_sync_brings_what_was_only_buffered_to_the_disk() {
     panic!("every append was on the disk at once: it was not only buffered");
 }
 
+/// Written into `dir`, for [`Server::url_with_password`].
+fn passfile(dir: &Path) -> PathBuf {
+    let passfile = dir.join("pgpass");
+    std::fs::write(&passfile, format!("127.0.0.1:*:postgres:gauntlet:{PASSWORD}\n")).unwrap();
+    std::fs::set_permissions(&passfile, std::fs::Permissions::from_mode(0o600)).unwrap();
+    passfile
+}
+
 #[tokio::test]
 async fn a_password_comes_from_a_file_and_without_it_the_error_says_what_is_missing() {
     let Some(server) = server() else { return };
     let dir = tempfile::tempdir().unwrap();
-    let passfile = dir.path().join("pgpass");
-    std::fs::write(&passfile, format!("127.0.0.1:*:postgres:gauntlet:{PASSWORD}\n")).unwrap();
-    std::fs::set_permissions(&passfile, std::fs::Permissions::from_mode(0o600)).unwrap();
-    let url = server.url_with_password();
+    let (passfile, url) = (passfile(dir.path()), server.url_with_password());
     let refused = PostgresStore::open(dir.path(), &storage(url.clone().into()), "password").err().unwrap();
     assert!(refused.to_string().contains("password"), "{refused}");
-    let written = serde_json::json!({ "in": url, "passfile": passfile.display().to_string() });
+    let written = serde_json::json!({ "in": url, "passfile": passfile });
     let store = PostgresStore::open(dir.path(), &storage(written), "password").unwrap();
     assert_eq!(store.last_position(), 0);
+}
+
+#[tokio::test]
+async fn the_server_itself_looks_whether_the_writer_lives_so_that_a_dead_node_does_not_keep_the_schema() {
+    let Some(server) = server() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let (passfile, url) = (passfile(dir.path()), server.url_with_password());
+    // By TCP: a socket has no keepalives, nor nodes at its ends.
+    let store =
+        PostgresStore::open(dir.path(), &storage(serde_json::json!({ "in": url, "passfile": passfile })), "alive");
+    let shown = store.unwrap().write(|shared| async move {
+        let writer = shared.writer().await?;
+        let client = &writer.as_ref().ok_or(Failed::Moved)?.client;
+        let mut shown = Vec::new();
+        for name in ["tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count", "tcp_user_timeout"] {
+            shown.push(client.query_one(&format!("SHOW {name}"), &[]).await?.get::<_, String>(0));
+        }
+        Ok(shown)
+    });
+    assert_eq!(shown.unwrap(), ["5", "2", "3", "10000"]);
 }
 
 #[test]
