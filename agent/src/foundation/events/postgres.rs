@@ -117,14 +117,13 @@ impl PostgresStore {
             last: AtomicU64::new(0),
             unsure: AtomicBool::new(true),
         };
-        let store = Self { runtime: Some(runtime), shared: Arc::new(shared) };
-        store.write(|shared| async move {
-            let writer = shared.writer().await?;
-            if let Some(writer) = writer.as_ref() {
-                session::sweep(&writer.client).await;
-            }
-            Ok(())
-        })?;
+        let shared = Arc::new(shared);
+        let sweeper = shared.clone();
+        let store = Self { runtime: Some(runtime), shared };
+        store.write(|shared| async move { shared.writer().await.map(drop) })?;
+        if let Some(runtime) = &store.runtime {
+            runtime.spawn(async move { sweeper.session.sweep().await });
+        }
         Ok(store)
     }
 

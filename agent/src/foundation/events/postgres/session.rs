@@ -21,6 +21,10 @@ const LOCK_WITHIN: Duration = Duration::from_secs(14);
 const STALE_AFTER_MS: u64 = 48 * 3_600_000;
 /// Schemas looked at in one sweep.
 const SWEPT_MAX: i64 = 50;
+/// For one sweep.
+const SWEEP_WITHIN: Duration = Duration::from_secs(60);
+/// For whoever else uses an old schema to let go of it.
+const DROP_WITHIN: Duration = Duration::from_secs(1);
 const PREFIX: &str = "gauntlet_";
 
 /// Why the database did not do it.
@@ -108,7 +112,7 @@ impl Session {
 }
 
 /// Of the advisory lock.
-fn key(schema: &str) -> i64 {
+pub(super) fn key(schema: &str) -> i64 {
     gauntlet_common::seed::key(0, &["postgres", schema]) as i64
 }
 
@@ -124,26 +128,40 @@ pub(super) fn made_at_ms(name: &str) -> Option<u64> {
     Some(seconds * 1000 + u64::from(nanos) / 1_000_000)
 }
 
-/// Drops schemas of ours that are old and held by nobody. What cannot be dropped is left to the next.
-pub(super) async fn sweep(client: &Client) {
-    const FIND: &str =
-        "SELECT nspname::text FROM pg_namespace WHERE starts_with(nspname::text, $1) ORDER BY nspname LIMIT $2";
-    let now_ms = clock::unix_us() / 1000;
-    let found = client.query(FIND, &[&PREFIX, &SWEPT_MAX]).await.unwrap_or_default();
-    let names = found.iter().map(|row| row.get::<_, String>(0));
-    // Names ascend with time: the oldest come first.
-    for name in names.filter(|name| made_at_ms(name).is_some_and(|at| at + STALE_AFTER_MS < now_ms)) {
-        let free = client.query_one("SELECT pg_try_advisory_lock($1)", &[&key(&name)]).await;
-        if !free.is_ok_and(|row| row.get(0)) {
-            continue;
+impl Session {
+    /// Drops schemas of ours that are old and held by nobody, over a connection of its own, as nothing waits for it. What cannot be
+    /// dropped, or not in time, is left to the next.
+    pub(super) async fn sweep(&self) {
+        match tokio::time::timeout(SWEEP_WITHIN, self.sweep_all()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "old event stores in PostgreSQL were not looked for"),
+            Err(_) => tracing::warn!(within_s = SWEEP_WITHIN.as_secs(), "old event stores in PostgreSQL are left"),
         }
-        match client.batch_execute(&format!("DROP SCHEMA IF EXISTS {name} CASCADE")).await {
-            Ok(()) => {
-                tracing::info!(schema = name, "an event store that an earlier run left in PostgreSQL was dropped")
+    }
+
+    async fn sweep_all(&self) -> Result<(), Failed> {
+        const FIND: &str =
+            "SELECT nspname::text FROM pg_namespace WHERE starts_with(nspname::text, $1) ORDER BY nspname LIMIT $2";
+        let client = self.connect().await?;
+        client.batch_execute(&format!("SET lock_timeout = {}", DROP_WITHIN.as_millis())).await?;
+        let now_ms = clock::unix_us() / 1000;
+        let found = client.query(FIND, &[&PREFIX, &SWEPT_MAX]).await?;
+        let names = found.iter().map(|row| row.get::<_, String>(0));
+        // Names ascend with time: the oldest come first.
+        for name in names.filter(|name| made_at_ms(name).is_some_and(|at| at + STALE_AFTER_MS < now_ms)) {
+            let free = client.query_one("SELECT pg_try_advisory_lock($1)", &[&key(&name)]).await?;
+            if !free.get::<_, bool>(0) {
+                continue;
             }
-            Err(error) => tracing::warn!(schema = name, error = told(&error), "an old event store was not dropped"),
+            match client.batch_execute(&format!("DROP SCHEMA IF EXISTS {name} CASCADE")).await {
+                Ok(()) => {
+                    tracing::info!(schema = name, "an event store that an earlier run left in PostgreSQL was dropped")
+                }
+                Err(error) => tracing::warn!(schema = name, error = told(&error), "an old event store was not dropped"),
+            }
+            client.execute("SELECT pg_advisory_unlock($1)", &[&key(&name)]).await?;
         }
-        let _ = client.execute("SELECT pg_advisory_unlock($1)", &[&key(&name)]).await;
+        Ok(())
     }
 }
 

@@ -177,16 +177,37 @@ async fn what_earlier_runs_left_is_swept_and_nothing_that_lives_or_is_anothers()
         format!("gauntlet_{}", uuid::Uuid::new_v7(timestamp).simple())
     };
     let (stale, held, young, anothers) = (name(49), name(50), name(47), "gauntlet_of_somebody_else".to_string());
-    for schema in [&stale, &held, &young, &anothers] {
+    let in_use = [name(60), name(61), name(62)];
+    // Held until they are in use: other tests' stores sweep too.
+    let reader = server.client().await;
+    for schema in &in_use {
+        reader.execute("SELECT pg_advisory_lock($1)", &[&session::key(schema)]).await.unwrap();
+    }
+    for schema in [&stale, &held, &young, &anothers].into_iter().chain(&in_use) {
         client.batch_execute(&format!("CREATE SCHEMA {schema}; CREATE TABLE {schema}.kept ()")).await.unwrap();
     }
+    reader.batch_execute("BEGIN").await.unwrap();
+    for schema in &in_use {
+        reader.batch_execute(&format!("LOCK TABLE {schema}.kept IN ACCESS SHARE MODE")).await.unwrap();
+    }
+    reader.execute("SELECT pg_advisory_unlock_all()", &[]).await.unwrap();
     let session = Session::new(server.url().parse().unwrap(), &held, false);
     let holder = session.connect().await.unwrap();
     session.hold(&holder).await.unwrap();
     let dir = tempfile::tempdir().unwrap();
-    let _store = open(dir.path(), server.url(), "sweeper");
-    let left = schemas(&client).await;
+    // What cannot be dropped holds up neither the start nor the rest.
+    let (events, _store) = open(dir.path(), server.url(), "sweeper");
+    assert_eq!(events.store(event()).await.unwrap().position, 1);
+    let mut left = schemas(&client).await;
+    for _ in 0..1000 {
+        if !left.contains(&stale) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        left = schemas(&client).await;
+    }
     assert_eq!([&stale, &held, &young, &anothers].map(|schema| left.contains(schema)), [false, true, true, true]);
+    assert!(in_use.iter().all(|schema| left.contains(schema)));
 }
 
 #[tokio::test]
