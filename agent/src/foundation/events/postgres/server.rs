@@ -1,7 +1,7 @@
 //! A PostgreSQL server for tests, from the distribution's package: one for all tests of a process, in a folder of its own, gone with
 //! the process however that ends. Where the package is missing, tests that need it say so loudly and do nothing.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -73,7 +73,10 @@ pub(crate) fn server() -> Option<&'static Server> {
 
 fn start() -> Option<Server> {
     let Some(bin) = binaries() else {
-        eprintln!("SKIPPED LOUDLY: no PostgreSQL here, so the external event store is not tested (install postgresql)");
+        // Not by `eprintln!`, which the test runner shows of failed tests alone.
+        let mut loud = std::io::stderr();
+        let what = "no PostgreSQL here, so the external event store is not tested (install postgresql)";
+        let _ = writeln!(loud, "SKIPPED LOUDLY: {what}");
         return None;
     };
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
