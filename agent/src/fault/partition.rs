@@ -13,6 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Fault, Step};
+use crate::clock;
 use crate::journal::Undo;
 use crate::runner::Node;
 use crate::supervisor::WorkerId;
@@ -117,6 +118,11 @@ fn expand(plan: &Plan, selected: &Selected) -> Vec<Member> {
 
 fn direction(fault: &PlannedFault) -> Direction {
     serde_json::from_value::<Params>(fault.params.clone().into()).map_or(Direction::Both, |p| p.direction)
+}
+
+/// Whether a fault's time is up: an answer that comes then may have taken a way that was open again.
+fn is_over(node: &Node, fault: &PlannedFault) -> bool {
+    clock::monotonic_ns() >= node.scenario_ns(fault.at).saturating_add(fault.duration.0.saturating_mul(1_000))
 }
 
 /// Whether the plan gave it to the node's firewall.

@@ -2,6 +2,7 @@
 
 use gauntlet_common::event::{FaultEdge, What};
 use gauntlet_common::plan::{Plan, PlannedAgent, Selected};
+use gauntlet_common::units::Micros;
 use gauntlet_proto::agent::control_reply::Body as Reply;
 use gauntlet_proto::agent::control_request::Body as Ask;
 use gauntlet_proto::agent::{AgentAddress, Arm, Endpoint, Finish, RefusedWhy};
@@ -142,13 +143,12 @@ async fn a_partition_that_would_cut_the_control_plane_is_refused_before_anything
     }
 }
 
-#[tokio::test]
-async fn a_partition_that_nobody_here_could_try_is_not_called_confirmed_here() {
+/// All the edges of the fault `cut` of this plan up to its heal's beginning.
+async fn edges_of_cut(plan: &Plan) -> Vec<(FaultEdge, String)> {
     let agent = TestAgent::start();
     let mut control = Control::open(&agent, &hello(LEASE_MS)).await.unwrap();
     let data = Data::open(&agent, control.token).await;
-    let dead = "{ id: dead, at: main+300ms, for: 200s, do: { kill: { select: \"gateway[0]\" } } }";
-    let Reply::Placed(placed) = control.prepare(&cut_from_n2("link", Some(dead))).await else { panic!("not placed") };
+    let Reply::Placed(placed) = control.prepare(plan).await else { panic!("not placed") };
     let mut wire = wire(&agent, placed.endpoints);
     wire.agents.push(AgentAddress { agent: "n2".into(), host: "127.99.0.2".into() });
     let (service, foundation) = ("127.99.0.2:20000".into(), "127.99.0.2:20001".into());
@@ -160,6 +160,26 @@ async fn a_partition_that_nobody_here_could_try_is_not_called_confirmed_here() {
     data.edge("cut", FaultEdge::Applied).await;
     data.edge("cut", FaultEdge::ClearRequested).await;
     let told = data.arrived.lock().unwrap();
-    let confirmed = |what: &What| matches!(what, What::Fault { id, edge: FaultEdge::Confirmed, .. } if id == "cut");
-    assert!(!told.events.iter().any(|event| confirmed(&event.what)));
+    let edge = |what: &What| match what {
+        What::Fault { id, edge, detail } if id == "cut" => Some((*edge, detail.clone())),
+        _ => None,
+    };
+    told.events.iter().filter_map(|event| edge(&event.what)).collect()
+}
+
+#[tokio::test]
+async fn a_partition_that_nobody_here_could_try_is_not_called_confirmed_here() {
+    let dead = "{ id: dead, at: main+300ms, for: 200s, do: { kill: { select: \"gateway[0]\" } } }";
+    let edges = edges_of_cut(&cut_from_n2("link", Some(dead))).await;
+    assert!(edges.iter().all(|(edge, _)| *edge != FaultEdge::Confirmed), "{edges:?}");
+}
+
+#[tokio::test]
+async fn a_probe_that_outlasts_its_partition_says_nothing_against_it() {
+    // So short that each probe is answered, by the refusal of who does not listen there, when the links go on.
+    let mut plan = cut_from_n2("link", None);
+    plan.faults[0].duration = Micros::from_ms(200);
+    let edges = edges_of_cut(&plan).await;
+    let said = |edge: &FaultEdge| matches!(edge, FaultEdge::Confirmed | FaultEdge::NotConfirmed);
+    assert!(edges.iter().all(|(edge, _)| !said(edge)), "{edges:?}");
 }

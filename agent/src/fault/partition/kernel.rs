@@ -14,7 +14,7 @@ use gauntlet_common::scenario::Target;
 use gauntlet_common::units::{Micros, counted};
 use gauntlet_proto::agent::{Endpoint, Wire};
 
-use super::{Direction, Member, Sides, direction, sides};
+use super::{Direction, Member, Sides, direction, is_over, sides};
 use crate::clock;
 use crate::fault::nft::{self, Cut, Dropped, Port, Rules};
 use crate::journal::Undo;
@@ -279,9 +279,11 @@ pub async fn confirm(node: &Node, fault: &PlannedFault) -> Result<String, String
     let cutting = node.kernel().get(&fault.id)?;
     let from = node.control().ip();
     let peers = &cutting.peers[..cutting.peers.len().min(PROBED_MAX)];
-    let new = peers.iter().map(|peer| async move { (reach::reaches(from, *peer, CUT_AFTER).await, peer) });
+    // Whether it is cut; `None` of what was reached when the fault's time was up.
+    let cut = |reached: bool| (!reached || !is_over(node, fault)).then_some(!reached);
+    let new = peers.iter().map(|peer| async move { (cut(reach::reaches(from, *peer, CUT_AFTER).await), *peer) });
     let mut old = std::mem::take(&mut lock(&cutting.state).old);
-    let living = old.iter_mut().map(|old| async move { (old.lives().await, old.to) });
+    let living = old.iter_mut().map(|old| async move { (cut(old.lives().await), old.to) });
     let places = Places::of(&node.wire());
     let sides = sides(node.plan(), fault);
     let bystanders = bystanders(node, fault, &sides, &places);
@@ -300,10 +302,10 @@ pub async fn confirm(node: &Node, fault: &PlannedFault) -> Result<String, String
     };
     // Kept to the heal: closed within the cut, they would stay open at the other end for ever.
     lock(&cutting.state).old = old;
-    if let Some((_, peer)) = new.iter().find(|(reached, _)| *reached) {
+    if let Some((_, peer)) = new.iter().find(|(cut, _)| *cut == Some(false)) {
         return Err(format!("a new connection from {from} still reaches {peer}"));
     }
-    if let Some((_, peer)) = living.iter().find(|(lives, _)| *lives) {
+    if let Some((_, peer)) = living.iter().find(|(cut, _)| *cut == Some(false)) {
         return Err(format!("an old connection from {from} to {peer} lives on"));
     }
     if let Some(why) = lock(&cutting.state).unproven.take() {
@@ -317,7 +319,12 @@ pub async fn confirm(node: &Node, fault: &PlannedFault) -> Result<String, String
     if direction(fault) == Direction::Both && !peers.is_empty() && dropped.probes == 0 {
         return Err("no probe got through, but our rules dropped none".into());
     }
-    let (new, old) = (counted(new.len(), "new connection"), counted(living.len(), "old one"));
+    let off = |probed: &[(Option<bool>, SocketAddr)]| probed.iter().filter(|(cut, _)| *cut == Some(true)).count();
+    if !peers.is_empty() && off(&new) == 0 {
+        // Too late to see: only others can say whether it had an effect.
+        return Ok(String::new());
+    }
+    let (new, old) = (counted(off(&new), "new connection"), counted(off(&living), "old one"));
     Ok(format!("{new} and {old} cut off, {} not", counted(through.len(), "bystander")))
 }
 

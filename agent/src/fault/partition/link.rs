@@ -9,7 +9,7 @@ use gauntlet_common::units::{Micros, counted};
 use gauntlet_proto::agent::Endpoint;
 use gauntlet_proto::worker::{Cut, ProbeLink, ProbeOver};
 
-use super::{Direction, Member, Sides, direction, sides};
+use super::{Direction, Member, Sides, direction, is_over, sides};
 use crate::reach::{COMES_WITHIN, CUT_AFTER, Heard};
 use crate::runner::Node;
 use crate::supervisor::WorkerId;
@@ -80,6 +80,12 @@ impl Trial {
         self.ask(node, &self.address, fault, over, within).await
     }
 
+    /// While the fault lasts; `None` too of an answer that came after it.
+    async fn probe_cut(&self, node: &Node, fault: &PlannedFault, over: ProbeOver) -> Option<Heard> {
+        let heard = self.probe(node, fault, over, CUT_AFTER).await?;
+        (heard != Heard::Answer || !is_over(node, fault)).then_some(heard)
+    }
+
     /// `None` from a worker that cannot answer: it is dead, or another fault has stopped it.
     async fn ask(
         &self,
@@ -142,8 +148,8 @@ pub async fn confirm(node: &Node, fault: &PlannedFault, cutting: &Cutting) -> Re
     let trials = trials(node, &cutting.sides);
     let probing = join_all(trials.iter().map(|trial| async move {
         let through = async { trial.ask(node, &bystander?.foundation, fault, ProbeOver::New, COMES_WITHIN).await };
-        let new = trial.probe(node, fault, ProbeOver::New, CUT_AFTER);
-        let old = trial.probe(node, fault, ProbeOver::Kept, CUT_AFTER);
+        let new = trial.probe_cut(node, fault, ProbeOver::New);
+        let old = trial.probe_cut(node, fault, ProbeOver::Kept);
         (trial, tokio::join!(new, old, through))
     }));
     let probed = tokio::select! {
