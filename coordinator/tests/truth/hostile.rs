@@ -54,7 +54,7 @@ type Reads = Arc<Mutex<BTreeMap<String, u64>>>;
 
 #[test]
 fn every_request_to_a_hostile_server_has_one_outcome_of_the_right_class() {
-    let lab = Lab::new();
+    let lab = Lab::alone();
     for load in ["rate: 20/s, connections: 20", "users: 3"] {
         let reads = Reads::default();
         let url = serve(reads.clone());
@@ -89,7 +89,7 @@ fn every_request_to_a_hostile_server_has_one_outcome_of_the_right_class() {
 
 #[test]
 fn connections_that_come_to_nothing_are_told_apart_from_answers_that_do_not_come() {
-    let lab = Lab::new();
+    let lab = Lab::alone();
     let (silent, tls, hangs_up) = (unaccepting(), speaks(b"HTTP/1.1 400 Bad Request\r\n\r\n"), speaks(b""));
     let targets = [
         ("refused", format!("http://127.0.0.1:{}/", free_port("127.0.0.1"))),
@@ -115,7 +115,7 @@ fn connections_that_come_to_nothing_are_told_apart_from_answers_that_do_not_come
 
 #[test]
 fn answers_as_fast_as_they_come_are_each_counted_once() {
-    let lab = Lab::new();
+    let lab = Lab::alone();
     let server = Server::start(&lab, &["serve"]);
     let text = scenario([workload("fast", &server.url, "users: 50")].into_iter());
     let report = lab.run(&lab.write("fast.yaml", &text), &["--seed", "1"]).ended_with(0);
@@ -129,7 +129,7 @@ fn answers_as_fast_as_they_come_are_each_counted_once() {
 fn scenario(workloads: impl Iterator<Item = String>) -> String {
     format!(
         "schema: gauntlet/v1\nname: hostile\nphases: [{{ name: steady, for: 2s }}]\n\
-         guards: {{ start_spread: 5s, clock_uncertainty: 1s, not_issued: 50% }}\nworkloads:\n{}",
+         guards: {{ start_spread: 5s, clock_uncertainty: 1s, clock_drift: 1s, not_issued: 50% }}\nworkloads:\n{}",
         workloads.collect::<String>()
     )
 }

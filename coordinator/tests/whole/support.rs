@@ -309,7 +309,8 @@ impl Server {
 pub fn web(url: &str, load: &str, checks: &str) -> String {
     format!(
         "schema: gauntlet/v1\nname: web\nphases: [{{ name: warmup, for: 1s, warmup: true }}, {{ name: steady, for: 2s }}]\n\
-         guards: {{ start_spread: 5s, clock_uncertainty: 1s, clock_drift: 1s, not_issued: 50%, lateness: 10s }}\n\
+         guards: {{ start_spread: 5s, clock_uncertainty: 1s, clock_drift: 1s, not_issued: 50%, lateness: 10s, worker_cpu: 100%, \
+         run_delay: 100%, steal: 100% }}\n\
          workloads:\n  web:\n    driver: http\n    target: {url}\n    flow: [get: {{ path: / }}]\n    \
          load: {{ warmup: {{ {load} }}, steady: {{ {load} }} }}\nchecks: [{checks}]\n"
     )
