@@ -31,7 +31,7 @@ fn over_ipv6_too() {
 }
 
 fn cut_and_come_back(family: Family) {
-    let lab = Lab::new();
+    let lab = Lab::alone();
     let Some(world) = World::up_by(&lab, family) else { return };
     let mut going = world.start(&scenario(), &[]);
     let mut web = world.all_pairs(&mut going);
@@ -59,7 +59,7 @@ fn cut_and_come_back(family: Family) {
 
 #[test]
 fn the_kernel_lets_go_within_the_lease_though_every_process_of_ours_was_killed() {
-    let lab = Lab::new();
+    let lab = Lab::alone();
     let Some(world) = World::up(&lab) else { return };
     let long = ["--set", "faults.cut.for=10m", "--set", "phases.steady=20m"];
     let mut going = world.start(&scenario(), &long);
@@ -96,7 +96,7 @@ fn the_kernel_lets_go_within_the_lease_though_every_process_of_ours_was_killed()
 
 #[test]
 fn a_partition_of_nodes_that_never_talk_is_vacuous() {
-    let lab = Lab::new();
+    let lab = Lab::alone();
     let Some(world) = World::up(&lab) else { return };
     let text = std::fs::read_to_string(scenario()).unwrap();
     let silent =
@@ -114,7 +114,7 @@ fn a_partition_of_nodes_that_never_talk_is_vacuous() {
 
 #[test]
 fn a_workload_that_the_fault_names_is_cut_off_too() {
-    let lab = Lab::new();
+    let lab = Lab::alone();
     let Some(world) = World::up(&lab) else { return };
     let text = std::fs::read_to_string(scenario()).unwrap();
     let load = lab.write("load.yaml", &text.replace(r#"[gateway, "app[1]"]"#, "[users, gateway]"));

@@ -20,7 +20,7 @@ fn load_split_over_three_agents_sees_the_same_delays() {
 }
 
 fn seen_as_kept(agents: u32) {
-    let lab = Lab::new();
+    let lab = Lab::alone();
     believable(|| {
         let server = Server::start(&lab, &["serve", "--delays", "lognormal", "--seed", "7"]);
         let run = measured(&lab, agents, RATE, server)?;

@@ -15,7 +15,7 @@ const EDGES: [u64; 2] = [30_000, 150_000];
 
 #[test]
 fn the_percentiles_of_two_agents_are_those_of_their_requests_in_one_pool() {
-    let lab = Lab::new();
+    let lab = Lab::alone();
     believable(|| {
         let server = Server::start(&lab, &["serve", "--delays", "by-source", "--seed", "3"]);
         let Measured { done, report, known, way_us } = measured(&lab, 2, 400, server)?;

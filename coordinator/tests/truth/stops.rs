@@ -32,7 +32,7 @@ fn load_split_over_three_agents_sees_the_same_stops() {
 }
 
 fn stopped(agents: u32, args: &[&str], figures: &[Figure]) {
-    let lab = Lab::new();
+    let lab = Lab::alone();
     believable(|| {
         let run = measured(&lab, agents, RATE as u32, Server::start(&lab, args))?;
         let truth = response_times(&run.known);

@@ -5,15 +5,16 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-/// One run with roles at a time: they would take each other's cores, and a dead role's port.
-static TURN: Mutex<()> = Mutex::new(());
+/// Runs with roles at a time. They wait more than they work, so that a few do not take each other's cores.
+const RUNS_MAX: usize = 3;
+static TURNS: (Mutex<usize>, Condvar) = (Mutex::new(RUNS_MAX), Condvar::new());
 /// Environment reaches every descendant, so it marks them, whoever their parent is by now.
 const MARK: &str = "GAUNTLET_TEST_MARK";
 /// Nothing here takes so long unless it hangs.
@@ -23,14 +24,40 @@ pub struct Lab {
     pub dir: tempfile::TempDir,
     mark: String,
     #[allow(dead_code, reason = "held until the lab is dropped")]
-    turn: Option<MutexGuard<'static, ()>>,
+    turn: Option<Turn>,
+}
+
+/// So many of the turns.
+struct Turn(usize);
+
+impl Turn {
+    fn take(turns: usize) -> Self {
+        let free = TURNS.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free = TURNS.1.wait_while(free, |free| *free < turns).unwrap_or_else(PoisonError::into_inner);
+        *free -= turns;
+        Self(turns)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *TURNS.0.lock().unwrap_or_else(PoisonError::into_inner) += self.0;
+        TURNS.1.notify_all();
+    }
 }
 
 impl Lab {
     /// For runs with roles; waits for its turn.
     pub fn new() -> Self {
         let mut lab = Self::light();
-        lab.turn = Some(TURN.lock().unwrap_or_else(PoisonError::into_inner));
+        lab.turn = Some(Turn::take(1));
+        lab
+    }
+
+    /// For runs that take a whole core, or need one: no other is under way.
+    pub fn alone() -> Self {
+        let mut lab = Self::light();
+        lab.turn = Some(Turn::take(RUNS_MAX));
         lab
     }
 
