@@ -2,6 +2,7 @@
 //!
 //! Owns: what a role is and which there are. Not here: the process around one ([`host`]).
 
+mod acknowledged;
 pub mod analytics;
 pub mod api_gateway;
 pub mod app_server;

@@ -19,6 +19,7 @@ use tokio::sync::watch;
 
 use self::matching::{is_large, matched};
 use self::reports::{REPORTS, Report, Stores, Summary};
+use super::acknowledged::ACKNOWLEDGED_LOST;
 use super::finance::{COMPLIANCE_VIOLATION, Executed, REGULATORY_REPORT, TRADE, TRADE_EXECUTED, number_of};
 use super::follow::{Feed, SOURCE_POSITION, Source, caught_up, fold_own, last_made_of};
 use super::{Role, RoleContext, RoleError, counter, measure};
@@ -76,6 +77,7 @@ impl Role for Compliance {
             counter("false_alarms", "violations of trades that are not too large, not there, or have one already"),
             counter("reports", "regulatory reports that its store holds"),
             counter("report_mismatches", "reports whose counts are not the stores' as of the report's positions"),
+            ACKNOWLEDGED_LOST,
         ]
     }
 
@@ -108,13 +110,16 @@ impl Role for Compliance {
                 }
             });
         }
+        let audited = context.clone();
         context.on_audit(move || {
-            let (stores, followed) = (stores.clone(), followed.clone());
+            let (context, stores, followed) = (audited.clone(), stores.clone(), followed.clone());
             async move {
                 for (engine, come_to) in followed {
                     caught_up(&engine, TRADE_EXECUTED, come_to).await?;
                 }
-                audit(&stores, params.large_above).await
+                let mut figures = audit(&stores, params.large_above).await?;
+                figures.push(context.acknowledged_lost()?);
+                Ok(figures)
             }
         });
         Ok(())
@@ -151,7 +156,7 @@ async fn watch_on(
         let large = executed.iter().filter(|executed| is_large(executed.trade.quantity, limit));
         let found: Vec<Event> = large.map(|executed| violation(engine, executed, limit)).collect();
         let count = found.len() as f64;
-        context.foundation.events.store_batch(found).await?;
+        context.keep(found).await?;
         violations.add(count);
         trades.add(executed.len() as f64);
         come_to.send_replace(executed.last().map_or(0, |executed| executed.position));
@@ -186,7 +191,7 @@ async fn make_report(context: &RoleContext, report: Report, stores: &Stores) {
         }
         let made = report.make(stores).await;
         let stored = match &made {
-            Ok(summary) => stores.own.1.store(report.event(own, summary)).await.map_err(|error| error.to_string()),
+            Ok(summary) => context.keep(vec![report.event(own, summary)]).await.map_err(|error| error.to_string()),
             Err(why) => Err(why.clone()),
         };
         match stored {

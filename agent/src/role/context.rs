@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::RoleError;
+use super::acknowledged::Acknowledged;
 use crate::clock;
 use crate::foundation::Foundation;
 use crate::link::{Links, Traffic};
@@ -43,6 +44,7 @@ pub struct RoleContext {
     pub foundation: Foundation,
     /// All role instances of the run; stable over restarts.
     pub endpoints: Arc<Vec<Endpoint>>,
+    pub(super) acknowledged: Arc<Acknowledged>,
     pub(super) begun: watch::Receiver<Option<u64>>,
     /// Weak: a connection that lingers must not hold the channel to the agent open.
     pub(super) to_agent: mpsc::WeakSender<from_worker::Body>,

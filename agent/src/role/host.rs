@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::acknowledged::Acknowledged;
 use super::context::RoleContext;
 use super::{ROLES, RoleEntry};
 use crate::clock;
@@ -122,8 +123,10 @@ impl Host {
         let broken = |why: String| HostError::Store { dir: start.data_dir.clone(), why };
         let store = events::open(Path::new(&start.data_dir), &storage, &super::name(&start.role, start.instance));
         let store = store.map_err(|e| broken(e.to_string()))?;
-        let events = Events::new(store, storage.durability).map_err(|e| broken(e.to_string()))?;
         let dir = Path::new(&start.data_dir);
+        let acknowledged = Acknowledged::open(dir, store.last_position());
+        let acknowledged = acknowledged.map_err(|e| broken(format!("how far it has acknowledged: {e}")))?;
+        let events = Events::new(store, storage.durability).map_err(|e| broken(e.to_string()))?;
         let config = match (entry.serves)(&start.role, &params)? {
             Some(served) => Config::open(dir, served, |_| Vec::new())?,
             None => {
@@ -160,6 +163,7 @@ impl Host {
             links,
             foundation,
             endpoints: Arc::default(),
+            acknowledged: Arc::new(acknowledged),
             begun,
             to_agent: channel.to_agent.downgrade(),
             stop: CancellationToken::new(),

@@ -18,6 +18,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::time::MissedTickBehavior;
 
+use super::acknowledged::ACKNOWLEDGED_LOST;
 use super::finance::{MARKET_DATA_UPDATE, MARKET_VOLATILITY, MarketUpdate, Span};
 use super::follow::{fold_own, last_own};
 use super::{Role, RoleContext, RoleError, counter, gauge};
@@ -103,7 +104,7 @@ impl Role for MarketData {
     }
 
     fn audits() -> Vec<Metric> {
-        vec![counter("updates", "price changes that its store holds")]
+        vec![counter("updates", "price changes that its store holds"), ACKNOWLEDGED_LOST]
     }
 
     fn validate(params: &Params) -> Vec<Problem> {
@@ -135,12 +136,13 @@ impl Role for MarketData {
     async fn start(context: RoleContext, params: Params, listener: TcpListener) -> Result<(), RoleError> {
         context.serve_nothing(listener);
         let volatile = params.volatility.as_ref().map(|v| context.phase(&v.during).cloned()).transpose()?;
-        let audited = context.foundation.events.clone();
+        let audited = context.clone();
         context.on_audit(move || {
-            let events = audited.clone();
+            let context = audited.clone();
             async move {
                 let count = |n: &mut u64, event: Event| *n += u64::from(event.r#type == MARKET_DATA_UPDATE);
-                Ok(vec![("updates", fold_own(&events, 0, count).await?)])
+                let updates = fold_own(&context.foundation.events, 0, count).await?;
+                Ok(vec![("updates", updates), context.acknowledged_lost()?])
             }
         });
         let worker = context.clone();
@@ -241,7 +243,7 @@ async fn updates(context: &RoleContext, params: &Params, volatility: Option<(&Vo
             };
             event(MARKET_DATA_UPDATE, ("instrument", update.instrument.clone()), json!(update))
         });
-        match context.foundation.events.store_batch(batch.collect()).await {
+        match context.keep(batch.collect()).await {
             Ok(_) => stored.add(count as f64),
             Err(error) => {
                 tracing::warn!(%error, "market updates were not stored");
@@ -261,7 +263,7 @@ async fn tell_volatility(context: &RoleContext, volatility: Option<(&Volatility,
         clock::sleep_until_ns(begin_ns + number * every_ns).await;
         let index = index_of(key, number, volatility.index);
         let data = json!({ "volatility_level": "extreme", "index": index, "trigger": "news_event" });
-        match context.foundation.events.store(event(MARKET_VOLATILITY, ("level", "extreme".into()), data)).await {
+        match context.keep(vec![event(MARKET_VOLATILITY, ("level", "extreme".into()), data)]).await {
             Ok(_) => told.one(),
             Err(error) => tracing::warn!(%error, "a volatility event was not stored"),
         }

@@ -17,11 +17,11 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use self::book::Book;
+use super::acknowledged::ACKNOWLEDGED_LOST;
 use super::finance::{Executed, NUMBER, SETTLEMENT_BATCH, TRADE, TRADE_EXECUTED, TRADE_SETTLED, number_of};
 use super::follow::{Feed, SOURCE_POSITION, Source, caught_up, fold_own, last_made_of};
 use super::{Role, RoleContext, RoleError, counter, measure};
 use crate::clock;
-use crate::foundation::Events;
 use crate::foundation::events::{EventsError, Storage};
 use crate::foundation::telemetry::{Counter, Measure};
 
@@ -71,6 +71,7 @@ impl Role for Settlement {
             counter("pending", "trades in the engines' stores that are not settled"),
             counter("settled_twice", "trades settled more than once"),
             counter("settled_unknown", "settled trades that no engine's store holds"),
+            ACKNOWLEDGED_LOST,
         ]
     }
 
@@ -87,10 +88,10 @@ impl Role for Settlement {
             let (follower, batch) = (context.clone(), params.batch as usize);
             context.spawn(async move { settle(&follower, &engine, batch, &told).await });
         }
-        let events = context.foundation.events.clone();
+        let audited = context.clone();
         context.on_audit(move || {
-            let (events, followed) = (events.clone(), followed.clone());
-            async move { audit(&events, followed).await }
+            let (context, followed) = (audited.clone(), followed.clone());
+            async move { audit(&context, followed).await }
         });
         Ok(())
     }
@@ -177,7 +178,7 @@ impl Desk<'_> {
         }
         let mut events: Vec<Event> = new.iter().map(|trade| settlement(engine, trade)).collect();
         events.push(batch_of(engine, &new));
-        self.context.foundation.events.store_batch(events).await?;
+        self.context.keep(events).await?;
         self.settled.add(new.len() as f64);
         self.batches.one();
         self.settle_us.record((clock::monotonic_ns() - begun) / 1000);
@@ -212,7 +213,7 @@ fn batch_of(engine: &str, trades: &[&Executed]) -> Event {
 
 /// What the store and the engines' stores hold, compared trade by trade.
 async fn audit(
-    events: &Events,
+    context: &RoleContext,
     followed: Vec<(Source, watch::Receiver<u64>)>,
 ) -> Result<Vec<(&'static str, u64)>, String> {
     let mut executed = BTreeSet::new();
@@ -226,7 +227,7 @@ async fn audit(
             *settled.entry(trade.clone()).or_default() += 1;
         }
     };
-    let settled = fold_own(events, BTreeMap::new(), count).await?;
+    let settled = fold_own(&context.foundation.events, BTreeMap::new(), count).await?;
     let count = |n: usize| n as u64;
     let known = settled.keys().filter(|trade| executed.contains(*trade)).count();
     Ok(vec![
@@ -234,5 +235,6 @@ async fn audit(
         ("pending", count(executed.len() - known)),
         ("settled_twice", count(settled.values().filter(|times| **times > 1).count())),
         ("settled_unknown", count(settled.len() - known)),
+        context.acknowledged_lost()?,
     ])
 }

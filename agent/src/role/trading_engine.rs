@@ -24,12 +24,12 @@ use tokio::time::MissedTickBehavior;
 
 pub use self::strategy::Strategy;
 use self::strategy::{Intent, movement};
+use super::acknowledged::ACKNOWLEDGED_LOST;
 use super::finance::{CAUSED_BY, MARKET_DATA_UPDATE, MarketUpdate, NUMBER, Span, TRADE_EXECUTED, Trade, number_of};
 use super::follow::{Feed, SOURCE, SOURCE_POSITION, Source, caught_up, fold_own, last_made_of};
 use super::trace::{TRACEPARENT, Trace};
 use super::{Role, RoleContext, RoleError, counter, measure};
 use crate::clock;
-use crate::foundation::Events;
 use crate::foundation::events::{EventsError, Storage};
 use crate::foundation::telemetry::Counter;
 
@@ -120,6 +120,7 @@ impl Role for TradingEngine {
             counter("executed", "trades that its store holds"),
             counter("large_injected", "of the trades up to its last one, those that the seed makes large"),
             counter("updates_kept", "market updates that its store holds"),
+            ACKNOWLEDGED_LOST,
         ]
     }
 
@@ -164,15 +165,15 @@ impl Role for TradingEngine {
             let (follower, market) = (context.clone(), market.clone());
             context.spawn(async move { keep_updates(&follower, &market, &told).await });
         }
-        let events = context.foundation.events.clone();
+        let audited = context.clone();
         let (key, large) = (trades_key(context.plan.seed, &context.name()), params.large.clone());
         context.on_audit(move || {
-            let (events, large, kept) = (events.clone(), large.clone(), kept.clone());
+            let (context, large, kept) = (audited.clone(), large.clone(), kept.clone());
             async move {
                 for (market, seen) in kept {
                     caught_up(&market, MARKET_DATA_UPDATE, seen).await?;
                 }
-                audit(&events, key, large.as_ref()).await
+                audit(&context, key, large.as_ref()).await
             }
         });
         sit_down(&context, params)
@@ -233,7 +234,7 @@ async fn keep_on(
             // As this node's clock has it: what a decision calls the last second is when it learned of it.
             event.created_us = 0;
         }
-        updates.add(context.foundation.events.store_batch(events).await?.len() as f64);
+        updates.add(context.keep(events).await?.len() as f64);
         come_to.send_replace(position);
         tokio::time::sleep(TOGETHER).await;
     }
@@ -317,7 +318,7 @@ impl Desk<'_> {
         let (ids, updates): (Vec<_>, Vec<_>) = found.into_iter().filter_map(read).unzip();
         let Some(intent) = self.strategy.decide(&updates, &mut self.draws) else { return };
         let large = is_large(self.key, self.number, self.params.large.as_ref());
-        match events.store_here(self.event(&intent, &ids, &updates, large)).await {
+        match self.context.keep_here(self.event(&intent, &ids, &updates, large)).await {
             Ok(_) => {
                 self.metrics.decision_us.record((clock::monotonic_ns() - begun) / 1000);
                 self.metrics.trades.one();
@@ -380,7 +381,7 @@ impl Desk<'_> {
 }
 
 /// See [`TradingEngine::audits`].
-async fn audit(events: &Events, key: u64, large: Option<&Large>) -> Result<Vec<(&'static str, u64)>, String> {
+async fn audit(context: &RoleContext, key: u64, large: Option<&Large>) -> Result<Vec<(&'static str, u64)>, String> {
     let count = |(executed, last, updates): &mut (u64, u64, u64), event: Event| {
         if event.r#type == TRADE_EXECUTED {
             *executed += 1;
@@ -389,7 +390,12 @@ async fn audit(events: &Events, key: u64, large: Option<&Large>) -> Result<Vec<(
             *updates += 1;
         }
     };
-    let (executed, last, updates) = fold_own(events, (0, 0, 0), count).await?;
+    let (executed, last, updates) = fold_own(&context.foundation.events, (0, 0, 0), count).await?;
     let large = (1..=last).filter(|number| is_large(key, *number, large)).count();
-    Ok(vec![("executed", executed), ("large_injected", large as u64), ("updates_kept", updates)])
+    Ok(vec![
+        ("executed", executed),
+        ("large_injected", large as u64),
+        ("updates_kept", updates),
+        context.acknowledged_lost()?,
+    ])
 }

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
@@ -106,8 +107,13 @@ impl Cluster {
 
     /// What each instance calls its store in a database.
     pub(super) fn schemas(&self) -> Vec<String> {
-        let file = |e: &Endpoint| self.dir.path().join(&e.agent).join("events/postgres.schema");
+        let file = |e: &Endpoint| self.data_dir(&e.role, e.instance).join("events/postgres.schema");
         self.wire.endpoints.iter().map(|e| std::fs::read_to_string(file(e)).unwrap()).collect()
+    }
+
+    /// Where an instance keeps its things.
+    pub(super) fn data_dir(&self, role: &str, instance: u32) -> PathBuf {
+        self.dir.path().join(&self.endpoint(role, instance).agent)
     }
 
     pub(super) fn agent(&self, role: &str, instance: u32) -> String {
@@ -188,7 +194,7 @@ impl Cluster {
             host: service.ip().to_string(),
             service_port: 7801,
             foundation_port: 7802,
-            data_dir: self.dir.path().join(&endpoint.agent).display().to_string(),
+            data_dir: self.data_dir(role, instance).display().to_string(),
         };
         Node::spawn(self.registry, start)
     }

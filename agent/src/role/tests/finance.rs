@@ -76,6 +76,7 @@ fn balances((market, engines, settlement, compliance): &(Figures, Figures, Figur
     assert_eq!(compliance["large_found"], engines["large_injected"], "{all}");
     assert_eq!((compliance["large_missed"], compliance["false_alarms"]), (0, 0), "{all}");
     assert_eq!((compliance["reports"], compliance["report_mismatches"]), (3, 0), "{all}");
+    assert!([market, engines, settlement, compliance].iter().all(|figures| figures["acknowledged_lost"] == 0), "{all}");
 }
 
 /// The latest events of a type in an instance's store, the last first.
@@ -140,14 +141,40 @@ async fn whoever_starts_again_goes_on_where_the_stores_stand() {
         pass(700).await;
         nodes.remove(index).stop().await;
         pass(300).await;
-        let mut again = cluster.start(role, instance).await;
-        cluster.wire(std::slice::from_ref(&again)).await;
-        again.reply(|body| matches!(body, from_worker::Body::Wired(_)).then_some(())).await;
-        cluster.begin_at(std::slice::from_ref(&again), start_ns).await;
-        nodes.insert(index, again);
+        nodes.insert(index, restart(&mut cluster, role, instance, start_ns).await);
         pass(2_500).await;
         balances(&audit_all(&mut nodes).await);
     }
+}
+
+/// Begins again what was stopped.
+async fn restart(cluster: &mut Cluster, role: &str, instance: u32, start_ns: u64) -> Node {
+    let mut again = cluster.start(role, instance).await;
+    cluster.wire(std::slice::from_ref(&again)).await;
+    again.reply(|body| matches!(body, from_worker::Body::Wired(_)).then_some(())).await;
+    cluster.begin_at(std::slice::from_ref(&again), start_ns).await;
+    again
+}
+
+#[tokio::test]
+async fn who_comes_back_with_less_than_its_store_acknowledged_says_so() {
+    let mut cluster = floor(204, Micros::from_ms(1_000));
+    let mut nodes = cluster.start_all().await;
+    let start_ns = clock::monotonic_ns();
+    cluster.begin_at(&nodes, start_ns).await;
+    pass(800).await;
+    for (role, index) in
+        [("market", MARKET), ("engines", ENGINES[0]), ("settlement", SETTLEMENT), ("compliance", COMPLIANCE)]
+    {
+        nodes.remove(index).stop().await;
+        std::fs::remove_dir_all(cluster.data_dir(role, 0).join("events")).unwrap();
+        nodes.insert(index, restart(&mut cluster, role, 0, start_ns).await);
+    }
+    for index in [MARKET, ENGINES[0], SETTLEMENT, COMPLIANCE] {
+        let lost = audit(&mut nodes[index]).await["acknowledged_lost"];
+        assert!(lost > 0, "node {index}");
+    }
+    assert_eq!(audit(&mut nodes[ENGINES[1]]).await["acknowledged_lost"], 0, "who lost nothing says that");
 }
 
 #[tokio::test]
