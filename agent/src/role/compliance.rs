@@ -9,6 +9,7 @@ mod reports;
 
 use std::time::Duration;
 
+use gauntlet_common::phase::Phase;
 use gauntlet_common::scenario::{Metric, PhaseName, RoleName};
 use gauntlet_proto::foundation::Event;
 use schemars::JsonSchema;
@@ -29,6 +30,8 @@ use crate::foundation::telemetry::Counter;
 
 /// After a violation or report that could not be made or kept, before it is tried again.
 const PAUSE: Duration = Duration::from_millis(500);
+/// How far the wall clocks of nodes may be apart for a report to be held against when others' events were created.
+const CLOCKS_APART: Duration = Duration::from_secs(1);
 
 /// See the module.
 pub struct Compliance;
@@ -76,7 +79,10 @@ impl Role for Compliance {
             counter("large_missed", "trades in the engines' stores that are too large and have none"),
             counter("false_alarms", "violations of trades that are not too large, not there, or have one already"),
             counter("reports", "regulatory reports that its store holds"),
-            counter("report_mismatches", "reports whose counts are not the stores' as of the report's positions"),
+            counter(
+                "report_mismatches",
+                "reports whose counts are not the stores' as of the report's positions, or that lack what was there before",
+            ),
             ACKNOWLEDGED_LOST,
         ]
     }
@@ -100,7 +106,7 @@ impl Role for Compliance {
             let (follower, limit) = (context.clone(), params.large_above);
             context.spawn(async move { watch_trades(&follower, &engine, limit, &told).await });
         }
-        if let Some(phase) = report_at {
+        if let Some(phase) = report_at.clone() {
             let (reporter, stores) = (context.clone(), stores.clone());
             context.spawn(async move {
                 let zero = reporter.begin().await;
@@ -113,11 +119,13 @@ impl Role for Compliance {
         let audited = context.clone();
         context.on_audit(move || {
             let (context, stores, followed) = (audited.clone(), stores.clone(), followed.clone());
+            let report_at = report_at.clone();
             async move {
                 for (engine, come_to) in followed {
                     caught_up(&engine, TRADE_EXECUTED, come_to).await?;
                 }
-                let mut figures = audit(&stores, params.large_above).await?;
+                let mut figures =
+                    audit(&stores, params.large_above, due_us(&context, report_at.as_ref()).await).await?;
                 figures.push(context.acknowledged_lost()?);
                 Ok(figures)
             }
@@ -206,8 +214,16 @@ async fn make_report(context: &RoleContext, report: Report, stores: &Stores) {
     }
 }
 
+/// What was created before this moment of the wall clock, us, no report can lack.
+async fn due_us(context: &RoleContext, report_at: Option<&Phase>) -> u64 {
+    let Some(phase) = report_at else { return 0 };
+    let due_ns = context.begin().await + phase.start.0 * 1000;
+    let since = Duration::from_nanos(clock::monotonic_ns().saturating_sub(due_ns));
+    clock::unix_us().saturating_sub((since + CLOCKS_APART).as_micros() as u64)
+}
+
 /// Everything found against everything there is.
-async fn audit(stores: &Stores, limit: u64) -> Result<Vec<(&'static str, u64)>, String> {
+async fn audit(stores: &Stores, limit: u64, due_us: u64) -> Result<Vec<(&'static str, u64)>, String> {
     let mut trades: Vec<(String, u64)> = Vec::new();
     for engine in &stores.engines {
         let take = |event| trades.extend(Executed::of(event).map(|executed| (executed.id, executed.trade.quantity)));
@@ -226,7 +242,7 @@ async fn audit(stores: &Stores, limit: u64) -> Result<Vec<(&'static str, u64)>, 
     for summary in &said {
         let report = REPORTS.into_iter().find(|report| report.name() == summary.report_type);
         let holds = match report {
-            Some(report) => report.holds(summary, stores).await?,
+            Some(report) => report.holds(summary, stores, due_us).await?,
             None => false,
         };
         mismatches += u64::from(!holds);
