@@ -110,7 +110,10 @@ impl Role for TradingEngine {
             counter("decisions", "decisions made, with a trade or without"),
             counter("trades", "trades executed and stored"),
             counter("large_trades", "of these, large ones"),
-            counter("failed", "trades decided on that could not be stored"),
+            counter(
+                "failed",
+                "decisions that failed: the latest updates could not be read, or the trade not be stored",
+            ),
             measure("decision_us", "from the query of a decision that led to a trade until the trade was stored"),
         ]
     }
@@ -289,7 +292,8 @@ async fn trade(context: &RoleContext, params: &Params) {
         },
     };
     let mut ticks = tokio::time::interval(params.every.duration());
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // A tick that was missed is a decision less: the rate of decisions tells a stall, which no decision's own time does.
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         ticks.tick().await;
         desk.decide().await;
@@ -311,7 +315,10 @@ impl Desk<'_> {
         let latest = self.latest();
         let found = match events.look(move |store| store.query(&latest)).await {
             Ok(found) => found,
-            Err(error) => return tracing::warn!(%error, "the latest market updates cannot be read"),
+            Err(error) => {
+                tracing::warn!(%error, "the latest market updates cannot be read");
+                return self.metrics.failed.one();
+            }
         };
         self.metrics.decisions.one();
         let read = |event: Event| Some((event.id, serde_json::from_str::<MarketUpdate>(&event.data_json).ok()?));
