@@ -61,6 +61,7 @@ impl Role for Settlement {
             counter("batches", "batches of them"),
             counter("repeated", "trades delivered again, and not settled again"),
             counter("gaps", "deliveries with a trade missing, read again"),
+            counter("refused_twice", "batches that the store refused, as a trade of them was settled already"),
             measure("settle_us", "from the arrival of a batch of trades until it was stored as settled"),
         ]
     }
@@ -100,6 +101,7 @@ impl Role for Settlement {
 /// Settles the trades of one engine, from where the store says.
 async fn settle(context: &RoleContext, engine: &Source, batch: usize, come_to: &watch::Sender<u64>) {
     let telemetry = &context.foundation.telemetry;
+    let refused_twice = telemetry.counter("refused_twice");
     let mut desk = Desk {
         context,
         batch,
@@ -116,6 +118,8 @@ async fn settle(context: &RoleContext, engine: &Source, batch: usize, come_to: &
         let mut feed = engine.follow(TRADE_EXECUTED, desk.book.position);
         if let Err(error) = desk.settle_on(&mut feed, come_to).await {
             tracing::warn!(%error, engine = engine.name, "trades were not settled; they are read again");
+            // The book is made of the store: one that is right never asks for this.
+            refused_twice.add(f64::from(u8::from(matches!(error, EventsError::Duplicate(_)))));
             tokio::time::sleep(PAUSE).await;
         }
     }

@@ -6,11 +6,12 @@ use std::time::Duration;
 use gauntlet_common::units::Micros;
 use gauntlet_proto::agent::Audit;
 use gauntlet_proto::foundation::events_client::EventsClient;
-use gauntlet_proto::foundation::{Event, OrderBy, QueryRequest};
+use gauntlet_proto::foundation::telemetry_client::TelemetryClient;
+use gauntlet_proto::foundation::{Event, GetMetricsRequest, OrderBy, QueryRequest, StoreRequest};
 use gauntlet_proto::worker::{Cut, CutLinks, from_worker, to_worker};
 use serde_json::{Value, json};
 
-use super::cluster::{Cluster, Node};
+use super::cluster::{Cluster, Node, soon};
 use crate::clock;
 
 type Figures = BTreeMap<String, u64>;
@@ -175,6 +176,31 @@ async fn who_comes_back_with_less_than_its_store_acknowledged_says_so() {
         assert!(lost > 0, "node {index}");
     }
     assert_eq!(audit(&mut nodes[ENGINES[1]]).await["acknowledged_lost"], 0, "who lost nothing says that");
+}
+
+#[tokio::test]
+async fn a_settlement_that_tries_to_settle_a_trade_twice_is_refused_by_its_store_and_says_so() {
+    let mut cluster = floor(211, Micros::from_ms(500));
+    let mut nodes = cluster.start_all().await;
+    nodes.remove(SETTLEMENT).stop().await;
+    let start_ns = clock::monotonic_ns();
+    cluster.begin_at(&nodes, start_ns).await;
+    pass(500).await;
+    let trade = stored(&cluster, "engines", 0, "trade_executed").await.remove(0);
+    nodes.insert(SETTLEMENT, cluster.start("settlement", 0).await);
+    // Settled, and the book that is made of the store cannot know whose trade it was.
+    let settled = Event { id: format!("settled:{}", trade.id), r#type: "trade_settled".into(), ..Event::default() };
+    let mut events = EventsClient::new(cluster.channel("settlement", 0));
+    events.store(StoreRequest { event: Some(settled) }).await.unwrap();
+    cluster.wire(&nodes[SETTLEMENT..=SETTLEMENT]).await;
+    cluster.begin_at(&nodes[SETTLEMENT..=SETTLEMENT], start_ns).await;
+    let mut telemetry = TelemetryClient::new(cluster.channel("settlement", 0));
+    soon(async {
+        while telemetry.get_metrics(GetMetricsRequest {}).await.unwrap().into_inner().counters["refused_twice"] == 0.0 {
+            pass(20).await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
