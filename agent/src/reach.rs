@@ -17,7 +17,7 @@ const PORT_TRIES: u16 = 50;
 /// How long an answer may take before it is called cut; a healthy one takes a fraction.
 pub const CUT_AFTER: Duration = Duration::from_millis(400);
 /// How long an old connection may take to open, and again to answer first; the fault waits for it.
-const OPENS_WITHIN: Duration = Duration::from_secs(1);
+const OPENS_WITHIN: Duration = Duration::from_secs(3);
 /// How long one that must come may take, on however slow a machine.
 pub const COMES_WITHIN: Duration = Duration::from_secs(10);
 
