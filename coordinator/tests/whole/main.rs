@@ -1,6 +1,6 @@
 //! The whole system, from the command line to the verdict: real binaries, real agents, real faults, on loopback only.
 //!
-//! Runs share one machine, so those with roles take turns, a few at a time ([`support::Lab`]). What a run's figures are depends on that machine; the
+//! Runs share one machine, so those with roles take turns, two at a time ([`support::Lab`]). What a run's figures are depends on that machine; the
 //! promises tested here do not, and none of them is about speed.
 
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails by panicking")]

@@ -12,8 +12,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-/// Runs with roles at a time. They wait more than they work, so that a few do not take each other's cores.
-const RUNS_MAX: usize = 3;
+/// Runs with roles at a time. They wait more than they work, so that two do not take each other's cores.
+const RUNS_MAX: usize = 2;
 static TURNS: (Mutex<usize>, Condvar) = (Mutex::new(RUNS_MAX), Condvar::new());
 /// Environment reaches every descendant, so it marks them, whoever their parent is by now.
 const MARK: &str = "GAUNTLET_TEST_MARK";
