@@ -8,11 +8,12 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use gauntlet_common::scenario::Metric;
 use gauntlet_proto::foundation::Event;
 
+use super::follow::fold_own;
 use super::{RoleContext, counter};
 use crate::foundation::events::EventsError;
 
@@ -40,6 +41,15 @@ struct Marked {
     broken: Option<String>,
 }
 
+impl Marked {
+    fn bytes(&self) -> [u8; BYTES] {
+        let mut bytes = [0; BYTES];
+        bytes[..8].copy_from_slice(&self.highest.to_ne_bytes());
+        bytes[8..].copy_from_slice(&self.lost.to_ne_bytes());
+        bytes
+    }
+}
+
 impl Acknowledged {
     /// Beside a store that, opened, holds everything up to the position `held`. What was acknowledged beyond it is lost for good: its
     /// positions are given again.
@@ -51,55 +61,71 @@ impl Acknowledged {
             file.read_exact_at(&mut bytes, 0)?;
         }
         let [highest, lost] = [0, 1].map(|n| u64::from_ne_bytes(bytes.as_chunks::<8>().0[n]));
-        let lost = lost + highest.saturating_sub(held);
-        bytes[..8].copy_from_slice(&held.to_ne_bytes());
-        bytes[8..].copy_from_slice(&lost.to_ne_bytes());
-        file.write_all_at(&bytes, 0)?;
-        Ok(Self { file, marked: Mutex::new(Marked { highest: held, lost, broken: None }) })
+        let marked = Marked { highest: held, lost: lost + highest.saturating_sub(held), broken: None };
+        file.write_all_at(&marked.bytes(), 0)?;
+        Ok(Self { file, marked: Mutex::new(marked) })
     }
 
-    /// Everything up to this position was acknowledged.
-    pub fn mark(&self, position: u64) {
-        let mut marked = self.marked.lock().unwrap_or_else(PoisonError::into_inner);
-        if position <= marked.highest {
+    /// Up to where everything was acknowledged.
+    pub fn highest(&self) -> u64 {
+        self.marked().highest
+    }
+
+    /// Positions `first` to `last` were acknowledged, to whom asked when [`Acknowledged::highest`] was `before`. A position up to there that is given again is one
+    /// whose event is lost: a store outside of this process can lose while the role lives on.
+    pub fn mark(&self, before: u64, first: u64, last: u64) {
+        let mut marked = self.marked();
+        let given_again = (before.min(marked.highest) + 1).saturating_sub(first);
+        if given_again > 0 {
+            marked.lost += given_again;
+            marked.highest = last;
+        } else if last > marked.highest {
+            marked.highest = last;
+        } else {
             return;
         }
-        marked.highest = position;
-        // Under the lock: of two that mark at once, the lower must not be the last to write.
-        if let Err(error) = self.file.write_all_at(&position.to_ne_bytes(), 0) {
+        // Under the lock: of two that mark at once, the lower must not be the last to write. That this failed is known as long as the process lives.
+        if let Err(error) = self.file.write_all_at(&marked.bytes(), 0) {
             marked.broken = Some(format!("an acknowledgement was not marked: {error}"));
         }
     }
 
-    /// How many acknowledged events were missing after restarts, or are in a store that holds everything up to `held`; or why nobody knows.
-    pub fn lost(&self, held: u64) -> Result<u64, String> {
-        let marked = self.marked.lock().unwrap_or_else(PoisonError::into_inner);
-        match &marked.broken {
-            Some(why) => Err(why.clone()),
-            None => Ok(marked.lost + marked.highest.saturating_sub(held)),
-        }
+    fn marked(&self) -> MutexGuard<'_, Marked> {
+        self.marked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The highest acknowledged position, and how many were found missing so far; or why nobody knows.
+    fn so_far(&self) -> Result<(u64, u64), String> {
+        let marked = self.marked();
+        marked.broken.clone().map_or(Ok((marked.highest, marked.lost)), Err)
     }
 }
 
 impl RoleContext {
     /// [`crate::foundation::Events::store_batch`] into the own store, marked as acknowledged.
     pub async fn keep(&self, events: Vec<Event>) -> Result<Vec<Event>, EventsError> {
+        let before = self.acknowledged.highest();
         let kept = self.foundation.events.store_batch(events).await?;
-        self.acknowledged.mark(kept.last().map_or(0, |event| event.position));
+        if let [first, .., last] | [first @ last] = kept.as_slice() {
+            self.acknowledged.mark(before, first.position, last.position);
+        }
         Ok(kept)
     }
 
     /// [`crate::foundation::Events::store_here`] likewise.
     pub async fn keep_here(&self, event: Event) -> Result<Event, EventsError> {
+        let before = self.acknowledged.highest();
         let kept = self.foundation.events.store_here(event).await?;
-        self.acknowledged.mark(kept.position);
+        self.acknowledged.mark(before, kept.position, kept.position);
         Ok(kept)
     }
 
-    /// [`ACKNOWLEDGED_LOST`] of now.
-    pub fn acknowledged_lost(&self) -> Result<(&'static str, u64), String> {
-        let held = self.foundation.events.engine().last_position();
-        Ok((ACKNOWLEDGED_LOST.name, self.acknowledged.lost(held)?))
+    /// [`ACKNOWLEDGED_LOST`] of now: every event is looked for, since positions have no gap.
+    pub async fn acknowledged_lost(&self) -> Result<(&'static str, u64), String> {
+        let (highest, lost) = self.acknowledged.so_far()?;
+        let count = move |held: &mut u64, event: Event| *held += u64::from(event.position <= highest);
+        let held = fold_own(&self.foundation.events, 0, count).await?;
+        Ok((ACKNOWLEDGED_LOST.name, lost + highest.saturating_sub(held)))
     }
 }
 
@@ -112,20 +138,33 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let opened = |held| Acknowledged::open(dir.path(), held).unwrap();
         let mark = opened(0);
-        assert_eq!(mark.lost(0), Ok(0));
-        mark.mark(7);
-        mark.mark(5);
-        assert_eq!((mark.lost(7), mark.lost(6)), (Ok(0), Ok(1)), "the highest counts, whoever marks last");
+        assert_eq!(mark.so_far(), Ok((0, 0)));
+        mark.mark(0, 6, 7);
+        mark.mark(0, 1, 5);
+        assert_eq!(mark.so_far(), Ok((7, 0)), "the highest counts, whoever marks last");
 
         // A kill after an append and before its mark: the store holds more, and that is no loss.
         let mark = opened(9);
-        assert_eq!((mark.lost(9), mark.lost(8)), (Ok(0), Ok(1)), "what was held at a start counts from then on");
-        mark.mark(12);
+        assert_eq!(mark.so_far(), Ok((9, 0)), "what was held at a start counts from then on");
+        mark.mark(9, 10, 12);
         let mark = opened(8);
-        assert_eq!(mark.lost(8), Ok(4), "marked, though the process died");
-        mark.mark(20);
-        assert_eq!(mark.lost(20), Ok(4), "never forgotten, though the store is ahead of the old mark");
-        assert_eq!((opened(20).lost(20), opened(17).lost(17)), (Ok(4), Ok(7)));
+        assert_eq!(mark.so_far(), Ok((8, 4)), "marked, though the process died");
+        mark.mark(8, 9, 20);
+        assert_eq!(mark.so_far(), Ok((20, 4)), "never forgotten, though the store is ahead of the old mark");
+        assert_eq!((opened(20).so_far(), opened(17).so_far()), (Ok((20, 4)), Ok((17, 7))));
+    }
+
+    #[test]
+    fn positions_that_a_store_gives_again_while_its_role_lives_are_lost_events() {
+        let dir = tempfile::tempdir().unwrap();
+        let mark = Acknowledged::open(dir.path(), 0).unwrap();
+        mark.mark(0, 1, 100);
+        // Two that asked before the store lost its last ten, and one after.
+        mark.mark(100, 91, 95);
+        mark.mark(100, 96, 97);
+        mark.mark(mark.highest(), 98, 98);
+        assert_eq!(mark.so_far(), Ok((98, 10)));
+        assert_eq!(Acknowledged::open(dir.path(), 98).unwrap().so_far(), Ok((98, 10)), "also after a restart");
     }
 
     #[test]
@@ -138,7 +177,7 @@ mod tests {
         std::fs::write(&path, [0; BYTES]).unwrap();
         let file = File::open(&path).unwrap();
         let mark = Acknowledged { file, marked: Mutex::default() };
-        mark.mark(1);
-        assert!(mark.lost(1).unwrap_err().contains("not marked"));
+        mark.mark(0, 1, 1);
+        assert!(mark.so_far().unwrap_err().contains("not marked"));
     }
 }

@@ -30,8 +30,9 @@ use crate::foundation::telemetry::Counter;
 
 /// After a violation or report that could not be made or kept, before it is tried again.
 const PAUSE: Duration = Duration::from_millis(500);
-/// How far the wall clocks of nodes may be apart for a report to be held against when others' events were created.
-const CLOCKS_APART: Duration = Duration::from_secs(1);
+/// How late an event may come into its store after its creation, and how far the wall clocks of nodes may be apart, for a report to be held
+/// against when others' events were created.
+const LATE: Duration = Duration::from_secs(5);
 
 /// See the module.
 pub struct Compliance;
@@ -126,7 +127,7 @@ impl Role for Compliance {
                 }
                 let mut figures =
                     audit(&stores, params.large_above, due_us(&context, report_at.as_ref()).await).await?;
-                figures.push(context.acknowledged_lost()?);
+                figures.push(context.acknowledged_lost().await?);
                 Ok(figures)
             }
         });
@@ -219,7 +220,7 @@ async fn due_us(context: &RoleContext, report_at: Option<&Phase>) -> u64 {
     let Some(phase) = report_at else { return 0 };
     let due_ns = context.begin().await + phase.start.0 * 1000;
     let since = Duration::from_nanos(clock::monotonic_ns().saturating_sub(due_ns));
-    clock::unix_us().saturating_sub((since + CLOCKS_APART).as_micros() as u64)
+    clock::unix_us().saturating_sub((since + LATE).as_micros() as u64)
 }
 
 /// Everything found against everything there is.

@@ -142,7 +142,7 @@ impl Role for MarketData {
             async move {
                 let count = |n: &mut u64, event: Event| *n += u64::from(event.r#type == MARKET_DATA_UPDATE);
                 let updates = fold_own(&context.foundation.events, 0, count).await?;
-                Ok(vec![("updates", updates), context.acknowledged_lost()?])
+                Ok(vec![("updates", updates), context.acknowledged_lost().await?])
             }
         });
         let worker = context.clone();

@@ -239,6 +239,6 @@ async fn audit(
         ("pending", count(executed.len() - known)),
         ("settled_twice", count(settled.values().filter(|times| **times > 1).count())),
         ("settled_unknown", count(settled.len() - known)),
-        context.acknowledged_lost()?,
+        context.acknowledged_lost().await?,
     ])
 }

@@ -403,6 +403,6 @@ async fn audit(context: &RoleContext, key: u64, large: Option<&Large>) -> Result
         ("executed", executed),
         ("large_injected", large as u64),
         ("updates_kept", updates),
-        context.acknowledged_lost()?,
+        context.acknowledged_lost().await?,
     ])
 }

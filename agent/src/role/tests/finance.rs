@@ -185,8 +185,15 @@ async fn a_settlement_that_tries_to_settle_a_trade_twice_is_refused_by_its_store
     nodes.remove(SETTLEMENT).stop().await;
     let start_ns = clock::monotonic_ns();
     cluster.begin_at(&nodes, start_ns).await;
-    pass(500).await;
-    let trade = stored(&cluster, "engines", 0, "trade_executed").await.remove(0);
+    let trade = soon(async {
+        loop {
+            match stored(&cluster, "engines", 0, "trade_executed").await.pop() {
+                Some(trade) => break trade,
+                None => pass(20).await,
+            }
+        }
+    })
+    .await;
     nodes.insert(SETTLEMENT, cluster.start("settlement", 0).await);
     // Settled, and the book that is made of the store cannot know whose trade it was.
     let settled = Event { id: format!("settled:{}", trade.id), r#type: "trade_settled".into(), ..Event::default() };
