@@ -178,7 +178,7 @@ async fn a_partition_that_nobody_here_could_try_is_not_called_confirmed_here() {
 async fn a_probe_that_outlasts_its_partition_says_nothing_against_it() {
     // So short that each probe is answered, by the refusal of who does not listen there, when the links go on.
     let mut plan = cut_from_n2("link", None);
-    plan.faults[0].duration = Micros::from_ms(200);
+    plan.faults[0].duration = Micros::from_ms(100);
     let edges = edges_of_cut(&plan).await;
     let said = |edge: &FaultEdge| matches!(edge, FaultEdge::Confirmed | FaultEdge::NotConfirmed);
     assert!(edges.iter().all(|(edge, _)| !said(edge)), "{edges:?}");

@@ -314,15 +314,15 @@ pub async fn confirm(node: &Node, fault: &PlannedFault) -> Result<String, String
     if let Some((_, at)) = through.iter().find(|(reached, _)| !*reached) {
         return Err(format!("{from} does not reach {at} either, which nobody cut"));
     }
-    let table = cutting.rules.table.clone();
-    let dropped = nft::off_thread(move || nft::dropped(&table)).await?;
-    if direction(fault) == Direction::Both && !peers.is_empty() && dropped.probes == 0 {
-        return Err("no probe got through, but our rules dropped none".into());
-    }
     let off = |probed: &[(Option<bool>, SocketAddr)]| probed.iter().filter(|(cut, _)| *cut == Some(true)).count();
     if !peers.is_empty() && off(&new) == 0 {
         // Too late to see: only others can say whether it had an effect.
         return Ok(String::new());
+    }
+    let table = cutting.rules.table.clone();
+    let dropped = nft::off_thread(move || nft::dropped(&table)).await?;
+    if direction(fault) == Direction::Both && !peers.is_empty() && dropped.probes == 0 {
+        return Err("no probe got through, but our rules dropped none".into());
     }
     let (new, old) = (counted(off(&new), "new connection"), counted(off(&living), "old one"));
     Ok(format!("{new} and {old} cut off, {} not", counted(through.len(), "bystander")))
