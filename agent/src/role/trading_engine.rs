@@ -75,6 +75,12 @@ pub struct Params {
     pub counterparties: u32,
 }
 
+impl Params {
+    fn strategy_of(&self, instance: u32) -> Strategy {
+        self.strategies[instance as usize % self.strategies.len()]
+    }
+}
+
 /// Trades that are larger than usual.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -121,6 +127,8 @@ impl Role for TradingEngine {
     fn audits() -> Vec<Metric> {
         vec![
             counter("executed", "trades that its store holds"),
+            counter("momentum_trades", "of these, those of an instance whose strategy is momentum"),
+            counter("market_making_trades", "of these, those of an instance whose strategy is market making"),
             counter("large_injected", "of the trades up to its last one, those that the seed makes large"),
             counter("updates_kept", "market updates that its store holds"),
             ACKNOWLEDGED_LOST,
@@ -169,6 +177,7 @@ impl Role for TradingEngine {
             context.spawn(async move { keep_updates(&follower, &market, &told).await });
         }
         let audited = context.clone();
+        let strategy = params.strategy_of(context.instance);
         let (key, large) = (trades_key(context.plan.seed, &context.name()), params.large.clone());
         context.on_audit(move || {
             let (context, large, kept) = (audited.clone(), large.clone(), kept.clone());
@@ -176,7 +185,7 @@ impl Role for TradingEngine {
                 for (market, seen) in kept {
                     caught_up(&market, MARKET_DATA_UPDATE, seen).await?;
                 }
-                audit(&context, key, large.as_ref()).await
+                audit(&context, strategy, key, large.as_ref()).await
             }
         });
         sit_down(&context, params)
@@ -279,7 +288,7 @@ async fn trade(context: &RoleContext, params: &Params) {
     let mut desk = Desk {
         context,
         params,
-        strategy: params.strategies[context.instance as usize % params.strategies.len()],
+        strategy: params.strategy_of(context.instance),
         key: trades_key(context.plan.seed, &context.name()),
         number: next_number(context).await,
         draws: context.draws(),
@@ -388,7 +397,12 @@ impl Desk<'_> {
 }
 
 /// See [`TradingEngine::audits`].
-async fn audit(context: &RoleContext, key: u64, large: Option<&Large>) -> Result<Vec<(&'static str, u64)>, String> {
+async fn audit(
+    context: &RoleContext,
+    strategy: Strategy,
+    key: u64,
+    large: Option<&Large>,
+) -> Result<Vec<(&'static str, u64)>, String> {
     let count = |(executed, last, updates): &mut (u64, u64, u64), event: Event| {
         if event.r#type == TRADE_EXECUTED {
             *executed += 1;
@@ -399,8 +413,11 @@ async fn audit(context: &RoleContext, key: u64, large: Option<&Large>) -> Result
     };
     let (executed, last, updates) = fold_own(&context.foundation.events, (0, 0, 0), count).await?;
     let large = (1..=last).filter(|number| is_large(key, *number, large)).count();
+    let by = |of: Strategy| if of == strategy { executed } else { 0 };
     Ok(vec![
         ("executed", executed),
+        ("momentum_trades", by(Strategy::Momentum)),
+        ("market_making_trades", by(Strategy::MarketMaking)),
         ("large_injected", large as u64),
         ("updates_kept", updates),
         context.acknowledged_lost().await?,

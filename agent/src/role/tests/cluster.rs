@@ -308,6 +308,7 @@ fn plan(roles: Vec<PlannedRole>) -> Plan {
         title: String::new(),
         tier: Tier::Custom,
         profile: "full".into(),
+        set: Vec::new(),
         seed: 1,
         isolation: Isolation::Shared,
         phases: vec![],
