@@ -24,6 +24,9 @@ pub struct Plan {
     pub title: String,
     pub tier: Tier,
     pub profile: String,
+    /// What was set beside it, each as `path=value`, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub set: Vec<String>,
     pub seed: u64,
     pub isolation: Isolation,
     pub phases: Vec<Phase>,

@@ -66,6 +66,7 @@ pub fn judge(plan: &Plan, record: &Record) -> Report {
         title: plan.title.clone(),
         tier: plan.tier,
         profile: plan.profile.clone(),
+        set: plan.set.clone(),
         seed: plan.seed,
         started_at: story.started_at,
         duration_s: story.duration_us.map_or(view.timeline.end.secs(), |us| us as f64 / 1e6),

@@ -136,6 +136,8 @@ fn an_override_is_applied_after_the_profile_and_checked_like_the_file() {
     assert_eq!(scenario.workloads["users"].load["peak"].users, Some(300));
     assert_eq!(scenario.phases[3].duration.secs(), 60.0);
     assert_eq!(scenario.faults[0].duration.secs(), 9.0);
+    let told = ["workloads.users.load.peak.users=300", "phases.peak=60s", "faults.kill-app.for=9s"];
+    assert_eq!(scenario.set, told, "a report says how to run it again");
     let message = |set: &[(&str, &str)]| read_with(&p1(), Some("smoke"), set).unwrap_err().to_string();
     assert!(message(&[("phases.peek", "60s")]).contains("did you mean `peak`?"));
     assert!(message(&[("workloads.users.laod.peak.users", "3")]).contains("did you mean `load`?"));

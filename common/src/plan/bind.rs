@@ -118,6 +118,7 @@ pub fn bind(
         title: scenario.title.clone(),
         tier: scenario.tier,
         profile: scenario.profile.clone(),
+        set: scenario.set.clone(),
         seed,
         isolation,
         phases,

@@ -23,6 +23,9 @@ pub struct Scenario {
     pub tier: Tier,
     /// The profile that was applied.
     pub profile: String,
+    /// What was set beside it, each as `path=value`, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub set: Vec<String>,
     /// What the cluster must have.
     pub needs: Needs,
     /// How far its nodes are from each other.

@@ -207,8 +207,11 @@ impl Reader<'_> {
     /// The model. What the checker passed cannot fail here; should it, the section is blamed.
     fn typed(&self, applied: &Applied, profile: &str, found: &mut Vec<Diagnostic>) -> Option<Scenario> {
         let value = model_value(applied, profile);
-        match serde_json::from_value(value) {
-            Ok(scenario) => Some(scenario),
+        match serde_json::from_value::<Scenario>(value) {
+            Ok(mut scenario) => {
+                scenario.set = self.options.set.iter().map(|(path, value)| format!("{path}={value}")).collect();
+                Some(scenario)
+            }
             Err(error) => {
                 found.push(Diagnostic::new(applied.tree.place, error.to_string(), ""));
                 None

@@ -411,6 +411,7 @@ pub fn passed() -> Report {
         title: "High-traffic SaaS application".into(),
         tier: Tier::Production,
         profile: "full".into(),
+        set: Vec::new(),
         seed: 42,
         started_at: "2026-11-21T05:50:00Z".into(),
         duration_s: 315.4,

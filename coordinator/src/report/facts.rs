@@ -224,7 +224,8 @@ pub fn totals(report: &Report) -> Totals {
 pub fn reproduce(report: &Report) -> String {
     let shipped = SHIPPED.iter().any(|shipped| shipped.name == report.scenario);
     let scenario = if shipped { quoted(&report.scenario) } else { "FILE".into() };
-    format!("coordinator run {scenario} --profile {} --seed {}", quoted(&report.profile), report.seed)
+    let set: String = report.set.iter().map(|set| format!(" --set {}", quoted(set))).collect();
+    format!("coordinator run {scenario} --profile {} --seed {}{set}", quoted(&report.profile), report.seed)
 }
 
 /// What to do about a run that cannot be believed, a sentence for each broken guard; of a clean one nothing.
@@ -334,6 +335,10 @@ mod tests {
         assert_eq!(reproduce(&fixture::passed()), "coordinator run p1 --profile full --seed 42");
         let of_a_file = Report { scenario: "mine".into(), ..fixture::passed() };
         assert_eq!(reproduce(&of_a_file), "coordinator run FILE --profile full --seed 42");
+        let set = vec!["phases.peak=9s".into(), "roles.app.note=a b".into()];
+        let overridden = Report { set, ..fixture::passed() };
+        let again = "coordinator run p1 --profile full --seed 42 --set phases.peak=9s --set 'roles.app.note=a b'";
+        assert_eq!(reproduce(&overridden), again);
         assert_eq!(quoted("a b"), "'a b'");
         assert_eq!(quoted("it's"), r"'it'\''s'");
         assert_eq!(quoted("$(rm)"), "'$(rm)'");

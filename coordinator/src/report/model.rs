@@ -22,6 +22,9 @@ pub struct Report {
     pub title: String,
     pub tier: Tier,
     pub profile: String,
+    /// What was set beside it, each as `path=value`, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub set: Vec<String>,
     pub seed: u64,
     /// RFC 3339, UTC.
     pub started_at: String,
