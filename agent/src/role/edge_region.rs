@@ -120,6 +120,10 @@ impl Role for EdgeRegion {
             counter("replications", "replications to another cloud that were acknowledged"),
             counter("replications_failed", "replications that the other region did not acknowledge"),
             counter("replicated_events", "events that another cloud acknowledged and did not have before"),
+            counter(
+                "left_behind",
+                "own events too old to be copied; after a restart, also those that were copied before",
+            ),
             measure("replication_us", "time of a replication"),
         ]
     }
@@ -178,6 +182,11 @@ impl Place {
     fn of(context: &RoleContext) -> Self {
         let label = |name: &str| context.plan.label(&context.agent, name);
         Self { region: label(REGION).unwrap_or(&context.agent).into(), cloud: label(CLOUD).unwrap_or_default().into() }
+    }
+
+    /// Whether an event is of this region, and not a copy of another's.
+    fn made(&self, event: &Event) -> bool {
+        event.metadata.get(REGION_KEY) == Some(&self.region)
     }
 
     /// An event of this region.

@@ -17,16 +17,23 @@ use gauntlet_common::units::Micros;
 use gauntlet_proto::bounds::MESSAGE_BYTES_MAX;
 use gauntlet_proto::foundation::events_client::EventsClient;
 use gauntlet_proto::foundation::{Event, StoreBatchRequest, VerifyRequest};
+use prost::Message;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tonic::Status;
 use tonic::transport::Channel;
 
-use super::{Place, REGION_KEY, RoleContext, RoleError};
+use super::{Place, RoleContext, RoleError};
 use crate::clock;
 
 /// The type of the event that tells of a replication, where its copies are.
 pub const EVENT_TYPE: &str = "data_replication";
+/// What one message may take, less what frames it.
+const BATCH_BYTES_MAX: usize = MESSAGE_BYTES_MAX - FRAME_BYTES;
+/// Before a message of gRPC: whether it is compressed, and its length.
+const FRAME_BYTES: usize = 5;
+/// Beside each event of a batch, at most: its tag and its length.
+const BESIDE_BYTES: usize = 5;
 /// For one batch of a replication; what takes longer has failed, and the next replication takes it up.
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -43,7 +50,7 @@ pub struct Replicate {
     /// How old the events may be; those that could not be copied for longer stay behind.
     #[serde(default = "five_minutes")]
     pub window: Micros,
-    /// Events that are read and copied at once; a replication has as many batches as it needs.
+    /// Events that are read at once, and copied at once if one message holds them; a replication has as many batches as it needs.
     #[serde(default = "thousand")]
     #[schemars(range(min = 1, max = 1000))]
     pub batch: u32,
@@ -151,17 +158,25 @@ async fn copy(
     let head = *context.foundation.events.committed().borrow();
     let mut there =
         EventsClient::new(context.links.channel(peer.address, DEADLINE)).max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let (mut count, replicated) = (0, context.foundation.telemetry.counter("replicated_events"));
+    let telemetry = &context.foundation.telemetry;
+    let (mut count, replicated) = (0, telemetry.counter("replicated_events"));
+    let left_behind = telemetry.counter("left_behind");
     while *copied_to < head {
-        let read = next(context, *copied_to, replicate.batch as usize).await?;
-        let Some(last) = read.last() else { break };
-        let position = last.position;
-        let own = |event: &Event| event.metadata.get(REGION_KEY) == Some(&place.region);
-        let batch = read.into_iter().filter(|event| own(event) && event.created_us >= oldest_us).collect();
-        let new = in_time(hand_over(&mut there, batch)).await?;
-        replicated.add(new as f64);
-        count += new;
-        *copied_to = position;
+        let mut read = next(context, *copied_to, replicate.batch as usize).await?;
+        if read.is_empty() {
+            break;
+        }
+        while !read.is_empty() {
+            let rest = read.split_off(fitting(&read));
+            let position = read.last().map_or(*copied_to, |last| last.position);
+            let own = std::mem::replace(&mut read, rest).into_iter().filter(|event| place.made(event));
+            let (batch, too_old): (Vec<_>, Vec<_>) = own.partition(|event| event.created_us >= oldest_us);
+            let new = in_time(hand_over(&mut there, batch)).await?;
+            replicated.add(new as f64);
+            left_behind.add(too_old.len() as f64);
+            count += new;
+            *copied_to = position;
+        }
     }
     let data = serde_json::json!({
         "source_cloud": place.cloud, "target_cloud": peer.cloud, "events_count": count,
@@ -170,6 +185,16 @@ async fn copy(
     let told = place.event(EVENT_TYPE, data, &uuid::Uuid::now_v7().to_string());
     in_time(there.store_batch(StoreBatchRequest { events: vec![told] })).await?;
     Ok(())
+}
+
+/// How many of these, from the first on, one message holds. One at least, as the store takes no event that is as large as a message.
+fn fitting(events: &[Event]) -> usize {
+    let mut bytes = 0;
+    let fits = events.iter().take_while(|event| {
+        bytes += event.encoded_len() + BESIDE_BYTES;
+        bytes <= BATCH_BYTES_MAX
+    });
+    fits.count().max(1)
 }
 
 async fn in_time<T>(answer: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {

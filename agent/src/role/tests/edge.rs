@@ -8,7 +8,7 @@ use gauntlet_common::phase::Phase;
 use gauntlet_common::plan::PlannedAgent;
 use gauntlet_common::units::Micros;
 use gauntlet_proto::foundation::events_client::EventsClient;
-use gauntlet_proto::foundation::{Event, QueryRequest};
+use gauntlet_proto::foundation::{Event, QueryRequest, StoreRequest, VerifyRequest};
 use gauntlet_proto::worker::from_worker;
 use serde_json::{Value, json};
 
@@ -164,6 +164,44 @@ async fn all_events_are_copied_however_many_batches_they_are_and_after_the_other
     let counts =
         told.iter().map(|event| serde_json::from_str::<Value>(&event.data_json).unwrap()["events_count"].clone());
     assert!(counts.filter_map(|count| count.as_u64()).max() >= Some(30), "{told:?}");
+}
+
+/// Stores events of Virginia there, with so many bytes each and the time of their making; returns their ids.
+async fn stored_in_virginia(cluster: &Cluster, count: usize, bytes: usize, created_us: u64) -> Vec<String> {
+    let mut store = EventsClient::new(cluster.channel("aws", 0));
+    let mut ids = Vec::new();
+    for _ in 0..count {
+        let event = Event {
+            r#type: "edge_request_processed".into(),
+            data_json: json!("x".repeat(bytes)).to_string(),
+            metadata: HashMap::from([("edge_region".to_string(), "us-east-1".to_string())]),
+            created_us,
+            ..Event::default()
+        };
+        ids.push(store.store(StoreRequest { event: Some(event) }).await.unwrap().into_inner().id);
+    }
+    ids
+}
+
+/// Which of these Iowa does not have.
+async fn missing_in_iowa(cluster: &Cluster, ids: &[String]) -> Vec<String> {
+    let mut store = EventsClient::new(cluster.channel("gcp", 0));
+    store.verify(VerifyRequest { ids: ids.to_vec() }).await.unwrap().into_inner().missing
+}
+
+#[tokio::test]
+async fn events_that_no_one_message_holds_are_copied_in_several_and_what_is_too_old_is_told() {
+    let mut cluster = world(170, json!({ "replicate": { "to": ["aws", "gcp"], "every": "200ms" } }));
+    let mut nodes = cluster.start_all().await;
+    let old = stored_in_virginia(&cluster, 3, 10, 1).await;
+    let large = stored_in_virginia(&cluster, 12, 900 * 1024, 0).await;
+    let last = stored_in_virginia(&cluster, 1, 10, 0).await;
+    cluster.begin(&nodes).await;
+    let figures = nodes[0].metrics_until("replications", 1.0).await;
+    assert_eq!(missing_in_iowa(&cluster, &large).await, [""; 0], "12 events are more than a message may hold");
+    assert_eq!(missing_in_iowa(&cluster, &last).await, [""; 0], "and what is behind them does not wait");
+    assert_eq!(missing_in_iowa(&cluster, &old).await, old);
+    assert_eq!(figures["left_behind"], 3.0, "{figures:?}");
 }
 
 #[tokio::test]
