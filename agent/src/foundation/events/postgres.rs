@@ -22,6 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use gauntlet_common::storage::Storage;
 use gauntlet_proto::foundation::{Event, QueryRequest};
 use tokio::runtime::Runtime;
@@ -114,7 +115,7 @@ impl PostgresStore {
         let shared = Arc::new(shared);
         let sweeper = shared.clone();
         let store = Self { runtime: Some(runtime), shared };
-        store.write(|shared| async move { shared.writer().await.map(drop) })?;
+        store.write(|_, _| Box::pin(async { Ok(()) }))?;
         if let Some(runtime) = &store.runtime {
             runtime.spawn(async move { sweeper.session.sweep().await });
         }
@@ -132,22 +133,30 @@ impl PostgresStore {
         Ok(answer.recv().map_err(|_| EventsError::Closed)??)
     }
 
-    /// With the connection that holds the schema. When it is late, the next gets a new one.
-    fn write<T, F>(&self, work: impl FnOnce(Arc<Shared>) -> F) -> Result<T, EventsError>
+    /// With the connection that holds the schema, one after the other. When it is late, the next gets a new one; who was late because
+    /// it waited for its turn has used none.
+    fn write<T, F>(&self, work: F) -> Result<T, EventsError>
     where
         T: Send + 'static,
-        F: Future<Output = Result<T, Failed>> + Send + 'static,
+        F: for<'a> FnOnce(&'a Shared, &'a mut Writer) -> BoxFuture<'a, Result<T, Failed>> + Send + 'static,
     {
         let shared = self.shared.clone();
-        let work = work(shared.clone());
         self.run(async move {
-            if let Ok(result) = tokio::time::timeout(shared.within, work).await {
+            let end = tokio::time::Instant::now() + shared.within;
+            let late = || Failed::TooLate(shared.within);
+            let mut slot = tokio::time::timeout_at(end, shared.writer.lock()).await.map_err(|_| late())?;
+            let working = async {
+                let writer = shared.writer(&mut slot).await?;
+                work(&shared, writer).await
+            };
+            if let Ok(result) = tokio::time::timeout_at(end, working).await {
                 return result;
             }
-            if let Some(left) = shared.writer.lock().await.take() {
+            // Before anybody else has the slot: what is left is what was used.
+            if let Some(left) = slot.take() {
                 cancel(&left.client);
             }
-            Err(Failed::TooLate(shared.within))
+            Err(late())
         })
     }
 
@@ -223,18 +232,18 @@ fn name(dir: &Path) -> Result<String, EventsError> {
 
 impl Shared {
     /// The connection for writing, made anew after one that broke; then the last position is read again too.
-    async fn writer(&self) -> Result<tokio::sync::MutexGuard<'_, Option<Writer>>, Failed> {
-        let mut writer = self.writer.lock().await;
-        if writer.as_ref().is_none_or(|writer| writer.client.is_closed()) {
-            *writer = None;
+    async fn writer<'a>(&self, slot: &'a mut Option<Writer>) -> Result<&'a mut Writer, Failed> {
+        if slot.as_ref().is_none_or(|writer| writer.client.is_closed()) {
+            *slot = None;
             self.unsure.store(true, Ordering::Release);
             let client = self.session.connect().await?;
             self.session.hold(&client).await?;
             let insert = client.prepare(INSERT).await?;
             let position_of = client.prepare("SELECT position FROM events WHERE id = $1").await?;
-            *writer = Some(Writer { client, insert, position_of });
+            *slot = Some(Writer { client, insert, position_of });
         }
-        if let Some(writer) = writer.as_ref().filter(|_| self.unsure.load(Ordering::Acquire)) {
+        let writer = slot.as_mut().ok_or(Failed::Moved)?;
+        if self.unsure.load(Ordering::Acquire) {
             self.refresh(&writer.client).await?;
         }
         Ok(writer)
@@ -258,12 +267,18 @@ impl Shared {
         Ok(made)
     }
 
-    async fn append(&self, columns: Vec<Columns>, first: u64, last: u64, synchronous: bool) -> Result<(), Failed> {
-        let mut writer = self.writer().await?;
+    async fn append(
+        &self,
+        writer: &mut Writer,
+        columns: Vec<Columns>,
+        first: u64,
+        last: u64,
+        synchronous: bool,
+    ) -> Result<(), Failed> {
         if first != self.last.load(Ordering::Acquire) + 1 {
             return Err(Failed::Moved);
         }
-        let Writer { client, insert, .. } = writer.as_mut().ok_or(Failed::Moved)?;
+        let Writer { client, insert, .. } = writer;
         // Until it is answered nobody knows whether it is there: not after an error, nor when this is given up half-way.
         self.unsure.store(true, Ordering::Release);
         match columns.as_slice() {
@@ -324,7 +339,7 @@ impl PostgresStore {
 impl EventStore for PostgresStore {
     fn last_position(&self) -> u64 {
         if self.shared.unsure.load(Ordering::Acquire)
-            && let Err(error) = self.write(|shared| async move { shared.writer().await.map(drop) })
+            && let Err(error) = self.write(|_, _| Box::pin(async { Ok(()) }))
         {
             tracing::warn!(%error, "the last position is not known");
         }
@@ -335,17 +350,18 @@ impl EventStore for PostgresStore {
         let (Some(first), Some(last)) = (events.first(), events.last()) else { return Ok(()) };
         let (first, last, columns) = (first.position, last.position, Columns::of(events));
         let synchronous = durability == Durability::Fsync;
-        self.write(move |shared| async move { shared.append(columns, first, last, synchronous).await })
+        self.write(move |shared, writer| Box::pin(shared.append(writer, columns, first, last, synchronous)))
     }
 
-    /// With the writer's connection: it is the writer that asks, and must not wait for everybody's queries.
+    /// With the writer's connection: before an append with ids of the caller's it is the writer that asks, and must not wait for
+    /// everybody's queries. Who else asks waits for its turn among the appends.
     fn position_of(&self, id: &str) -> Result<Option<u64>, EventsError> {
         let id = id.to_string();
-        self.write(|shared| async move {
-            let writer = shared.writer().await?;
-            let Writer { client, position_of, .. } = writer.as_ref().ok_or(Failed::Moved)?;
-            let found = client.query_opt(position_of, &[&id]).await?;
-            Ok(found.map(|row| row.get::<_, i64>(0) as u64))
+        self.write(|_, writer| {
+            Box::pin(async move {
+                let found = writer.client.query_opt(&writer.position_of, &[&id]).await?;
+                Ok(found.map(|row| row.get::<_, i64>(0) as u64))
+            })
         })
     }
 
@@ -400,10 +416,11 @@ impl EventStore for PostgresStore {
     }
 
     fn discard(&self) -> Result<(), EventsError> {
-        self.write(|shared| async move {
-            let writer = shared.writer().await?;
-            let client = &writer.as_ref().ok_or(Failed::Moved)?.client;
-            Ok(client.batch_execute(&format!("DROP SCHEMA IF EXISTS {} CASCADE", shared.schema)).await?)
+        self.write(|shared, writer| {
+            Box::pin(async move {
+                let sql = format!("DROP SCHEMA IF EXISTS {} CASCADE", shared.schema);
+                Ok(writer.client.batch_execute(&sql).await?)
+            })
         })
     }
 }

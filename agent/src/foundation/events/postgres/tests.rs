@@ -156,6 +156,21 @@ async fn what_is_late_is_cancelled_and_what_comes_after_goes_on_elsewhere() {
 }
 
 #[tokio::test]
+async fn who_only_waited_for_its_turn_leaves_the_writer_to_the_others() {
+    let Some(server) = server() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let within = Duration::from_secs(5);
+    let store = PostgresStore::open_within(dir.path(), &storage(server.url().into()), "turn", within).unwrap();
+    let store = Arc::new(store);
+    let others = store.shared.writer.lock().await;
+    let waits = store.clone();
+    let waited = tokio::task::spawn_blocking(move || waits.position_of("1"));
+    let waited = tokio::time::timeout(within * 2, waited).await.expect("it is late without having had its turn");
+    assert!(waited.unwrap().unwrap_err().to_string().contains("no answer within"));
+    assert!(others.as_ref().is_some_and(|writer| !writer.client.is_closed()));
+}
+
+#[tokio::test]
 async fn nothing_is_left_in_the_database_when_the_run_is_over() {
     let Some(server) = server() else { return };
     let dir = tempfile::tempdir().unwrap();
@@ -264,14 +279,14 @@ async fn the_server_itself_looks_whether_the_writer_lives_so_that_a_dead_node_do
     // By TCP: a socket has no keepalives, nor nodes at its ends.
     let store =
         PostgresStore::open(dir.path(), &storage(serde_json::json!({ "in": url, "passfile": passfile })), "alive");
-    let shown = store.unwrap().write(|shared| async move {
-        let writer = shared.writer().await?;
-        let client = &writer.as_ref().ok_or(Failed::Moved)?.client;
-        let mut shown = Vec::new();
-        for name in ["tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count", "tcp_user_timeout"] {
-            shown.push(client.query_one(&format!("SHOW {name}"), &[]).await?.get::<_, String>(0));
-        }
-        Ok(shown)
+    let shown = store.unwrap().write(|_, writer| {
+        Box::pin(async move {
+            let mut shown = Vec::new();
+            for name in ["tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count", "tcp_user_timeout"] {
+                shown.push(writer.client.query_one(&format!("SHOW {name}"), &[]).await?.get::<_, String>(0));
+            }
+            Ok(shown)
+        })
     });
     assert_eq!(shown.unwrap(), ["5", "2", "3", "10000"]);
 }
