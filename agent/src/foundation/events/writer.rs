@@ -66,11 +66,20 @@ fn write_groups(writer: &Mutex<Writer>, mut queue: mpsc::Receiver<Append>) {
 impl Writer {
     /// Gives the group its positions, keeps it and answers. An append whose ids are taken is refused alone.
     pub(super) fn write_group(&self, group: Vec<Append>) {
-        let last = self.store.last_position();
-        if last != *self.committed.borrow() {
-            // A group before this one was kept although its append said otherwise (its answer was lost): what it holds of each type
-            // nobody has told, and this group's acknowledgement moves on past it.
+        let (last, committed) = (self.store.last_position(), *self.committed.borrow());
+        if last != committed {
+            // More: a group before this one was kept although its append said otherwise (its answer was lost): what it holds of each
+            // type nobody has told, and this group's acknowledgement moves on past it.
             self.latest.unknown_up_to(last);
+        }
+        if last < committed {
+            // A database that crashed has lost what it had only buffered, and this group gets the positions again. Followers go on after
+            // the position that they had come to: what is kept up to there now does not reach them, what comes after it does.
+            tracing::warn!(
+                last,
+                committed,
+                "acknowledged events are gone from the store; their positions are given again"
+            );
         }
         let mut next = last + 1;
         let mut ids = HashSet::new();

@@ -125,6 +125,35 @@ async fn what_was_kept_and_not_answered_reaches_those_who_follow_its_type() {
 }
 
 #[tokio::test]
+async fn positions_that_a_crash_of_the_server_took_are_given_again_and_followers_go_on_after_theirs() {
+    let Some(server) = server() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let (events, store) = open(dir.path(), server.url(), "crashed");
+    let mut followed = events.subscribe(0, String::new());
+    for position in 1..=5 {
+        events.store(event()).await.unwrap();
+        assert_eq!(followed.recv().await.unwrap().unwrap().position, position);
+    }
+    // What is left after a crash that took the last two, and every connection.
+    let client = server.client().await;
+    client.execute(&format!("DELETE FROM {}.events WHERE position > 3", store.shared.schema), &[]).await.unwrap();
+    const KILL: &str =
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'gauntlet crashed'";
+    assert!(!client.query(KILL, &[]).await.unwrap().is_empty());
+    let again = loop {
+        if let Ok(stored) = events.store(event()).await {
+            break stored;
+        }
+    };
+    assert_eq!(again.position, 4);
+    for position in 5..=6 {
+        assert_eq!(events.store(event()).await.unwrap().position, position);
+    }
+    let next = tokio::time::timeout(Duration::from_secs(20), followed.recv()).await;
+    assert_eq!(next.expect("it goes on").unwrap().unwrap().position, 6);
+}
+
+#[tokio::test]
 async fn what_is_late_is_cancelled_and_what_comes_after_goes_on_elsewhere() {
     let Some(server) = server() else { return };
     let dir = tempfile::tempdir().unwrap();
