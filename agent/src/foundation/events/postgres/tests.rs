@@ -157,8 +157,10 @@ async fn positions_that_a_crash_of_the_server_took_are_given_again_and_followers
 async fn what_is_late_is_cancelled_and_what_comes_after_goes_on_elsewhere() {
     let Some(server) = server() else { return };
     let dir = tempfile::tempdir().unwrap();
-    let within = Duration::from_secs(2);
+    // For connecting and making the schema too.
+    let within = Duration::from_secs(5);
     let store = PostgresStore::open_within(dir.path(), &storage(server.url().into()), "late", within).unwrap();
+    let store = Arc::new(store);
     let next = |position: u64| [Event { position, id: position.to_string(), ..event() }];
     store.append(&next(1), Durability::Buffered).unwrap();
     let client = server.client().await;
@@ -166,9 +168,14 @@ async fn what_is_late_is_cancelled_and_what_comes_after_goes_on_elsewhere() {
     let waiting =
         "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'gauntlet late' AND wait_event_type = 'Lock'";
     client.batch_execute(&lock).await.unwrap();
-    let late = |result: Result<(), EventsError>| assert!(result.unwrap_err().to_string().contains("no answer within"));
-    late(store.append(&next(2), Durability::Buffered));
-    late(store.get("1").map(drop));
+    let (writes, reads, append) = (store.clone(), store.clone(), next(2));
+    let both = tokio::join!(
+        tokio::task::spawn_blocking(move || writes.append(&append, Durability::Buffered)),
+        tokio::task::spawn_blocking(move || reads.get("1").map(drop)),
+    );
+    for result in [both.0, both.1] {
+        assert!(result.unwrap().unwrap_err().to_string().contains("no answer within"));
+    }
     let mut left = 1;
     for _ in 0..300 {
         left = client.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0);
