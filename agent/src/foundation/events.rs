@@ -29,8 +29,11 @@ pub const EVENT_BYTES_MAX: usize = 1024 * 1024;
 pub const KEY_BYTES_MAX: usize = 256;
 /// Events that one query answers with, at most; a higher limit is refused.
 pub const LIMIT_MAX: u32 = 10_000;
-/// Bytes of the events that one query gathers: a message's worth. A query that comes to more is refused at that point.
+/// Bytes of the events that one query answers with: a message's worth. A query that comes to more is refused.
 const ANSWER_BYTES_MAX: usize = MESSAGE_BYTES_MAX;
+/// Bytes of the events held while those that come first are still looked for: what is large may yet give way to what comes before it. A
+/// query that comes to more is refused at that point.
+const GATHERED_BYTES_MAX: usize = 2 * ANSWER_BYTES_MAX;
 /// The limit of a query that states none.
 pub const LIMIT_DEFAULT: u32 = 100;
 /// Appends that wait for the writer; beyond it callers wait.
@@ -69,8 +72,8 @@ pub trait EventStore: Send + Sync + 'static {
     fn position_of(&self, id: &str) -> Result<Option<u64>, EventsError>;
     /// The event of an id.
     fn get(&self, id: &str) -> Result<Option<Event>, EventsError>;
-    /// Events that match everything asked, in the order asked. The limit is set. [`EventsError::TooMuch`] as soon as what is gathered
-    /// has more bytes than an answer may have, so that the memory of a query is bounded whatever its limit.
+    /// Events that match everything asked, in the order asked. The limit is set. [`EventsError::TooMuch`] when they have more bytes than
+    /// an answer may have, and as soon as twice as much is gathered, so that the memory of a query is bounded whatever its limit.
     fn query(&self, query: &QueryRequest) -> Result<Vec<Event>, EventsError>;
     /// Events after a position in its order, of a type unless that is empty.
     fn after(&self, position: u64, kind: &str, limit: usize) -> Result<Vec<Event>, EventsError>;
@@ -248,9 +251,14 @@ async fn look<T: Send + 'static>(
     task.await.map_err(|error| EventsError::Engine(error.to_string()))?
 }
 
-/// Holds what a query has gathered against the bound.
+/// Holds what a query answers with against the bound.
 fn in_one_answer(bytes: usize) -> Result<(), EventsError> {
     if bytes > ANSWER_BYTES_MAX { Err(EventsError::TooMuch) } else { Ok(()) }
+}
+
+/// The same for what may not all be in the answer.
+fn gathered(bytes: usize) -> Result<(), EventsError> {
+    if bytes > GATHERED_BYTES_MAX { Err(EventsError::TooMuch) } else { Ok(()) }
 }
 
 /// Fills in what is missing and refuses what cannot be stored.

@@ -14,7 +14,7 @@ use gauntlet_proto::foundation::{Event, OrderBy, QueryReply, QueryRequest, Scope
 use prost::Message;
 use tonic::{Code, Status};
 
-use super::{EventsError, in_one_answer};
+use super::{EventsError, gathered};
 use crate::foundation::peers::{Own, Peer, Peers, Unanswered};
 
 /// Hosts asked at once; more wait for their turn.
@@ -38,12 +38,12 @@ impl Merged {
         Self { order: query.order_by(), limit: query.limit as usize, events: Vec::new() }
     }
 
-    /// Takes one store's answer in; keeps what may still be among the first, if one answer can hold that.
+    /// Takes one store's answer in; keeps what may still be among the first, if that is not too much to hold.
     fn add(&mut self, events: Vec<Event>) -> Result<(), EventsError> {
         self.events.extend(events);
         self.events.sort_by(|a, b| before(self.order, a, b));
         self.events.truncate(self.limit);
-        in_one_answer(self.events.iter().map(Message::encoded_len).sum())
+        gathered(self.events.iter().map(Message::encoded_len).sum())
     }
 }
 
@@ -177,13 +177,27 @@ mod tests {
             prop_assert_eq!(merged.events, all);
         }
     }
+
+    fn answer(created_us: u64, bytes: usize) -> Vec<Event> {
+        vec![Event { created_us, data_json: "x".repeat(bytes), ..Event::default() }; 8]
+    }
+
     #[test]
     fn many_large_answers_are_refused_before_they_are_all_gathered() {
-        let answer = || vec![Event { data_json: "x".repeat(EVENT_BYTES_MAX / 2), ..Event::default() }; 8];
+        let answer = || answer(1, EVENT_BYTES_MAX / 2);
         let mut merged = Merged::new(&QueryRequest { limit: 100, ..QueryRequest::default() });
-        merged.add(answer()).unwrap();
+        (0..3).for_each(|_| merged.add(answer()).unwrap());
         assert_eq!(merged.add(answer()), Err(EventsError::TooMuch));
         let mut few = Merged::new(&QueryRequest { limit: 8, ..QueryRequest::default() });
         (0..5).for_each(|_| few.add(answer()).unwrap());
+    }
+
+    #[test]
+    fn what_is_large_and_comes_after_all_that_is_asked_for_keeps_no_answer_away() {
+        let mut merged =
+            Merged::new(&QueryRequest { limit: 24, order_by: OrderBy::Created.into(), ..QueryRequest::default() });
+        (0..3).for_each(|_| merged.add(answer(2, EVENT_BYTES_MAX / 2)).unwrap());
+        (0..3).for_each(|_| merged.add(answer(1, 10)).unwrap());
+        assert!(merged.events.iter().all(|event| event.created_us == 1));
     }
 }

@@ -16,7 +16,7 @@ use prost::encoding::{DecodeContext, decode_key, decode_varint, skip_field};
 
 use self::recent::Recent;
 use super::zones::{SIZE, Zone, Zones};
-use super::{Durability, EventStore, EventsError, in_one_answer};
+use super::{Durability, EventStore, EventsError, gathered, in_one_answer};
 
 /// Memory for blocks that were read, bytes.
 const CACHE_BYTES: u64 = 32 * 1024 * 1024;
@@ -171,7 +171,7 @@ impl FjallStore {
         } else {
             zones.sort_by_key(best);
         }
-        let (mut found, mut gathered) = (BTreeMap::<(u64, u64), Event>::new(), 0);
+        let (mut found, mut bytes_held) = (BTreeMap::<(u64, u64), Event>::new(), 0);
         let beyond = |key: (u64, u64), found: &BTreeMap<_, _>| {
             let last = if descending { found.first_key_value() } else { found.last_key_value() };
             found.len() == limit && last.is_some_and(|(last, _)| if descending { key < *last } else { key > *last })
@@ -188,16 +188,17 @@ impl FjallStore {
                 }
                 let event = decode(&bytes)?;
                 if matches(&event, query) {
-                    gathered += bytes.len();
+                    bytes_held += bytes.len();
                     found.insert(key, event);
                     if found.len() > limit {
                         let beyond = if descending { found.pop_first() } else { found.pop_last() };
-                        gathered -= beyond.map_or(0, |(_, event)| event.encoded_len());
+                        bytes_held -= beyond.map_or(0, |(_, event)| event.encoded_len());
                     }
-                    in_one_answer(gathered)?;
+                    gathered(bytes_held)?;
                 }
             }
         }
+        in_one_answer(bytes_held)?;
         let found = found.into_values();
         Ok(if descending { found.rev().collect() } else { found.collect() })
     }

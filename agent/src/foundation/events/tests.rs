@@ -81,6 +81,7 @@ conformance! {
     who_stores_in_its_own_thread_waits_its_turn_and_is_refused_like_others,
     queries_find_exactly_what_matches_in_the_order_asked_also_after_reopening,
     a_query_gathers_no_more_than_one_answer_holds,
+    what_is_large_and_comes_after_all_that_is_asked_for_keeps_no_answer_away,
     verify_names_what_is_missing_and_counts_what_is_stored_twice_but_not_steps_of_one_request,
     a_subscription_resumes_after_a_position_and_then_is_live_without_a_gap,
     a_slow_subscriber_loses_nothing_and_holds_up_neither_writers_nor_others,
@@ -283,6 +284,24 @@ async fn a_query_gathers_no_more_than_one_answer_holds(place: Place) {
         asked.set_order_by(order);
         assert_eq!(query(&events, asked.clone()).len(), fit, "{order:?}");
         asked.limit = LIMIT_MAX;
+        assert_eq!(events.engine().query(&asked), Err(EventsError::TooMuch), "{order:?}");
+    }
+}
+
+async fn what_is_large_and_comes_after_all_that_is_asked_for_keeps_no_answer_away(place: Place) {
+    let events = place.open(Durability::Buffered);
+    let n = ANSWER_BYTES_MAX / EVENT_BYTES_MAX + 2;
+    let large = Event { data_json: "x".repeat(EVENT_BYTES_MAX - 1024), ..event("a", 200) };
+    // From either end, the large ones are found before the last small ones are.
+    let stored = [vec![event("a", 300); n], vec![large; n], vec![event("a", 100); n]].concat();
+    events.store_batch(stored).await.unwrap();
+    let n = n as u64;
+    let first = (2 * n + 1..=3 * n).collect::<Vec<_>>();
+    for (order, first) in [(OrderBy::Created, first), (OrderBy::CreatedDesc, (1..=n).rev().collect())] {
+        let mut asked = QueryRequest { r#type: "a".into(), limit: n as u32, ..QueryRequest::default() };
+        asked.set_order_by(order);
+        assert_eq!(query(&events, asked.clone()), first, "{order:?}");
+        asked.limit *= 2;
         assert_eq!(events.engine().query(&asked), Err(EventsError::TooMuch), "{order:?}");
     }
 }
