@@ -133,10 +133,13 @@ impl Role for EdgeRegion {
     }
 
     fn audits() -> Vec<Metric> {
-        vec![counter(
-            "kinds_computed",
-            "kinds of edge computing, of six, of which the region's store holds one of its own",
-        )]
+        vec![
+            counter(
+                "kinds_computed",
+                "kinds of edge computing, of six, of which the region's store holds one of its own",
+            ),
+            counter("uncopied", "own events that no other cloud said it has, after a last attempt to copy them"),
+        ]
     }
 
     fn validate(params: &Params) -> Vec<Problem> {
@@ -149,12 +152,17 @@ impl Role for EdgeRegion {
 
     async fn start(context: RoleContext, params: Params, listener: TcpListener) -> Result<(), RoleError> {
         let place = Arc::new(Place::of(&context));
-        if let Some(replicate) = params.replicate {
-            replication::start(&context, &place, replicate)?;
-        }
+        let copies = params.replicate.map(|replicate| replication::start(&context, &place, replicate)).transpose()?;
         computing::start(&context, &place, params.computing);
         let (auditor, at) = (context.clone(), place.clone());
-        context.on_audit(move || computing::audit(auditor.clone(), at.clone()));
+        context.on_audit(move || {
+            let (context, place, copies) = (auditor.clone(), at.clone(), copies.clone());
+            async move {
+                let mut figures = computing::audit(&context, &place).await?;
+                figures.extend(replication::audit(&context, &place, copies.as_deref()).await?);
+                Ok(figures)
+            }
+        });
         let telemetry = &context.foundation.telemetry;
         let server = Server {
             requests: telemetry.counter("requests"),

@@ -108,8 +108,8 @@ async fn one(context: &RoleContext, place: &Place, computing: &Computing) {
 }
 
 /// How many kinds of computation this region's store holds of its own.
-pub async fn audit(context: RoleContext, place: Arc<Place>) -> Audit {
-    let store = context.foundation.events.engine().clone();
+pub async fn audit(context: &RoleContext, place: &Arc<Place>) -> Audit {
+    let (store, place) = (context.foundation.events.engine().clone(), place.clone());
     let reading = tokio::task::spawn_blocking(move || kinds_in(store.as_ref(), &place.region));
     let kinds = reading.await.map_err(|error| error.to_string())??;
     Ok(vec![("kinds_computed", kinds.len() as u64)])

@@ -142,6 +142,7 @@ async fn a_regions_events_are_copied_once_to_another_cloud_and_not_passed_on() {
     assert!(events_of(&cluster, "aws", 1, "us-east-1", "").await.is_empty(), "not to its own cloud, not by others");
     let told = nodes[2].audit().await;
     assert!(told["kinds_computed"] <= 1, "copies of others' computations are not its own: {told:?}");
+    assert_eq!(nodes[0].audit().await["uncopied"], 0);
 }
 
 #[tokio::test]
@@ -202,6 +203,19 @@ async fn events_that_no_one_message_holds_are_copied_in_several_and_what_is_too_
     assert_eq!(missing_in_iowa(&cluster, &last).await, [""; 0], "and what is behind them does not wait");
     assert_eq!(missing_in_iowa(&cluster, &old).await, old);
     assert_eq!(figures["left_behind"], 3.0, "{figures:?}");
+    assert_eq!(nodes[0].audit().await["uncopied"], 3);
+}
+
+#[tokio::test]
+async fn the_audit_copies_what_is_left_and_tells_what_no_other_cloud_has() {
+    let mut cluster = world(175, json!({ "replicate": { "to": ["aws", "gcp"], "every": "1h" } }));
+    let mut nodes = cluster.start_all().await;
+    let left = stored_in_virginia(&cluster, 20, 10, 0).await;
+    stored_in_virginia(&cluster, 2, 10, 1).await;
+    assert_eq!(missing_in_iowa(&cluster, &left).await, left);
+    assert_eq!(nodes[0].audit().await["uncopied"], 2, "those that are too old");
+    assert_eq!(missing_in_iowa(&cluster, &left).await, [""; 0]);
+    assert_eq!(nodes[0].audit().await["uncopied"], 2, "asked again");
 }
 
 #[tokio::test]
@@ -223,7 +237,8 @@ async fn a_region_computes_by_itself_until_the_scenarios_end() {
         .map(|event| serde_json::from_str::<Value>(&event.data_json).unwrap()["workload_type"].as_str().unwrap().into())
         .collect();
     assert_eq!(found.len(), 6, "{found:?}");
-    assert_eq!(nodes[2].audit().await, [("kinds_computed".to_string(), 6)].into());
+    let told = nodes[2].audit().await;
+    assert_eq!((told["kinds_computed"], told["uncopied"]), (6, stored.len() as u64), "it replicates nothing");
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(
         events_of(&cluster, "gcp", 0, "us-central1", "edge_computation").await.len(),
