@@ -139,7 +139,13 @@ fn check_row(page: &mut Page, check: &Check) {
 pub fn key_figures(report: &Report, bytes: usize) -> Page {
     let totals = facts::totals(report);
     let mut page = Page::new();
-    page.raw("<section id=\"figures\"><h2>Key figures <small>warm-up left out</small></h2><div class=\"tiles\">");
+    page.raw("<section id=\"figures\"><h2>Key figures <small>warm-up left out</small></h2>");
+    if report.workloads.is_empty() {
+        let none =
+            "<p class=\"none\">No workload was planned: what the roles did is in the checks above.</p></section>";
+        return page.raw(none).to_owned();
+    }
+    page.raw("<div class=\"tiles\">");
     tile(&mut page, "requests", &format::count(totals.requests), &format::rate(totals.throughput), "");
     let dropped = format!("{}, {} dropped", facts::plural(totals.errors, "error"), format::count(totals.dropped));
     tile(
@@ -163,9 +169,6 @@ pub fn key_figures(report: &Report, bytes: usize) -> Page {
         tile(&mut page, "slowest recovery", &format::millis(slowest), "back to objective", "");
     }
     page.raw("</div>");
-    if report.workloads.is_empty() {
-        return page.raw("<p class=\"none\">No workload was planned.</p></section>").to_owned();
-    }
     let titles = [
         "workload",
         "requests",
