@@ -141,7 +141,7 @@ fn check_reasons(view: &View<'_>, checks: &mut [Check], reasons: &mut Reasons) {
         let told = format!("`{}`: observed {}, limit {}", check.expr, check.observed, check.limit);
         match check.result {
             CheckResult::Fail if check.correctness => {
-                reasons.push((Cause::Correctness, format!("work was lost or duplicated: check {told}")));
+                reasons.push((Cause::Correctness, format!("work was lost, duplicated or wrong: check {told}")));
             }
             CheckResult::Fail => reasons.push((Cause::CheckFailed, format!("check {told}"))),
             CheckResult::Tainted => {
