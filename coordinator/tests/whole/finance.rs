@@ -36,7 +36,7 @@ fn a_trading_floor_loses_nothing_and_does_nothing_twice_though_everybody_is_kill
 #[test]
 fn whoever_loses_what_it_acknowledged_fails_the_run_as_incorrect() {
     let lab = Lab::new();
-    // Trading often, so that there is a trade in what each process had not written yet.
+    // Trading often, so that there is a trade in what processes had not written yet.
     let often = "roles.engines.strategies=[market_making, market_making]";
     let memory = ["market", "engines", "settlement", "compliance"].map(|role| format!("roles.{role}.events=memory"));
     let mut forgets = vec!["--set", "roles.engines.every=1ms", "--set", often, "--set", "roles.engines.large.rate=50%"];
@@ -44,13 +44,8 @@ fn whoever_loses_what_it_acknowledged_fails_the_run_as_incorrect() {
     let report = floor(&lab, 12, &forgets).ended_with(11);
     let failed = |check: &&serde_json::Value| check["result"] == "fail";
     let failed: Vec<_> = report["checks"].as_array().unwrap().iter().filter(failed).map(|c| &c["expr"]).collect();
-    // What the market, the settlement and the compliance lose leaves no two stores that differ in the end: only the marks tell.
-    for lost in [
-        "audit(market.acknowledged_lost) == 0",
-        "audit(engines.acknowledged_lost) == 0",
-        "audit(settlement.acknowledged_lost) == 0",
-        "audit(compliance.acknowledged_lost) == 0",
-    ] {
-        assert!(failed.contains(&&lost.into()), "{lost} of {failed:?}");
-    }
+    // One of them at least: a process that had just written all it held loses nothing.
+    let lost =
+        ["market", "engines", "settlement", "compliance"].map(|role| format!("audit({role}.acknowledged_lost) == 0"));
+    assert!(lost.iter().any(|lost| failed.contains(&&lost.as_str().into())), "{failed:?}");
 }

@@ -163,7 +163,14 @@ async fn who_comes_back_with_less_than_its_store_acknowledged_says_so() {
     let mut nodes = cluster.start_all().await;
     let start_ns = clock::monotonic_ns();
     cluster.begin_at(&nodes, start_ns).await;
-    pass(800).await;
+    soon(async {
+        for (role, kind) in [("settlement", "trade_settled"), ("compliance", "compliance_violation")] {
+            while stored(&cluster, role, 0, kind).await.is_empty() {
+                pass(20).await;
+            }
+        }
+    })
+    .await;
     for (role, index) in
         [("market", MARKET), ("engines", ENGINES[0]), ("settlement", SETTLEMENT), ("compliance", COMPLIANCE)]
     {
