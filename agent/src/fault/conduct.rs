@@ -12,7 +12,7 @@ use crate::runner::Node;
 pub async fn conduct(node: Arc<Node>, fault: PlannedFault) -> Option<String> {
     let kind = super::find(&fault.kind)?;
     let at_ns = node.scenario_ns(fault.at);
-    let until_ns = at_ns.saturating_add(fault.duration.0.saturating_mul(1_000));
+    let until_ns = node.fault_end_ns(&fault);
     if !node.sleep_unless_healing(at_ns).await || node.is_aborting() {
         return None;
     }

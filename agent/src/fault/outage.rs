@@ -172,8 +172,7 @@ impl Fault for Outage {
         if !isolates(fault) {
             return node_kill::undo(node);
         }
-        let lasts_ns = fault.duration.0.saturating_mul(1_000);
-        vec![Undo::Uncut { until_ns: node.scenario_ns(fault.at).saturating_add(lasts_ns) }]
+        vec![Undo::Uncut { until_ns: node.fault_end_ns(fault) }]
     }
 
     fn inject<'a>(&'a self, node: &'a Node, fault: &'a PlannedFault, _until_ns: u64) -> Step<'a> {

@@ -122,7 +122,7 @@ fn direction(fault: &PlannedFault) -> Direction {
 
 /// Whether a fault's time is up: an answer that comes then may have taken a way that was open again.
 fn is_over(node: &Node, fault: &PlannedFault) -> bool {
-    clock::monotonic_ns() >= node.scenario_ns(fault.at).saturating_add(fault.duration.0.saturating_mul(1_000))
+    clock::monotonic_ns() >= node.fault_end_ns(fault)
 }
 
 /// Whether the plan gave it to the node's firewall.
@@ -154,8 +154,7 @@ impl Fault for Partition {
         if by_kernel(fault) {
             return kernel::undo(node, fault);
         }
-        let lasts_ns = fault.duration.0.saturating_mul(1_000);
-        vec![Undo::Uncut { until_ns: node.scenario_ns(fault.at).saturating_add(lasts_ns) }]
+        vec![Undo::Uncut { until_ns: node.fault_end_ns(fault) }]
     }
 
     fn inject<'a>(&'a self, node: &'a Node, fault: &'a PlannedFault, until_ns: u64) -> Step<'a> {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use gauntlet_common::event::{Event, What};
-use gauntlet_common::plan::Plan;
+use gauntlet_common::plan::{Plan, PlannedFault};
 use gauntlet_common::units::{Micros, counted};
 use gauntlet_proto::agent::{Endpoint, Wire};
 use gauntlet_proto::worker::{
@@ -209,6 +209,10 @@ impl Node {
     /// A moment of the scenario on CLOCK_MONOTONIC.
     pub fn scenario_ns(&self, at: Micros) -> u64 {
         self.state().start_ns.unwrap_or_default().saturating_add(at.0.saturating_mul(1_000))
+    }
+    /// The monotonic time of a fault's planned end, ns.
+    pub fn fault_end_ns(&self, fault: &PlannedFault) -> u64 {
+        self.scenario_ns(fault.at).saturating_add(fault.duration.0.saturating_mul(1_000))
     }
     /// Whether all workers were told to begin. Before that, a death is the answer to a step and not an event of the run.
     pub(super) fn is_armed(&self) -> bool {
