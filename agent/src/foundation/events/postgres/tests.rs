@@ -153,14 +153,18 @@ async fn positions_that_a_crash_of_the_server_took_are_given_again_and_followers
     assert_eq!(next.expect("it goes on").unwrap().unwrap().position, 6);
 }
 
+/// What a store that is soon impatient waits for an answer; for connecting and making the schema too.
+const IMPATIENT: Duration = Duration::from_secs(5);
+
+fn impatient(server: &Server, dir: &Path, node: &str) -> Arc<PostgresStore> {
+    Arc::new(PostgresStore::open_within(dir, &storage(server.url().into()), node, IMPATIENT).unwrap())
+}
+
 #[tokio::test]
 async fn what_is_late_is_cancelled_and_what_comes_after_goes_on_elsewhere() {
     let Some(server) = server() else { return };
     let dir = tempfile::tempdir().unwrap();
-    // For connecting and making the schema too.
-    let within = Duration::from_secs(5);
-    let store = PostgresStore::open_within(dir.path(), &storage(server.url().into()), "late", within).unwrap();
-    let store = Arc::new(store);
+    let store = impatient(server, dir.path(), "late");
     let next = |position: u64| [Event { position, id: position.to_string(), ..event() }];
     store.append(&next(1), Durability::Buffered).unwrap();
     let client = server.client().await;
@@ -195,13 +199,11 @@ async fn what_is_late_is_cancelled_and_what_comes_after_goes_on_elsewhere() {
 async fn who_only_waited_for_its_turn_leaves_the_writer_to_the_others() {
     let Some(server) = server() else { return };
     let dir = tempfile::tempdir().unwrap();
-    let within = Duration::from_secs(5);
-    let store = PostgresStore::open_within(dir.path(), &storage(server.url().into()), "turn", within).unwrap();
-    let store = Arc::new(store);
+    let store = impatient(server, dir.path(), "turn");
     let others = store.shared.writer.lock().await;
     let waits = store.clone();
     let waited = tokio::task::spawn_blocking(move || waits.position_of("1"));
-    let waited = tokio::time::timeout(within * 2, waited).await.expect("it is late without having had its turn");
+    let waited = tokio::time::timeout(IMPATIENT * 2, waited).await.expect("it is late without having had its turn");
     assert!(waited.unwrap().unwrap_err().to_string().contains("no answer within"));
     assert!(others.as_ref().is_some_and(|writer| !writer.client.is_closed()));
 }
