@@ -71,8 +71,8 @@ impl Acknowledged {
         self.marked().highest
     }
 
-    /// Positions `first` to `last` were acknowledged, to whom asked when [`Acknowledged::highest`] was `before`. A position up to there that is given again is one
-    /// whose event is lost: a store outside of this process can lose while the role lives on.
+    /// Positions `first` to `last` were acknowledged; `before` was [`Acknowledged::highest`] when the append was asked for. A position up
+    /// to there that is given again has lost its event: a store outside of this process can lose while the role lives on.
     pub fn mark(&self, before: u64, first: u64, last: u64) {
         let mut marked = self.marked();
         let given_again = (before.min(marked.highest) + 1).saturating_sub(first);
