@@ -23,7 +23,7 @@ use self::writer::Writer;
 
 /// Events of one append; more are refused.
 pub const BATCH_MAX: usize = 10_000;
-/// Largest event, bytes encoded; larger ones are refused.
+/// Largest event, bytes encoded with its id and time but without its place; larger ones are refused.
 pub const EVENT_BYTES_MAX: usize = 1024 * 1024;
 /// Longest type, id and correlation id, bytes; longer ones are refused.
 pub const KEY_BYTES_MAX: usize = 256;
@@ -272,7 +272,7 @@ fn prepare(mut events: Vec<Event>) -> Result<(Append, Answer), EventsError> {
         // Said in answers, of the store they are in.
         event.node.clear();
         event.host.clear();
-        check(event)?;
+        event.position = 0;
         ids_given |= !event.id.is_empty();
         if event.id.is_empty() {
             event.id = uuid::Uuid::now_v7().to_string();
@@ -280,6 +280,8 @@ fn prepare(mut events: Vec<Event>) -> Result<(Append, Answer), EventsError> {
         if event.created_us == 0 {
             event.created_us = now;
         }
+        // As it will be kept: an event that one store takes has the size at which another takes its copy.
+        check(event)?;
     }
     let (done, answer) = oneshot::channel();
     Ok((Append { events, ids_given, done }, answer))

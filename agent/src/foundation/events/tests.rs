@@ -76,6 +76,7 @@ conformance! {
     stored_events_have_ids_and_positions_that_follow_one_another,
     an_id_is_taken_once_and_the_refusal_touches_nobody_else,
     what_cannot_be_kept_is_refused_with_the_reason,
+    what_one_store_took_another_takes_as_a_copy,
     concurrent_writers_get_every_position_once,
     who_stores_in_its_own_thread_never_waits_for_itself,
     who_stores_in_its_own_thread_waits_its_turn_and_is_refused_like_others,
@@ -131,6 +132,20 @@ async fn what_cannot_be_kept_is_refused_with_the_reason(place: Place) {
         assert!(matches!(events.store(bad).await, Err(EventsError::Invalid(_))));
     }
     assert!(matches!(events.store_batch(vec![event("a", 1); BATCH_MAX + 1]).await, Err(EventsError::Invalid(_))));
+}
+
+async fn what_one_store_took_another_takes_as_a_copy(place: Place) {
+    let events = place.open(Durability::Buffered);
+    let of_bytes = |bytes| Event { data_json: "x".repeat(bytes), ..event("a", 1) };
+    let mut kept = 0;
+    for bytes in (EVENT_BYTES_MAX - 128..EVENT_BYTES_MAX).step_by(8) {
+        let Ok(stored) = events.store(of_bytes(bytes)).await else { continue };
+        let answered = events.engine().get(&stored.id).unwrap().unwrap();
+        let copy = Event { id: uuid::Uuid::now_v7().to_string(), ..answered };
+        events.store(copy).await.unwrap();
+        kept += 1;
+    }
+    assert!((1..16).contains(&kept), "{kept} of 16 sizes about the largest were taken");
 }
 
 async fn concurrent_writers_get_every_position_once(place: Place) {
