@@ -94,8 +94,15 @@ impl FjallStore {
         let limit = query.limit as usize;
         let events = self.recent().backwards(limit.saturating_mul(2));
         let mut found = Vec::with_capacity(limit.min(events.len()));
-        for event in events {
-            let event = decode(&event)?;
+        for (passed, event) in events.iter().enumerate() {
+            // Most are passed over where this is for nothing, and decoding them costs more than asking the trees at once.
+            if found.len() + (events.len() - passed) < limit {
+                break;
+            }
+            if !query.r#type.is_empty() && !is_of_type(event, &query.r#type)? {
+                continue;
+            }
+            let event = decode(event)?;
             if in_span(event.created_us, query) && matches(&event, query) {
                 found.push(event);
                 if found.len() == limit {
@@ -359,24 +366,40 @@ fn number(bytes: &[u8]) -> Result<u64, EventsError> {
 }
 
 fn decode(bytes: &[u8]) -> Result<Event, EventsError> {
-    Event::decode(bytes).map_err(|e| EventsError::Engine(format!("a kept event does not decode: {e}")))
+    Event::decode(bytes).map_err(decode_error)
 }
 
-/// When a kept event was created, without decoding the rest.
-fn created_us(mut bytes: &[u8]) -> Result<u64, EventsError> {
-    /// Its number in `foundation.proto`.
-    const CREATED_US: u32 = 6;
-    let mut read = || {
-        while !bytes.is_empty() {
-            let (number, kind) = decode_key(&mut bytes)?;
-            if number == CREATED_US {
-                return decode_varint(&mut bytes);
-            }
-            skip_field(kind, number, &mut bytes, DecodeContext::default())?;
+fn decode_error(error: prost::DecodeError) -> EventsError {
+    EventsError::Engine(format!("a kept event does not decode: {error}"))
+}
+
+/// One field of a kept event, by its number in `foundation.proto`, without decoding the rest. `None`: it has its default.
+fn field<'a, T>(
+    mut bytes: &'a [u8],
+    wanted: u32,
+    read: impl FnOnce(&mut &'a [u8]) -> Result<T, prost::DecodeError>,
+) -> Result<Option<T>, EventsError> {
+    while !bytes.is_empty() {
+        let (number, kind) = decode_key(&mut bytes).map_err(decode_error)?;
+        if number == wanted {
+            return read(&mut bytes).map(Some).map_err(decode_error);
         }
-        Ok(0)
-    };
-    read().map_err(|e: prost::DecodeError| EventsError::Engine(format!("a kept event does not decode: {e}")))
+        skip_field(kind, number, &mut bytes, DecodeContext::default()).map_err(decode_error)?;
+    }
+    Ok(None)
+}
+
+/// When a kept event was created.
+fn created_us(bytes: &[u8]) -> Result<u64, EventsError> {
+    Ok(field(bytes, 6, decode_varint)?.unwrap_or(0))
+}
+
+fn is_of_type(bytes: &[u8], name: &str) -> Result<bool, EventsError> {
+    let found = field(bytes, 2, |rest| {
+        let length = usize::try_from(decode_varint(rest)?).unwrap_or(usize::MAX);
+        Ok(rest.get(..length) == Some(name.as_bytes()))
+    })?;
+    Ok(found.unwrap_or(false))
 }
 
 fn in_span(created_us: u64, query: &QueryRequest) -> bool {
