@@ -12,6 +12,7 @@ mod figures;
 mod guards;
 mod heatmap;
 mod schedule;
+mod starved;
 mod success;
 mod taint;
 mod view;

@@ -108,9 +108,9 @@ pub struct Judged {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
     pub result: Finding,
-    /// Workloads, each with the seconds in which a late or starved generator would have pushed the result that way: it
-    /// makes latencies larger and rates smaller, and nothing else. Empty: the generator cannot be why.
-    pub leans_on: Vec<(String, Intervals)>,
+    /// What was measured, each with the seconds in which a late or starved process would have pushed the result that way: of a workload its
+    /// generator (or its target), of a metric the role. Lateness makes durations larger and rates smaller, and nothing else. Empty: it cannot be why.
+    pub leans_on: Vec<(Subject, Intervals)>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -246,7 +246,7 @@ fn leans_on(
     holds: bool,
     timeline: &Timeline,
     piece: Option<&Intervals>,
-) -> Vec<(String, Intervals)> {
+) -> Vec<(Subject, Intervals)> {
     // +1: the left side being larger makes the comparison come out so.
     let larger_left: i8 = match comparison.compare {
         c if c.bounds_above() => -1,
@@ -258,9 +258,7 @@ fn leans_on(
     let mut found = Vec::new();
     for (expr, sign) in [(&comparison.left, 1), (&comparison.right, -1)] {
         signed(expr, sign, &mut |aggregate, sign| {
-            let Aggregate::Over { measure, subject: Subject::Load { workload, .. }, window } = aggregate else {
-                return;
-            };
+            let Aggregate::Over { measure, subject, window } = aggregate else { return };
             let grows = match measure {
                 Measure::Rate => -1,
                 _ if aggregate.unit() == Unit::Duration => 1,
@@ -268,7 +266,7 @@ fn leans_on(
             };
             let over = piece.cloned().or_else(|| timeline.resolve(window).ok());
             if let Some(over) = over.filter(|_| towards != 0 && grows * sign == towards) {
-                found.push((workload.clone(), over));
+                found.push((subject.clone(), over));
             }
         });
     }

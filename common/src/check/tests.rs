@@ -317,11 +317,15 @@ fn what_is_left_out_is_in_no_window() {
     assert_eq!(timeline.resolve(window).unwrap().to_string(), "10s..12s + 14s..40s + 41s..60s");
 }
 
-/// The workloads and seconds that a late generator would have to have spoilt for the check to come out so.
+/// What was measured, and the seconds that a late process would have to have spoilt for the check to come out so.
 fn leans(text: &str) -> Vec<String> {
     let judged = judge(text, &Fake::default());
+    let name = |subject: &Subject| match subject {
+        Subject::Load { workload, .. } => workload.clone(),
+        Subject::Metric { role, .. } => role.clone(),
+    };
     let said = |piece: &Outcome| {
-        let on: Vec<String> = piece.leans_on.iter().map(|(w, over)| format!("{w} {over}")).collect();
+        let on: Vec<String> = piece.leans_on.iter().map(|(on, over)| format!("{} {over}", name(on))).collect();
         format!("{:?}: {}", piece.result, on.join(", "))
     };
     judged.pieces.iter().map(said).collect()

@@ -2,9 +2,10 @@
 
 use std::ops::Deref;
 
-use gauntlet_common::check::{self, Aggregate, Compare, Finding, Intervals, Judged, Measure, Timeline, Unit};
+use gauntlet_common::check::{self, Aggregate, Compare, Finding, Intervals, Judged, Measure, Subject, Timeline, Unit};
 use gauntlet_common::scenario::CheckSpec;
 
+use super::starved;
 use super::taint::Taint;
 use super::view::View;
 use crate::report::model::{Check, CheckResult};
@@ -32,6 +33,8 @@ fn one(view: &View<'_>, spec: &CheckSpec, index: usize, taint: &Taint) -> Check 
         Finding::Pass => CheckResult::Pass,
         Finding::Fail => CheckResult::Fail,
     };
+    let starved = (result == CheckResult::Fail).then(|| starved::why(view, &judged)).flatten();
+    let found = [judged.detail, starved].into_iter().flatten().collect::<Vec<_>>().join("; ");
     let too_short = spec.not_judged.then(|| format!("profile `{}` is too short to judge it", view.plan.profile));
     Check {
         id,
@@ -43,7 +46,7 @@ fn one(view: &View<'_>, spec: &CheckSpec, index: usize, taint: &Taint) -> Check 
         severity: spec.severity,
         result,
         correctness: check.correctness(),
-        detail: too_short.or(doubt).or(judged.detail),
+        detail: too_short.or(doubt).or((!found.is_empty()).then_some(found)),
     }
 }
 
@@ -52,7 +55,10 @@ fn one(view: &View<'_>, spec: &CheckSpec, index: usize, taint: &Taint) -> Check 
 fn doubt(view: &View<'_>, check: &check::Check, judged: &Judged, taint: &Taint) -> Option<String> {
     let deciding = judged.pieces.iter().filter(|piece| piece.result == judged.result);
     let tainted = deciding.map(|piece| {
-        let spoilt = piece.leans_on.iter().map(|(w, over)| (w, over.intersect(&taint.seconds(w))));
+        let spoilt = piece.leans_on.iter().filter_map(|(on, over)| match on {
+            Subject::Load { workload, .. } => Some((workload, over.intersect(&taint.seconds(workload)))),
+            Subject::Metric { .. } => None,
+        });
         spoilt.filter(|(_, seconds)| !seconds.is_empty()).collect::<Vec<_>>()
     });
     let tainted: Vec<_> = tainted.collect();

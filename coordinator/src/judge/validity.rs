@@ -1,7 +1,7 @@
 //! Whether the measurement can be believed: taint, saturation, clocks. One thing is broken in each test.
 
 use gauntlet_common::event::What;
-use gauntlet_common::snapshot::ErrorClass;
+use gauntlet_common::snapshot::{ErrorClass, RoleMetrics};
 use gauntlet_common::verdict::Outcome;
 use serde_json::json;
 
@@ -170,16 +170,30 @@ fn seconds_without_a_sample_of_a_load_worker_are_not_known_to_be_clean() {
 }
 
 #[test]
-fn a_node_without_load_may_be_as_busy_as_it_likes() {
-    let mut run = Run::good().checking(json!([{ "expr": "p99(users) < 100ms" }]));
-    slow_in(&mut run, &[20]);
-    for node in run.nodes.iter_mut().filter(|n| n.agent == "n2") {
-        node.steal = 2.0;
-    }
-    for sample in run.samples.iter_mut().filter(|s| s.process == "app[0]") {
-        (sample.cpu, sample.run_delay) = (2.0, Some(3.0));
-    }
-    expect(&run.report(), Outcome::Fail, 10, "");
+fn a_node_without_load_may_be_as_busy_as_it_likes_and_a_failed_check_tells_it() {
+    let told = |check: &str, second: u32| {
+        let mut run = Run::good().checking(json!([{ "expr": check }]));
+        slow_in(&mut run, &[20]);
+        // Those of the fixture are of another role.
+        run.metrics.extend(run.metrics.clone().into_iter().map(|of| RoleMetrics { role: "app".into(), ..of }));
+        for node in run.nodes.iter_mut().filter(|n| n.agent == "n2" && n.interval == second) {
+            node.steal = 2.0;
+        }
+        for sample in run.samples.iter_mut().filter(|s| s.process == "app[0]" && (second..22).contains(&s.interval)) {
+            (sample.cpu, sample.run_delay) = (2.0, Some(1.5));
+        }
+        let report = run.report();
+        expect(&report, Outcome::Fail, 10, "");
+        report.checks[0].detail.clone()
+    };
+    let lacked = "roles lacked cores: app[0] on n2 waited for cores up to 1.5 s a second in 20s..22s, \
+                  the hypervisor took up to 50% of n2's cores in 20s..21s";
+    assert_eq!(told("p99(users) < 100ms", 20).as_deref(), Some(lacked));
+    assert_eq!(told("p99(users in peak) < 100ms", 41), None, "not while it failed");
+    assert_eq!(told("rate(jobs.completed) > 1000/s", 20), None, "another's");
+    let of_its_role = told("rate(app.completed) > 1000/s", 41).unwrap();
+    assert_eq!(of_its_role, "roles lacked cores: the hypervisor took up to 50% of n2's cores in 41s..42s");
+    assert_eq!(told("count(users) > 1000000", 20), None, "no figure of speed");
 }
 
 #[test]
