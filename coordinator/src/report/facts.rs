@@ -231,7 +231,15 @@ pub fn reproduce(report: &Report) -> String {
 /// What to do about a run that cannot be believed, a sentence for each broken guard; of a clean one nothing.
 pub fn remedies(report: &Report) -> Vec<String> {
     let broken = report.validity.iter().filter(|guard| !guard.ok);
-    let mut remedies: Vec<String> = broken.map(|guard| remedy(&guard.guard).to_owned()).collect();
+    let mut remedies: Vec<String> = Vec::new();
+    for guard in broken {
+        if guard.guard != SAMPLES {
+            remedies.push(remedy(&guard.guard).to_owned());
+            continue;
+        }
+        let without = report.checks.iter().filter(|check| check.result == CheckResult::NoData);
+        remedies.extend(without.map(|check| if check.correctness { NOT_TOLD } else { remedy(SAMPLES) }.to_owned()));
+    }
     if report.checks.iter().any(|check| check.result == CheckResult::Tainted) {
         remedies.push(remedy("generator kept up").to_owned());
     }
@@ -245,6 +253,11 @@ pub fn remedies(report: &Report) -> Vec<String> {
     remedies.retain(|remedy| seen.insert(remedy.clone()));
     remedies
 }
+
+/// The guard of the checks' samples.
+const SAMPLES: &str = "checks have samples";
+/// What no longer phase mends: figures of roles, and what is read back.
+const NOT_TOLD: &str = "See agents/NODE.ROLE.log for why a role did not tell its figures at the end, or could not be asked: it may have been dead, cut off, or without cores.";
 
 /// By the guard's name. A guard that is not known here says what it watches by its name, its figure and its limit.
 fn remedy(guard: &str) -> &'static str {
@@ -287,7 +300,7 @@ fn remedy(guard: &str) -> &'static str {
             "See agents/NODE.load.log for why the load worker ended: memory and open files are the usual reasons."
         }
         "requests made" => "Look at the target's address and at the errors by class: nothing reached it.",
-        "checks have samples" => {
+        SAMPLES => {
             "Let the phase last longer, raise its load, or list the check among those that this profile does not judge."
         }
         _ => "Mend what the broken guards name; docs/reading-a-report.md tells what each watches.",
@@ -351,6 +364,14 @@ mod tests {
         assert!(remedies.iter().any(|remedy| remedy.contains("agents/*.log")), "{remedies:?}");
         assert!(super::remedies(&fixture::passed()).is_empty() && super::remedies(&fixture::failed()).is_empty());
         assert_eq!(super::remedies(&fixture::aborted()).len(), 1);
+        let mut report = fixture::passed();
+        report.validity.iter_mut().for_each(|guard| guard.ok = guard.guard != SAMPLES);
+        report.checks.truncate(2);
+        for check in &mut report.checks {
+            check.result = CheckResult::NoData;
+        }
+        [report.checks[0].correctness, report.checks[1].correctness] = [true, false];
+        assert_eq!(super::remedies(&report), [NOT_TOLD, remedy(SAMPLES)], "each kind of check its own");
     }
 
     #[test]
