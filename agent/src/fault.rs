@@ -32,7 +32,7 @@ pub const FAULTS: &[&dyn Fault] =
 /// What a step of a fault answers: what was seen, or why it did not work.
 pub type Step<'a> = Pin<Box<dyn Future<Output = Result<String, String>> + Send + 'a>>;
 
-/// One kind of fault. The steps run in this order: `look`, `undo` (journalled), `inject`, `confirm`, `hold`,
+/// One kind of fault. The steps run in this order: `ready`, `look`, `undo` (journalled), `inject`, `confirm`, `hold`,
 /// then `heal`, which also proves that it is healed.
 pub trait Fault: Sync {
     /// Name, parameters and help.
@@ -46,6 +46,12 @@ pub trait Fault: Sync {
     /// Why this node will not do it, now that everybody's addresses are known; asked before the run is armed.
     fn refuses(&self, _node: &Node, _fault: &PlannedFault) -> Option<String> {
         None
+    }
+
+    /// Gets ready what its proof needs, a little before its time and at most until then: what can no longer be had once another node has
+    /// begun with its part of the fault.
+    fn ready<'a>(&'a self, _node: &'a Node, _fault: &'a PlannedFault) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        Box::pin(async {})
     }
 
     /// Looks at what must be the same again afterwards; before anything is written or done.

@@ -16,7 +16,7 @@ use crate::fault::nft::PROBE_PORTS;
 const PORT_TRIES: u16 = 50;
 /// How long an answer may take before it is called cut; a healthy one takes a fraction.
 pub const CUT_AFTER: Duration = Duration::from_millis(400);
-/// How long an old connection may take to open, and again to answer first; the fault waits for it.
+/// How long an old connection may take to open, and again to answer first.
 const OPENS_WITHIN: Duration = Duration::from_secs(3);
 /// How long one that must come may take, on however slow a machine.
 pub const COMES_WITHIN: Duration = Duration::from_secs(10);
@@ -115,11 +115,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Old<S> {
             Ok(true) => Ok(Some(old)),
             _ => Err(format!("{to} did not answer over a connection before, so that no old one shows a cut")),
         }
-    }
-
-    /// Whether it still carries a question there and the answer back.
-    pub async fn lives(&mut self) -> bool {
-        self.ask(CUT_AFTER).await == Heard::Answer
     }
 
     /// Sends a question and waits so long for the answer.

@@ -7,12 +7,22 @@ use gauntlet_common::plan::PlannedFault;
 
 use crate::runner::Node;
 
+/// How long before its time a node gets ready for a fault: for connections to open and answer on a slow machine.
+const READY_NS: u64 = 3_000_000_000;
+
 /// Runs one fault from its time to its verified end. Ends early, healed, when the run is being healed. Returns why it is
 /// not undone, if so.
 pub async fn conduct(node: Arc<Node>, fault: PlannedFault) -> Option<String> {
     let kind = super::find(&fault.kind)?;
     let at_ns = node.scenario_ns(fault.at);
     let until_ns = node.fault_end_ns(&fault);
+    if !node.sleep_unless_healing(at_ns.saturating_sub(READY_NS)).await || node.is_aborting() {
+        return None;
+    }
+    tokio::select! {
+        () = kind.ready(&node, &fault) => {}
+        _ = node.sleep_unless_healing(at_ns) => {}
+    }
     if !node.sleep_unless_healing(at_ns).await || node.is_aborting() {
         return None;
     }

@@ -175,6 +175,18 @@ impl Fault for Outage {
         vec![Undo::Uncut { until_ns: node.fault_end_ns(fault) }]
     }
 
+    fn ready<'a>(
+        &'a self,
+        node: &'a Node,
+        fault: &'a PlannedFault,
+    ) -> std::pin::Pin<Box<dyn std::future::Future<Output = ()> + Send + 'a>> {
+        Box::pin(async move {
+            if isolates(fault) {
+                link::ready(node, fault, &cutting(node, fault)).await;
+            }
+        })
+    }
+
     fn inject<'a>(&'a self, node: &'a Node, fault: &'a PlannedFault, _until_ns: u64) -> Step<'a> {
         Box::pin(async move {
             if isolates(fault) {

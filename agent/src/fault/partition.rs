@@ -146,6 +146,20 @@ impl Fault for Partition {
         if by_kernel(fault) { kernel::refuses(node, fault) } else { None }
     }
 
+    fn ready<'a>(
+        &'a self,
+        node: &'a Node,
+        fault: &'a PlannedFault,
+    ) -> std::pin::Pin<Box<dyn std::future::Future<Output = ()> + Send + 'a>> {
+        Box::pin(async move {
+            if by_kernel(fault) {
+                kernel::ready(node, fault).await;
+            } else {
+                link::ready(node, fault, &link::cutting(node, fault, 0)).await;
+            }
+        })
+    }
+
     fn look<'a>(&'a self, node: &'a Node, fault: &'a PlannedFault) -> Step<'a> {
         Box::pin(async move { if by_kernel(fault) { kernel::look(node, fault).await } else { Ok(String::new()) } })
     }

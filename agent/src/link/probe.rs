@@ -78,8 +78,12 @@ impl Probes {
         }
     }
 
+    /// Once for each fault and address.
     async fn keep(&self, probe: &ProbeLink) -> Result<(), Unreached> {
         let to = address(probe)?;
+        if self.kept().contains_key(&key(probe)) {
+            return Ok(());
+        }
         let old = Old::open(to, self.links.connect_unseen(to)).await?.ok_or("nobody answers there")?;
         let mut kept = self.kept();
         if kept.len() >= KEPT_MAX {

@@ -113,6 +113,41 @@ fn a_partition_of_nodes_that_never_talk_is_vacuous() {
 }
 
 #[test]
+fn a_node_that_begins_late_proves_its_cut_over_an_old_connection_too() {
+    one_begins_late("kernel");
+}
+
+#[test]
+fn on_links_too() {
+    one_begins_late("link");
+}
+
+/// One of the two agents stands still when the fault begins, and goes on only when the other node has cut.
+fn one_begins_late(backend: &str) {
+    let lab = Lab::alone();
+    let Some(world) = World::up(&lab) else { return };
+    let text = std::fs::read_to_string(scenario()).unwrap();
+    let late = lab.write("late.yaml", &text.replace(r#""app[1]"]"#, &format!(r#""app[1]"], backend: {backend}"#)));
+    let short = ["--set", "phases.steady=20s", "--set", "faults.cut.for=8s"];
+    let mut going = world.start(&late, &short);
+    going.says("phase steady");
+    // The cut is at 8 s, and what it needs is got ready from 5 s on.
+    std::thread::sleep(Duration::from_millis(6_500));
+    let (_, app) = world.planned(&going.dir, ["gateway", "app[1]"]).remove(0);
+    let agent = world.serving(&app);
+    kill(agent, Signal::SIGSTOP).unwrap();
+    going.says("(confirmed)");
+    kill(agent, Signal::SIGCONT).unwrap();
+    let report = going.ends().ended_with(0);
+    let evidence = report["faults"][0]["evidence"].as_array().unwrap();
+    let confirmed = evidence.iter().filter_map(|told| told.as_str().filter(|told| told.contains("confirmed on")));
+    let confirmed: Vec<&str> = confirmed.collect();
+    assert_eq!(confirmed.len(), 2, "{evidence:#?}");
+    assert!(confirmed.iter().all(|told| told.contains("1 new connection and 1 old one cut off")), "{confirmed:#?}");
+    world.down();
+}
+
+#[test]
 fn a_workload_that_the_fault_names_is_cut_off_too() {
     let lab = Lab::alone();
     let Some(world) = World::up(&lab) else { return };

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::support::{Going, Lab, PATIENCE, eventually, repository, told};
@@ -135,6 +136,13 @@ impl<'l> World<'l> {
         self.agent_command(node, &["serve"]).stdout(Stdio::null()).spawn().unwrap()
     }
 
+    /// The agent that serves a node.
+    pub fn serving(&self, node: &str) -> Pid {
+        let of_node = format!("agent serve --config {}", self.dir.join(node).join("agent.toml").display());
+        let found = self.lab.processes().into_iter().find(|(_, line)| line.starts_with(&of_node));
+        Pid::from_raw(found.unwrap().0)
+    }
+
     fn agent_command(&self, node: &str, args: &[&str]) -> Command {
         let agent = Path::new(env!("CARGO_BIN_EXE_coordinator")).with_file_name("agent");
         let mut command = self.lab.command("ip");
@@ -234,7 +242,7 @@ impl Drop for World<'_> {
     fn drop(&mut self) {
         // After a test that failed: agents first, then what they stood in.
         for (pid, _) in self.lab.processes() {
-            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+            let _ = nix::sys::signal::kill(Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
         }
         if self.prefix.is_empty() {
             return;

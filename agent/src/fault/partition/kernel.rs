@@ -18,7 +18,7 @@ use super::{Direction, Member, Sides, direction, is_over, sides};
 use crate::clock;
 use crate::fault::nft::{self, Cut, Dropped, Port, Rules};
 use crate::journal::Undo;
-use crate::reach::{self, COMES_WITHIN, CUT_AFTER, Old};
+use crate::reach::{self, COMES_WITHIN, CUT_AFTER, Heard, Old};
 use crate::runner::Node;
 use crate::supervisor::WorkerId;
 
@@ -33,9 +33,20 @@ const SHORTEST: Micros = Micros::from_secs(2);
 const AHEAD_NS: u64 = 150_000_000;
 const SECOND_NS: u64 = 1_000_000_000;
 
-/// What one run has in this node's firewall, by fault.
+/// What one run has in this node's firewall, by fault, and what it has ready for faults to come.
 #[derive(Default)]
-pub struct Kernel(Mutex<HashMap<String, Arc<Cutting>>>);
+pub struct Kernel {
+    cutting: Mutex<HashMap<String, Arc<Cutting>>>,
+    ready: Mutex<HashMap<String, Ready>>,
+}
+
+/// What was opened before a fault.
+#[derive(Default)]
+struct Ready {
+    old: Vec<Old>,
+    /// Peers that are there and have no old connection, and why.
+    unproven: Vec<(SocketAddr, String)>,
+}
 
 /// One fault's table.
 struct Cutting {
@@ -61,12 +72,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Kernel {
     fn get(&self, fault: &str) -> Result<Arc<Cutting>, String> {
-        lock(&self.0).get(fault).cloned().ok_or_else(|| "nothing was looked at before".into())
+        lock(&self.cutting).get(fault).cloned().ok_or_else(|| "nothing was looked at before".into())
     }
 
     /// Whether another fault of this node still cuts that peer off.
     fn cut_by_another(&self, fault: &str, peer: SocketAddr) -> bool {
-        let all = lock(&self.0);
+        let all = lock(&self.cutting);
         let others = all.iter().filter(|(id, _)| *id != fault).map(|(_, cutting)| cutting);
         others.filter(|cutting| !lock(&cutting.state).healed).any(|cutting| cutting.peers.contains(&peer))
     }
@@ -210,9 +221,8 @@ fn shared_port(plan: &Plan, [first, second]: &Sides, places: &Places) -> Option<
     None
 }
 
-/// Notes the firewall as it is, and whom this node is to lose.
-pub async fn look(node: &Node, fault: &PlannedFault) -> Result<String, String> {
-    let places = Places::of(&node.wire());
+/// Whom this node is to lose.
+fn peers(node: &Node, fault: &PlannedFault, places: &Places) -> Vec<SocketAddr> {
     let [first, second] = sides(node.plan(), fault);
     let mut peers = Vec::new();
     for (mine, theirs) in [(&first, &second), (&second, &first)] {
@@ -223,9 +233,47 @@ pub async fn look(node: &Node, fault: &PlannedFault) -> Result<String, String> {
     }
     peers.sort();
     peers.dedup();
+    peers
+}
+
+/// Opens the old connections of the probe. Once the first node has made its table, others can no longer.
+pub async fn ready(node: &Node, fault: &PlannedFault) {
+    let from = node.control().ip();
+    let peers = peers(node, fault, &Places::of(&node.wire()));
+    let opening = peers.iter().take(PROBED_MAX).map(|peer| async move {
+        let opened = Old::open(*peer, reach::connect(from, *peer)).await;
+        let mut ready = lock(&node.kernel().ready);
+        let ready = ready.entry(fault.id.clone()).or_default();
+        match opened {
+            Ok(old) => ready.old.extend(old),
+            Err(why) => ready.unproven.push((*peer, why)),
+        }
+    });
+    futures_util::future::join_all(opening).await;
+}
+
+/// What [`ready`] opened, and what can still be opened at once: another fault may just have let go of the peer.
+async fn opened(node: &Node, fault: &PlannedFault, peers: &[SocketAddr]) -> Ready {
+    let from = node.control().ip();
+    let mut ready = lock(&node.kernel().ready).remove(&fault.id).unwrap_or_default();
+    let has = |ready: &Ready, peer: &SocketAddr| ready.old.iter().any(|old| old.to == *peer);
+    let missing = peers.iter().take(PROBED_MAX).filter(|peer| !has(&ready, peer));
+    let late = missing.map(|peer| tokio::time::timeout(CUT_AFTER, Old::open(*peer, reach::connect(from, *peer))));
+    let late = futures_util::future::join_all(late).await;
+    // That there is none shows nothing now: another node may have begun.
+    ready.old.extend(late.into_iter().filter_map(|opened| opened.ok()?.ok()?));
+    let unproven = std::mem::take(&mut ready.unproven);
+    ready.unproven = unproven.into_iter().filter(|(peer, _)| !has(&ready, peer)).collect();
+    ready
+}
+
+/// Notes the firewall as it is.
+pub async fn look(node: &Node, fault: &PlannedFault) -> Result<String, String> {
+    let places = Places::of(&node.wire());
+    let peers = peers(node, fault, &places);
     let others = nft::off_thread(nft::others).await?;
     let cutting = Cutting { rules: rules(node, fault, &places), others, peers, state: Mutex::default() };
-    lock(&node.kernel().0).insert(fault.id.clone(), Arc::new(cutting));
+    lock(&node.kernel().cutting).insert(fault.id.clone(), Arc::new(cutting));
     Ok(String::new())
 }
 
@@ -249,20 +297,14 @@ fn whole_s(left_ns: u64, lease_left: Duration) -> u32 {
     (left_ns / SECOND_NS).min(lease_left.as_nanos().div_ceil(SECOND_NS.into()) as u64) as u32
 }
 
-/// Opens the old connections of the probe, then makes the table.
+/// Makes the table.
 pub async fn inject(node: &Node, fault: &PlannedFault, until_ns: u64) -> Result<String, String> {
     let cutting = node.kernel().get(&fault.id)?;
-    let from = node.control().ip();
-    let opening = cutting.peers.iter().take(PROBED_MAX).map(|peer| Old::open(*peer, reach::connect(from, *peer)));
-    let opened = futures_util::future::join_all(opening).await;
+    let ready = opened(node, fault, &cutting.peers).await;
     {
         let mut state = lock(&cutting.state);
-        for opened in opened {
-            match opened {
-                Ok(old) => state.old.extend(old),
-                Err(why) => state.unproven = Some(why),
-            }
-        }
+        state.old = ready.old;
+        state.unproven = ready.unproven.into_iter().next().map(|(_, why)| why);
     }
     let seconds = timeout_s(node, until_ns);
     if seconds == 0 {
@@ -281,9 +323,10 @@ pub async fn confirm(node: &Node, fault: &PlannedFault) -> Result<String, String
     let peers = &cutting.peers[..cutting.peers.len().min(PROBED_MAX)];
     // Whether it is cut; `None` of what was reached when the fault's time was up.
     let cut = |reached: bool| (!reached || !is_over(node, fault)).then_some(!reached);
+    let heard = |heard: Heard| (heard != Heard::Answer || !is_over(node, fault)).then_some(heard);
     let new = peers.iter().map(|peer| async move { (cut(reach::reaches(from, *peer, CUT_AFTER).await), *peer) });
     let mut old = std::mem::take(&mut lock(&cutting.state).old);
-    let living = old.iter_mut().map(|old| async move { (cut(old.lives().await), old.to) });
+    let living = old.iter_mut().map(|old| async move { (heard(old.ask(CUT_AFTER).await), old.to) });
     let places = Places::of(&node.wire());
     let sides = sides(node.plan(), fault);
     let bystanders = bystanders(node, fault, &sides, &places);
@@ -305,7 +348,7 @@ pub async fn confirm(node: &Node, fault: &PlannedFault) -> Result<String, String
     if let Some((_, peer)) = new.iter().find(|(cut, _)| *cut == Some(false)) {
         return Err(format!("a new connection from {from} still reaches {peer}"));
     }
-    if let Some((_, peer)) = living.iter().find(|(cut, _)| *cut == Some(false)) {
+    if let Some((_, peer)) = living.iter().find(|(heard, _)| *heard == Some(Heard::Answer)) {
         return Err(format!("an old connection from {from} to {peer} lives on"));
     }
     if let Some(why) = lock(&cutting.state).unproven.take() {
@@ -314,8 +357,8 @@ pub async fn confirm(node: &Node, fault: &PlannedFault) -> Result<String, String
     if let Some((_, at)) = through.iter().find(|(reached, _)| !*reached) {
         return Err(format!("{from} does not reach {at} either, which nobody cut"));
     }
-    let off = |probed: &[(Option<bool>, SocketAddr)]| probed.iter().filter(|(cut, _)| *cut == Some(true)).count();
-    if !peers.is_empty() && off(&new) == 0 {
+    let off = new.iter().filter(|(cut, _)| *cut == Some(true)).count();
+    if !peers.is_empty() && off == 0 {
         // Too late to see: only others can say whether it had an effect.
         return Ok(String::new());
     }
@@ -324,7 +367,9 @@ pub async fn confirm(node: &Node, fault: &PlannedFault) -> Result<String, String
     if direction(fault) == Direction::Both && !peers.is_empty() && dropped.probes == 0 {
         return Err("no probe got through, but our rules dropped none".into());
     }
-    let (new, old) = (counted(off(&new), "new connection"), counted(off(&living), "old one"));
+    // One that has ended was ended by another fault.
+    let stalled = living.iter().filter(|(heard, _)| *heard == Some(Heard::Nothing)).count();
+    let (new, old) = (counted(off, "new connection"), counted(stalled, "old one"));
     Ok(format!("{new} and {old} cut off, {} not", counted(through.len(), "bystander")))
 }
 

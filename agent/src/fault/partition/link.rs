@@ -14,7 +14,7 @@ use crate::reach::{COMES_WITHIN, CUT_AFTER, Heard};
 use crate::runner::Node;
 use crate::supervisor::WorkerId;
 
-/// How long the opening of an old connection may take; later, the fault begins without it.
+/// How long the opening of an old connection may take.
 const OPENED_WITHIN: Duration = Duration::from_secs(2);
 /// How near to a fault's end a pause may begin or end and still be why a peer does not answer.
 const ABOUT: Micros = Micros::from_secs(2);
@@ -130,11 +130,21 @@ fn trials(node: &Node, [first, second]: &Sides) -> Vec<Trial> {
     trials
 }
 
-/// Opens the old connections of the probe, then cuts.
-pub async fn inject(node: &Node, fault: &PlannedFault, cutting: Cutting) -> Result<String, String> {
+/// Opens the old connections of the probe. Once the first node cuts, others can no longer.
+pub async fn ready(node: &Node, fault: &PlannedFault, cutting: &Cutting) {
+    keep_open(node, fault, cutting, OPENED_WITHIN).await;
+}
+
+/// A peer that does not answer is another fault's doing: then only a new connection is tried.
+async fn keep_open(node: &Node, fault: &PlannedFault, cutting: &Cutting, within: Duration) {
     let trials = trials(node, &cutting.sides);
-    // A peer that does not answer is another fault's doing: then only a new connection is tried.
-    join_all(trials.iter().map(|trial| trial.probe(node, fault, ProbeOver::KeptNew, OPENED_WITHIN))).await;
+    join_all(trials.iter().map(|trial| trial.probe(node, fault, ProbeOver::KeptNew, within))).await;
+}
+
+/// Cuts.
+pub async fn inject(node: &Node, fault: &PlannedFault, cutting: Cutting) -> Result<String, String> {
+    // Those that were in the way of another fault's end, or whose worker was not there yet.
+    keep_open(node, fault, &cutting, CUT_AFTER).await;
     let pairs: usize = cutting.cuts.iter().map(|(_, cuts)| cuts.len()).sum();
     for (id, cuts) in cutting.cuts {
         node.cut(&id, &fault.id, cuts).await?;
