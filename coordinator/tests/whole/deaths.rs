@@ -412,7 +412,8 @@ fn heal_takes_every_agent_it_reaches_and_says_which_it_does_not() {
     let (code, stdout, _) = lab.output(&["heal", "--agents", &hosts]);
     assert_eq!((code, stdout.matches("a run stopped").count()), (6, SIZE - 1), "{stdout}");
     assert!(stdout.contains(&format!("{name}: NOT healed: agent {name} at ")), "{stdout}");
-    assert!(stdout.contains("connection refused") && stdout.contains("`agent heal` there"), "{stdout}");
+    // Refused; or reset, by a kernel that was not yet done with its end.
+    assert!(stdout.contains("cannot be reached: ") && stdout.contains("`agent heal` there"), "{stdout}");
     let (code, again, _) = lab.output(&["heal", "--agents", &hosts]);
     assert_eq!((code, again.matches("nothing was left to undo").count()), (6, SIZE - 1), "{again}");
     // Fenced: the run of the other coordinator is over, and says so.

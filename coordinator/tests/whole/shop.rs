@@ -37,7 +37,9 @@ fn orders_are_neither_lost_nor_doubled_though_both_sides_are_killed() {
 #[test]
 fn a_write_side_that_forgets_what_it_acknowledged_fails_the_run_as_incorrect() {
     let lab = Lab::new();
-    let report = orders(&lab, 21, &["--set", "roles.write.events=memory"]).ended_with(11);
+    // At a time when even a slow machine has something to forget.
+    let late = ["--set", "faults.kill-write.at=2400ms", "--set", "roles.write.events=memory"];
+    let report = orders(&lab, 21, &late).ended_with(11);
     let lost = |check: &&serde_json::Value| check["expr"] == "lost_acks(write.events) == 0";
     let lost = report["checks"].as_array().unwrap().iter().find(lost).unwrap();
     assert_eq!(lost["result"], "fail", "{lost:#}");
