@@ -29,8 +29,10 @@ pub use partition::Kernel;
 pub const FAULTS: &[&dyn Fault] =
     &[&kill::Kill, &node_kill::NodeKill, &outage::Outage, &partition::Partition, &pause::Pause];
 
-/// What a step of a fault answers: what was seen, or why it did not work.
-pub type Step<'a> = Pin<Box<dyn Future<Output = Result<String, String>> + Send + 'a>>;
+/// A step of a fault, under way.
+pub type Doing<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+/// One that answers what was seen, or why it did not work.
+pub type Step<'a> = Doing<'a, Result<String, String>>;
 
 /// One kind of fault. The steps run in this order: `ready`, `look`, `undo` (journalled), `inject`, `confirm`, `hold`,
 /// then `heal`, which also proves that it is healed.
@@ -50,7 +52,7 @@ pub trait Fault: Sync {
 
     /// Gets ready what its proof needs, a little before its time and at most until then: what can no longer be had once another node has
     /// begun with its part of the fault.
-    fn ready<'a>(&'a self, _node: &'a Node, _fault: &'a PlannedFault) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+    fn ready<'a>(&'a self, _node: &'a Node, _fault: &'a PlannedFault) -> Doing<'a, ()> {
         Box::pin(async {})
     }
 
@@ -80,11 +82,7 @@ pub trait Fault: Sync {
     fn heal<'a>(&'a self, node: &'a Node, fault: &'a PlannedFault) -> Step<'a>;
 
     /// How many real operations it touched; `None` where its effect is beyond doubt once confirmed.
-    fn touched<'a>(
-        &'a self,
-        _node: &'a Node,
-        _fault: &'a PlannedFault,
-    ) -> Pin<Box<dyn Future<Output = Option<u64>> + Send + 'a>> {
+    fn touched<'a>(&'a self, _node: &'a Node, _fault: &'a PlannedFault) -> Doing<'a, Option<u64>> {
         Box::pin(async { None })
     }
 }

@@ -15,7 +15,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::partition::{Member, link};
-use super::{Fault, Step, node_kill};
+use super::{Doing, Fault, Step, node_kill};
 use crate::journal::Undo;
 use crate::runner::Node;
 use crate::supervisor::WorkerId;
@@ -175,11 +175,7 @@ impl Fault for Outage {
         vec![Undo::Uncut { until_ns: node.fault_end_ns(fault) }]
     }
 
-    fn ready<'a>(
-        &'a self,
-        node: &'a Node,
-        fault: &'a PlannedFault,
-    ) -> std::pin::Pin<Box<dyn std::future::Future<Output = ()> + Send + 'a>> {
+    fn ready<'a>(&'a self, node: &'a Node, fault: &'a PlannedFault) -> Doing<'a, ()> {
         Box::pin(async move {
             if isolates(fault) {
                 link::ready(node, fault, &cutting(node, fault)).await;
@@ -228,11 +224,7 @@ impl Fault for Outage {
         })
     }
 
-    fn touched<'a>(
-        &'a self,
-        node: &'a Node,
-        fault: &'a PlannedFault,
-    ) -> std::pin::Pin<Box<dyn std::future::Future<Output = Option<u64>> + Send + 'a>> {
+    fn touched<'a>(&'a self, node: &'a Node, fault: &'a PlannedFault) -> Doing<'a, Option<u64>> {
         Box::pin(async move { isolates(fault).then(|| node.stalled(&fault.id)) })
     }
 }

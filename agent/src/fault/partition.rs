@@ -12,7 +12,7 @@ use gauntlet_common::scenario::{Kind, Problem};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Fault, Step};
+use super::{Doing, Fault, Step};
 use crate::clock;
 use crate::journal::Undo;
 use crate::runner::Node;
@@ -146,11 +146,7 @@ impl Fault for Partition {
         if by_kernel(fault) { kernel::refuses(node, fault) } else { None }
     }
 
-    fn ready<'a>(
-        &'a self,
-        node: &'a Node,
-        fault: &'a PlannedFault,
-    ) -> std::pin::Pin<Box<dyn std::future::Future<Output = ()> + Send + 'a>> {
+    fn ready<'a>(&'a self, node: &'a Node, fault: &'a PlannedFault) -> Doing<'a, ()> {
         Box::pin(async move {
             if by_kernel(fault) {
                 kernel::ready(node, fault).await;
@@ -211,11 +207,7 @@ impl Fault for Partition {
         })
     }
 
-    fn touched<'a>(
-        &'a self,
-        node: &'a Node,
-        fault: &'a PlannedFault,
-    ) -> std::pin::Pin<Box<dyn std::future::Future<Output = Option<u64>> + Send + 'a>> {
+    fn touched<'a>(&'a self, node: &'a Node, fault: &'a PlannedFault) -> Doing<'a, Option<u64>> {
         // Read after the heal: the links' answers carry their counts, and the table's are read before it goes.
         Box::pin(
             async move { if by_kernel(fault) { kernel::touched(node, fault) } else { Some(node.stalled(&fault.id)) } },
