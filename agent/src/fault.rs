@@ -6,7 +6,6 @@
 
 mod conduct;
 mod kill;
-pub mod nft;
 mod node_kill;
 mod outage;
 mod partition;

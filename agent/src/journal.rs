@@ -21,7 +21,7 @@ pub enum Undo {
     /// Links were cut inside worker processes; the cut ends with them, and at its own expiry.
     Uncut { until_ns: u64 },
     /// A table of the firewall was made; its elements time out by themselves. `others`: the rest of the firewall before, as
-    /// [`crate::fault::nft::fingerprint`] has it.
+    /// [`gauntlet_process::nft::fingerprint`] has it.
     Table { table: String, others: u64 },
 }
 
@@ -157,14 +157,14 @@ pub fn undo_alone(undo: &Undo) -> Result<(), String> {
     match undo {
         Undo::Restart { .. } | Undo::Uncut { .. } => Ok(()),
         Undo::Table { table, others } => {
-            crate::fault::nft::remove(table)?;
+            gauntlet_process::nft::remove(table)?;
             // Hours may lie between, and reboots: what else changed since is none of our doing, and no reason to refuse runs.
-            if crate::fault::nft::others().is_ok_and(|now| crate::fault::nft::fingerprint(&now) != *others) {
+            if gauntlet_process::nft::others().is_ok_and(|now| gauntlet_process::nft::fingerprint(&now) != *others) {
                 tracing::warn!(table, "the firewall beside our table is not as it was before the fault");
             }
             Ok(())
         }
-        Undo::Continue { worker, pid, started_ticks } => match crate::sample::started_ticks(*pid) {
+        Undo::Continue { worker, pid, started_ticks } => match gauntlet_process::sample::started_ticks(*pid) {
             Some(ticks) if ticks == *started_ticks => {
                 nix::sys::signal::kill(nix::unistd::Pid::from_raw(*pid as i32), nix::sys::signal::Signal::SIGCONT)
                     .map_err(|e| format!("cannot continue {worker} (process {pid}): {e}"))

@@ -3,21 +3,13 @@
 //! The coordinator links this library for the catalogue and to start embedded agents from its own executable.
 
 pub mod catalogue;
-pub mod clock;
 pub mod config;
 pub mod fault;
-pub mod foundation;
 pub mod identity;
 pub mod journal;
 pub mod lease;
-pub mod limits;
-pub mod link;
-pub mod load;
 pub mod pump;
-pub(crate) mod reach;
-pub mod role;
 pub mod runner;
-pub mod sample;
 pub mod serve;
 pub mod server;
 pub mod session;
@@ -49,7 +41,7 @@ pub fn run_until(
     listening: impl FnOnce(std::net::SocketAddr),
     end: impl Future<Output = ()>,
 ) -> Result<(), serve::ServeError> {
-    limits::raise_open_files();
+    gauntlet_process::limits::raise_open_files();
     let internal = |e: std::io::Error| serve::ServeError::Serving(e.to_string());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(internal)?;
     runtime.block_on(async {

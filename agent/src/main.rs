@@ -40,7 +40,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    if std::env::args_os().nth(1).is_some_and(|a| a == gauntlet_agent::worker::ARGUMENT) {
+    if std::env::args_os().nth(1).is_some_and(|a| a == gauntlet_process::channel::ARGUMENT) {
         return gauntlet_agent::worker::main();
     }
     let cli = Cli::parse();

@@ -18,12 +18,12 @@ use gauntlet_proto::convert::read_back;
 use gauntlet_proto::worker::{Begin, StartLoad, StartRole, StopLoad, from_worker, to_worker};
 use tokio::sync::mpsc;
 
-use crate::clock;
 use crate::config::Config;
 use crate::journal::Journal;
-use crate::role::host::AUDIT_WITHIN;
 use crate::session::Refusal;
 use crate::supervisor::{Answer, Supervisor, WorkerError, WorkerId};
+use gauntlet_process::clock;
+use gauntlet_roles::role::host::AUDIT_WITHIN;
 
 pub use node::{Lent, Node};
 
@@ -119,7 +119,7 @@ impl Run {
                         worker: *worker,
                         host: node.host(),
                         data_dir: node.data_dir_of(&id),
-                        tally_cells: crate::load::tally::cells(node.series()),
+                        tally_cells: gauntlet_load::tally::cells(node.series()),
                     };
                     node.supervisor().spawn(id.clone(), to_worker::Body::StartLoad(start)).await?;
                 }

@@ -15,12 +15,12 @@ use nix::fcntl::{Flock, FlockArg};
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
-use crate::clock;
 use crate::config::{Config, Credentials};
 use crate::journal::{Journal, undo_alone};
 use crate::runner::Home;
 use crate::server::Service;
 use crate::session::{self, Session};
+use gauntlet_process::clock;
 
 /// After so long without a word a connection is asked for one, and after as long again it is closed.
 const KEEPALIVE: Duration = Duration::from_secs(10);
@@ -56,7 +56,7 @@ pub async fn serve(
     if undone > 0 || !failed.is_empty() {
         tracing::warn!(undone, ?failed, "undid what an earlier agent left");
     }
-    let (swept, left) = crate::fault::nft::sweep(false);
+    let (swept, left) = gauntlet_process::nft::sweep(false);
     if swept > 0 || !left.is_empty() {
         tracing::warn!(swept, ?left, "removed empty tables that an earlier agent left in the firewall");
     }
@@ -169,8 +169,8 @@ pub(crate) fn facts(config: &Config) -> DescribeReply {
         cores: std::thread::available_parallelism().map_or(1, |n| n.get() as u32),
         memory_bytes: memory.as_ref().map_or(0, |m| m.mem_total),
         available_bytes: memory.and_then(|m| m.mem_available).unwrap_or(0),
-        ephemeral_ports: crate::limits::ephemeral_ports(),
-        tasks_max: crate::limits::tasks_left(),
+        ephemeral_ports: gauntlet_process::limits::ephemeral_ports(),
+        tasks_max: gauntlet_process::limits::tasks_left(),
         open_files_max: files,
         capabilities: capabilities(),
         monotonic_ns: clock::monotonic_ns(),
@@ -189,7 +189,7 @@ fn capabilities() -> Vec<String> {
 
 /// What this node's kernel lets faults do, asked of it: `nft` drops packets, `netem` shapes them.
 pub(crate) async fn kernel_capabilities() -> Vec<String> {
-    let nft = crate::fault::nft::off_thread(crate::fault::nft::available).await;
+    let nft = gauntlet_process::nft::off_thread(gauntlet_process::nft::available).await;
     if let Err(why) = &nft {
         tracing::debug!("partitions on links only: {why}");
     }
@@ -213,7 +213,7 @@ pub fn heal_alone(state_dir: &Path) -> Result<(u32, Vec<String>), ServeError> {
     let _node = take_node(state_dir)?;
     let (undone, mut failed) = undo_leftovers(&mut Journal::open(state_dir)?);
     // Also what no journal tells of: another state folder's, another version's.
-    let (swept, left) = crate::fault::nft::sweep(true);
+    let (swept, left) = gauntlet_process::nft::sweep(true);
     failed.extend(left);
     // As the next agent would: no worker of a dead agent lives that could still use it.
     let _ = std::fs::remove_dir_all(state_dir.join("runs"));

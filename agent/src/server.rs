@@ -22,14 +22,14 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::clock;
 use crate::config::Config;
-use crate::fault::nft;
 use crate::identity;
 use crate::journal::Journal;
 use crate::pump::Pump;
 use crate::runner::{Home, Lent, Node, Run};
 use crate::session::{Hello, Refusal, Session, Stage};
+use gauntlet_process::clock;
+use gauntlet_process::nft;
 
 /// Replies and batches waiting for a connection; at the bound their producers wait.
 const QUEUE_MAX: usize = 64;

@@ -4,8 +4,6 @@
 //! *thread* that forked, so [`Supervisor::spawn`] must run on the agent's main thread, which lives as long as the agent; the
 //! control runtime is a current-thread runtime there). Not here: what a worker is for, and when it is started again.
 
-mod tool;
-
 use std::collections::HashMap;
 use std::os::fd::AsRawFd;
 use std::process::Stdio;
@@ -24,10 +22,8 @@ use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
 
-use crate::load::tally;
-use crate::worker::{ARGUMENT, SOCKET_FD, TALLY_FD};
-
-pub use tool::{Tool, ToolError};
+use gauntlet_load::tally;
+use gauntlet_process::channel::{ARGUMENT, SOCKET_FD, TALLY_FD};
 
 /// Messages to one worker that wait to be written; at the bound the sender waits.
 const TO_WORKER_MAX: usize = 64;

@@ -8,9 +8,9 @@ mod inbox;
 
 use std::time::Duration;
 
-use gauntlet_agent::clock;
 use gauntlet_agent::config::Credentials;
 use gauntlet_agent::identity::agent_dns_name;
+use gauntlet_process::clock;
 use gauntlet_proto::PROTOCOL_VERSION;
 use gauntlet_proto::agent::agent_client::AgentClient;
 use gauntlet_proto::agent::{

@@ -1,9 +1,9 @@
 //! The preflight: is every agent of an inventory there, of this build, free, and its clock measurable.
 
-use gauntlet_agent::clock;
 use gauntlet_agent::config::Credentials;
 use gauntlet_common::plan::Plan;
 use gauntlet_common::plan::needs::{Limits, grouped};
+use gauntlet_process::clock;
 use gauntlet_proto::PROTOCOL_VERSION;
 use gauntlet_proto::agent::DescribeReply;
 use tokio::task::JoinSet;

@@ -13,10 +13,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Doing, Fault, Step};
-use crate::clock;
 use crate::journal::Undo;
 use crate::runner::Node;
 use crate::supervisor::WorkerId;
+use gauntlet_process::clock;
 
 pub use kernel::Kernel;
 

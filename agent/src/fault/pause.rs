@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{Fault, Step, instances_here};
 use crate::journal::Undo;
 use crate::runner::Node;
-use crate::sample::{is_stopped, started_ticks};
+use gauntlet_process::sample::{is_stopped, started_ticks};
 
 /// Parameters of `pause`.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]

@@ -16,11 +16,11 @@ use gauntlet_proto::worker::{
 use tokio::sync::watch;
 
 use super::{Home, WIRED_WITHIN};
-use crate::clock;
 use crate::fault::Kernel;
 use crate::journal::Undo;
 use crate::pump::Pump;
 use crate::supervisor::{Answer, Supervisor, WorkerError, WorkerId};
+use gauntlet_process::clock;
 
 /// How long a worker may take to cut its links or answer a probe.
 const LINKS_WITHIN: Duration = Duration::from_secs(3);
@@ -183,7 +183,7 @@ impl Node {
 
     /// The role instances of this node, living or not, that tell exact figures at the end.
     pub(super) fn audited(&self) -> Vec<(String, u32)> {
-        let hosted = self.plan.hosted_by(self.name()).filter(|(role, _)| crate::role::is_audited(&role.kind));
+        let hosted = self.plan.hosted_by(self.name()).filter(|(role, _)| gauntlet_roles::role::is_audited(&role.kind));
         hosted.map(|(role, instance)| (role.name.clone(), instance)).collect()
     }
 
@@ -484,7 +484,7 @@ impl Node {
     }
     /// Whether a worker lives and is stopped, by another fault for example.
     pub fn is_stopped(&self, id: &WorkerId) -> bool {
-        self.supervisor.pid(id).and_then(crate::sample::is_stopped) == Some(true)
+        self.supervisor.pid(id).and_then(gauntlet_process::sample::is_stopped) == Some(true)
     }
     /// Real operations that a fault held up on this node, as last told.
     pub fn stalled(&self, fault: &str) -> u64 {

@@ -14,10 +14,10 @@ use tokio::sync::mpsc;
 
 use super::Node;
 use super::node::Sent;
-use crate::clock;
-use crate::load::tally::Reading;
-use crate::sample::{NodeSampler, Sample, Sampler};
 use crate::supervisor::{Report, WorkerId};
+use gauntlet_load::tally::Reading;
+use gauntlet_process::clock;
+use gauntlet_process::sample::{NodeSampler, Sample, Sampler};
 
 /// Restarts of one instance in a run after ends that nobody planned; after them it stays dead. Those of planned deaths
 /// do not count.

@@ -4,8 +4,8 @@ use std::process::{Child, Command};
 use std::time::Duration;
 
 use gauntlet_agent::journal::{Journal, Undo};
-use gauntlet_agent::sample::{is_stopped, started_ticks};
 use gauntlet_common::event::FaultEdge;
+use gauntlet_process::sample::{is_stopped, started_ticks};
 use gauntlet_proto::agent::control_reply::Body as Reply;
 use gauntlet_proto::agent::control_request::Body as Ask;
 use gauntlet_proto::agent::{DescribeRequest, Finish, HealRequest, RefusedWhy, StopLoad};

@@ -155,7 +155,7 @@ async fn edges_of_cut(plan: &Plan) -> Vec<(FaultEdge, String)> {
     wire.endpoints.push(Endpoint { role: "app".into(), instance: 0, agent: "n2".into(), service, foundation });
     let reply = control.ask(Ask::Wire(wire)).await;
     assert!(matches!(reply, Reply::Ready(_)), "{reply:?}");
-    let start_ns = gauntlet_agent::clock::monotonic_ns() + AHEAD.as_nanos() as u64;
+    let start_ns = gauntlet_process::clock::monotonic_ns() + AHEAD.as_nanos() as u64;
     assert!(matches!(control.ask(Ask::Arm(Arm { start_ns })).await, Reply::Armed(_)));
     data.edge("cut", FaultEdge::Applied).await;
     data.edge("cut", FaultEdge::ClearRequested).await;

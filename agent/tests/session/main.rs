@@ -76,7 +76,7 @@ async fn both_connections_come_back_within_the_lease_and_nothing_is_lost_or_told
     assert_eq!(control.token, token);
     let reply = control.ask(Ask::Wire(wire(&agent, placed.endpoints))).await;
     assert!(matches!(reply, Reply::Ready(_)), "asked again, it answers as it had: {reply:?}");
-    let start_ns = gauntlet_agent::clock::monotonic_ns() + AHEAD.as_nanos() as u64;
+    let start_ns = gauntlet_process::clock::monotonic_ns() + AHEAD.as_nanos() as u64;
     for _ in 0..2 {
         let reply = control.ask(Ask::Arm(Arm { start_ns })).await;
         assert!(matches!(reply, Reply::Armed(_)), "the same arm twice is one: {reply:?}");

@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use gauntlet_agent::clock::monotonic_ns;
 use gauntlet_agent::config::Credentials;
 use gauntlet_agent::identity;
 use gauntlet_common::event::{Event, FaultEdge, What};
 use gauntlet_common::plan::bind::{AgentFacts, bind};
 use gauntlet_common::plan::{Isolation, Plan};
 use gauntlet_common::scenario::{ReadOptions, read};
+use gauntlet_process::clock::monotonic_ns;
 use gauntlet_proto::PROTOCOL_VERSION;
 use gauntlet_proto::agent::agent_client::AgentClient;
 use gauntlet_proto::agent::control_reply::Body as Reply;

@@ -13,8 +13,8 @@ use tonic::{Code, Status};
 
 use crate::support::{AGENT, Control, Pki, TestAgent, hello, plan, soon, wire};
 use crate::{AHEAD, LEASE_MS};
-use gauntlet_agent::clock::monotonic_ns;
 use gauntlet_agent::identity;
+use gauntlet_process::clock::monotonic_ns;
 
 #[tokio::test]
 async fn only_a_coordinator_with_a_certificate_of_this_ca_is_heard() {

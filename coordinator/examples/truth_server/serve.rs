@@ -7,8 +7,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use gauntlet_agent::clock::monotonic_ns;
 use gauntlet_common::seed::{Draws, key};
+use gauntlet_process::clock::monotonic_ns;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};

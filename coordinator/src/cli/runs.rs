@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use gauntlet_agent::clock;
 use gauntlet_common::scenario::Scenario;
+use gauntlet_process::clock;
 
 use super::agents::{fleet, runtime};
 use super::{Failure, Format, RunArgs, offline, print_bytes, series};

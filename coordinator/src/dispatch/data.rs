@@ -1,6 +1,6 @@
 //! The data connection of one session: batches in, acknowledgements out, again and again until the session is over.
 
-use gauntlet_agent::clock;
+use gauntlet_process::clock;
 use gauntlet_proto::agent::DataRequest;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Duration, MissedTickBehavior, interval, sleep};

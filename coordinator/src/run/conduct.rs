@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use gauntlet_agent::{clock, role};
 use gauntlet_common::event::{Event, FaultEdge, What};
 use gauntlet_common::plan::Plan;
 use gauntlet_common::units::Micros;
+use gauntlet_process::clock;
 use gauntlet_proto::agent::{
     Audit, Audited, Finish, HealFaults, ReadBack, ReadBackDone, RoleAudit, StopLoad, control_reply, control_request,
 };
 use gauntlet_proto::convert::read_back;
+use gauntlet_roles::role;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};

@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::time::Duration;
 
-use gauntlet_agent::clock;
 use gauntlet_agent::config::Credentials;
 use gauntlet_common::event::{Event, What};
 use gauntlet_common::plan::bind::{AgentFacts, KERNEL};
@@ -11,6 +10,7 @@ use gauntlet_common::plan::needs::{Limits, lacking, needs};
 use gauntlet_common::plan::{Isolation, Plan};
 use gauntlet_common::scenario::Needs;
 use gauntlet_common::verdict::Cause;
+use gauntlet_process::clock;
 use gauntlet_proto::agent::{AgentAddress, Arm, Endpoint, Finish, Prepare, Wire, control_reply, control_request};
 use indexmap::IndexMap;
 use tokio::sync::mpsc;

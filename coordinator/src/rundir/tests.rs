@@ -252,7 +252,7 @@ fn pruning_removes_old_runs_and_touches_nothing_else() {
     fs::create_dir(root.join("notes")).unwrap();
     fs::create_dir(root.join(id(0))).unwrap();
     fs::write(root.join("0190.txt"), "").unwrap();
-    let now = gauntlet_agent::clock::unix_us();
+    let now = gauntlet_process::clock::unix_us();
     assert_eq!(prune(root, Prune::Keep(2), now).unwrap(), Vec::<String>::new(), "they may be going on");
     let later = now + 3_600_000_000;
     assert_eq!(prune(root, Prune::OlderThan(Duration::from_secs(7200)), later).unwrap(), Vec::<String>::new());
@@ -272,7 +272,7 @@ fn a_run_that_still_writes_figures_is_not_pruned_however_old_its_events_are() {
         for name in [EVENTS, SERIES, METRICS].into_iter().filter(|name| *name != still_written) {
             File::options().append(true).open(root.join(id(1)).join(name)).unwrap().set_modified(old).unwrap();
         }
-        let now = gauntlet_agent::clock::unix_us();
+        let now = gauntlet_process::clock::unix_us();
         assert_eq!(prune(root, Prune::Keep(0), now).unwrap(), Vec::<String>::new(), "{still_written}");
         assert_eq!(prune(root, Prune::Keep(0), now + 3_600_000_000).unwrap(), [id(1)]);
     }

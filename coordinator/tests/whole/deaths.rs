@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use gauntlet_agent::worker::ARGUMENT as WORKER;
+use gauntlet_process::channel::ARGUMENT as WORKER;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;

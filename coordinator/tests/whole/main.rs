@@ -15,7 +15,7 @@ mod grpc;
 mod inputs;
 mod nginx;
 mod outage;
-#[path = "../../../agent/tests/load/own.rs"]
+#[path = "../../../agent/load/tests/load/own.rs"]
 mod own;
 mod plan;
 mod runs;

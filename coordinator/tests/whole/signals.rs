@@ -119,7 +119,7 @@ fn load_that_died_with_its_worker_is_never_green() {
     let text = web(&server.url, "rate: 50/s", "error_rate(web) < 1%").replace("steady, for: 2s", "steady, for: 6s");
     let mut going = lab.start(&lab.write("web.yaml", &text), &[]);
     going.says("phase steady");
-    let workers = with_argument(&lab, gauntlet_agent::worker::ARGUMENT);
+    let workers = with_argument(&lab, gauntlet_process::channel::ARGUMENT);
     assert!(!workers.is_empty());
     workers.into_iter().for_each(|pid| kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap());
     let done = going.ends();

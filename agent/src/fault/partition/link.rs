@@ -10,9 +10,9 @@ use gauntlet_proto::agent::Endpoint;
 use gauntlet_proto::worker::{Cut, ProbeLink, ProbeOver};
 
 use super::{Direction, Member, Sides, direction, is_over, sides};
-use crate::reach::{COMES_WITHIN, CUT_AFTER, Heard};
 use crate::runner::Node;
 use crate::supervisor::WorkerId;
+use gauntlet_process::reach::{COMES_WITHIN, CUT_AFTER, Heard};
 
 /// How long the opening of an old connection may take.
 const OPENED_WITHIN: Duration = Duration::from_secs(2);

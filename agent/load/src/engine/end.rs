@@ -1,0 +1,134 @@
+//! The end of a load: the stop, the drain, and what is counted last.
+
+use std::cmp::Reverse;
+
+use gauntlet_common::histogram::Histogram;
+use gauntlet_common::snapshot::{ErrorClass, LoadSnapshot};
+
+use super::runner::State;
+use super::{Engine, Run, Source};
+use crate::record::Sample;
+
+/// Arrivals counted at the end although nobody came to them: seconds of work at most. What is beyond it is told by the
+/// verdict, which knows from the plan how many there were.
+const NOT_COME_TO_MAX: usize = 10_000_000;
+
+impl Engine {
+    /// No step begins from now on.
+    pub fn stop_now(&mut self) {
+        self.stop = self.stop.min(self.now());
+    }
+
+    /// When no step begins any more.
+    pub fn stops_at(&self) -> u64 {
+        self.stop
+    }
+
+    /// Whether the load has stopped and every request has its outcome.
+    pub fn is_over(&self, now: u64) -> bool {
+        if now < self.stop {
+            return false;
+        }
+        let idle = |run: &Run| run.in_flight == 0 && run.pool.as_ref().is_none_or(|p| p.waiting.is_empty());
+        let first = self.timers.peek().map(|Reverse(timer)| timer.at);
+        let begun = self.soon.iter().map(|timer| timer.at).chain(first).all(|at| at >= self.stop);
+        begun && self.runs.iter().all(idle)
+    }
+
+    /// How long a drain lasts at most: one request of the most patient workload.
+    pub fn drains_for(&self) -> u64 {
+        self.runs.iter().map(|run| run.timeout + run.driver.longest_ns()).max().unwrap_or(0)
+    }
+
+    /// Ends what is left, as timed out and dropped when it is recorded. Nothing is sent any more, whatever was due.
+    pub fn end_all(&mut self, recorded: bool) {
+        let ended = self.now();
+        self.timers.clear();
+        self.soon.clear();
+        for run in &mut self.runs {
+            run.deadlines.clear();
+            if let Some(pool) = &mut run.pool {
+                pool.waiting.clear();
+            }
+            for r in 0..run.runners.len() {
+                let runner = &mut run.runners[r];
+                let (sent, class) = match runner.state {
+                    State::InFlight => (runner.sent, ErrorClass::Timeout),
+                    State::Waiting => (runner.intended, ErrorClass::Dropped),
+                    State::Idle | State::Starting | State::Thinking | State::Joining => continue,
+                };
+                if runner.state == State::InFlight {
+                    run.driver.close(runner.slot);
+                    if let Some(pool) = &mut run.pool {
+                        pool.free.push_back(runner.slot);
+                    }
+                }
+                runner.state = State::Idle;
+                runner.renew(r);
+                if recorded {
+                    let (workload, intended) = (run.workload, runner.intended);
+                    let step = run.flow.series[runner.request];
+                    self.recorder.record(Sample { workload, step, intended, sent, ended, outcome: Err(class) });
+                }
+            }
+            run.in_flight = 0;
+        }
+        while self.events.pop().is_some() {}
+    }
+
+    /// Requests recorded since the start.
+    pub fn recorded(&self) -> u64 {
+        self.recorder.recorded()
+    }
+
+    /// The loop meant to look at this moment, and looked so much later, both in ns.
+    pub fn woke(&mut self, at: u64, late: u64) {
+        self.recorder.woke(at, late / 1_000);
+    }
+
+    /// Takes what was recorded since the last snapshot, and flushes the spools.
+    pub fn cut(&mut self, last: bool) -> LoadSnapshot {
+        self.spools.flush();
+        if last && !std::mem::replace(&mut self.rest_counted, true) {
+            self.count_unstarted();
+            self.count_not_issued();
+        }
+        self.recorder.cut(last)
+    }
+
+    /// Takes emptied histograms back.
+    pub fn recycle(&mut self, histograms: impl IntoIterator<Item = Histogram>) {
+        self.recorder.recycle(histograms);
+    }
+
+    /// Exact iterations that the time did not suffice for were planned all the same.
+    fn count_unstarted(&mut self) {
+        for run in &self.runs {
+            let Source::Iterations(iterations) = &run.source else { continue };
+            let users = &run.runners[..run.users];
+            let mine = users.iter().map(|r| iterations.of_user(r.user)).sum::<u64>();
+            let begun = users.iter().map(|r| r.begun).sum::<u64>();
+            let unstarted = mine.saturating_sub(begun);
+            if unstarted > 0 {
+                let counts = self.recorder.counts(run.workload, self.stop.saturating_sub(1));
+                counts.planned += unstarted;
+                counts.unstarted += unstarted;
+            }
+        }
+    }
+
+    /// Arrivals of the time before the stop that the loop never came to, such as when it was held up until after the
+    /// drain. Nothing where the load never began: then none was scheduled.
+    fn count_not_issued(&mut self) {
+        for run in &mut self.runs {
+            let Source::Open(arrivals, next) = &mut run.source else { continue };
+            let Some(first) = next.take() else { continue };
+            let rest = std::iter::once(first).chain(arrivals).take_while(|arrival| arrival.at < self.stop);
+            for arrival in rest.take(NOT_COME_TO_MAX) {
+                let counts = self.recorder.counts(run.workload, arrival.at);
+                counts.planned += 1;
+                counts.not_issued += 1;
+            }
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! The reference system: a complete small distributed system that agents host.
+//!
+//! [`link`] carries its traffic and can be cut, [`foundation`] are the services of every host, [`role`] is what a role is, which there
+//! are, and the process around one instance.
+
+pub mod foundation;
+pub mod link;
+pub mod role;
