@@ -9,8 +9,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
 use serde_json::{Map, Value};
 
-use super::Submission;
 use super::template::{self, Context, Escape, Segment};
+use crate::driver::Submission;
 
 /// `ROLE.LEDGER ID`, as roles of the reference system say it; several times for several ids.
 pub const ACK_HEADER: &str = "x-gauntlet-ack";

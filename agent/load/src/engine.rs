@@ -5,28 +5,26 @@
 //! comes from ([`Source`]) and in whether a connection is a user's own or one of a pool.
 
 mod branches;
-mod build;
+pub mod build;
 mod end;
 mod iterate;
 mod requests;
 mod runner;
 #[cfg(test)]
 mod tests;
-
-pub use build::services;
+mod workload;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::rc::Rc;
 
-use gauntlet_common::arrival::{Arrival, Arrivals, Iterations, Users};
-
-use super::flow::Flow;
 use super::ledger::Spools;
 use super::record::Recorder;
-use super::{Driver, Event, Events, Reactor, Ready};
+use crate::event::{Event, Events};
+use crate::reactor::{Reactor, Ready};
 use gauntlet_process::clock::monotonic_ns;
-use runner::{Runner, State};
+use runner::State;
+use workload::{Source, Workload};
 
 /// Connections of a worker opened ahead of the load at once: fewer than a server lets wait to be accepted (often 128), so that opening
 /// thousands does not begin with lost packets.
@@ -34,8 +32,8 @@ const OPENING_MAX: usize = 64;
 
 /// The workloads of one worker.
 pub struct Engine {
-    runs: Vec<Run>,
-    /// By index in the plan: the index in `runs`.
+    workloads: Vec<Workload>,
+    /// By index in the plan: the index in `workloads`.
     by_workload: Vec<Option<usize>>,
     timers: BinaryHeap<Reverse<Timer>>,
     /// What was due when it was planned, in that order: most of a closed model never sees the heap.
@@ -62,62 +60,12 @@ pub struct Engine {
     rest_counted: bool,
 }
 
-/// One workload.
-struct Run {
-    /// Index in the plan.
-    workload: u32,
-    /// Whose instances it goes to, or the URL.
-    target: gauntlet_common::scenario::Target,
-    flow: Flow,
-    driver: Box<dyn Driver>,
-    source: Source,
-    key: u64,
-    timeout: u64,
-    pacing: Option<u64>,
-    /// This worker's share among so many.
-    share: u64,
-    shares: u64,
-    /// Closed models: first the users, by number. Branches of iterations, and all of an open model, come as they are needed.
-    runners: Vec<Runner>,
-    /// How many of them are users.
-    users: usize,
-    /// The most branches that one iteration has at the same time.
-    branches: usize,
-    /// Runners without an iteration or a branch; never users.
-    idle: Vec<u32>,
-    /// Open model: iterations that are not over.
-    under_way: usize,
-    pool: Option<Pool>,
-    /// When requests time out, in the order they were submitted; with their tokens.
-    deadlines: VecDeque<(u64, u64)>,
-    in_flight: usize,
-    variables: usize,
-    /// Room for what conditions compare.
-    scratch: [Vec<u8>; 2],
-    /// Of the driver's ledger i: which spool.
-    spools: Vec<usize>,
-}
-
-/// Where iterations come from.
-enum Source {
-    Open(Box<Arrivals>, Option<Arrival>),
-    Users(Users),
-    Iterations(Iterations),
-}
-
-/// An open model's connections.
-struct Pool {
-    size: u32,
-    free: VecDeque<u32>,
-    /// Runners that wait for a connection, with the moment they give up; oldest first.
-    waiting: VecDeque<(u64, u32)>,
-}
-
 /// Something due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timer {
     at: u64,
-    run: u32,
+    /// Which of this worker's workloads.
+    workload: u32,
     due: Due,
 }
 
@@ -137,18 +85,18 @@ impl Engine {
         for (workload, us) in std::mem::take(&mut self.prewarmed) {
             self.recorder.counts(workload, 0).connect.record(us);
         }
-        for run in 0..self.runs.len() {
-            if matches!(self.runs[run].source, Source::Open(..)) {
-                self.schedule_arrival(run);
+        for w in 0..self.workloads.len() {
+            if matches!(self.workloads[w].source, Source::Open(..)) {
+                self.schedule_arrival(w);
             } else {
-                (0..self.runs[run].users).for_each(|r| self.schedule_iteration(run, r, 0));
+                (0..self.workloads[w].users).for_each(|r| self.schedule_iteration(w, r, 0));
             }
         }
     }
 
     /// Connections that there can be at once, of all workloads.
     pub fn connections(&self) -> usize {
-        self.runs.iter().map(|run| run.slots() as usize).sum()
+        self.workloads.iter().map(|w| w.slots() as usize).sum()
     }
 
     /// Whether this load shares its cores with nothing of ours.
@@ -190,14 +138,14 @@ impl Engine {
 
     /// Does what is due.
     pub fn fire(&mut self, timer: Timer) {
-        let run = timer.run as usize;
+        let w = timer.workload as usize;
         match timer.due {
-            Due::Arrival => self.arrive(run),
+            Due::Arrival => self.arrive(w),
             Due::Wake(token) => {
-                let Some(r) = self.runs[run].find(token) else { return };
-                match self.runs[run].runners[r].state {
-                    State::Starting => self.start_iteration(run, r, timer.at),
-                    State::Thinking => self.advance(run, r, timer.at),
+                let Some(r) = self.workloads[w].find(token) else { return };
+                match self.workloads[w].runners[r].state {
+                    State::Starting => self.start_iteration(w, r, timer.at),
+                    State::Thinking => self.advance(w, r, timer.at),
                     State::Idle | State::Waiting | State::InFlight | State::Joining => {}
                 }
             }
@@ -220,22 +168,22 @@ impl Engine {
 
     /// Tells the driver of a socket that it is ready.
     pub fn ready(&mut self, workload: u32, slot: u32, ready: Ready) {
-        if let Some(run) = self.by_workload.get(workload as usize).copied().flatten() {
-            self.runs[run].driver.ready(slot, ready);
+        if let Some(w) = self.by_workload.get(workload as usize).copied().flatten() {
+            self.workloads[w].driver.ready(slot, ready);
         }
     }
 
     /// The bell rang: a driver's own thread may have found something.
     pub fn rung(&mut self) {
         let now_ns = monotonic_ns();
-        self.runs.iter_mut().for_each(|run| run.driver.tick(now_ns));
+        self.workloads.iter_mut().for_each(|w| w.driver.tick(now_ns));
     }
 
     /// Lets the drivers do what is due by this moment of CLOCK_MONOTONIC.
     pub fn tick(&mut self, now_ns: u64) {
-        for run in &mut self.runs {
-            if run.driver.due() <= now_ns {
-                run.driver.tick(now_ns);
+        for w in &mut self.workloads {
+            if w.driver.due() <= now_ns {
+                w.driver.tick(now_ns);
             }
         }
     }
@@ -257,10 +205,10 @@ impl Engine {
         let planned = self.timers.peek().map(|Reverse(timer)| *timer);
         let first = self.soon.front().copied().into_iter().chain(planned).min();
         let mut next = first.map_or(stop, |timer| if timer.at < self.stop { timer.at } else { stop });
-        for run in &mut self.runs {
-            next = next.min(run.oldest_in_flight().map_or(u64::MAX, |(at, _)| at));
-            next = next.min(run.pool.as_ref().and_then(|p| p.waiting.front()).map_or(u64::MAX, |(at, _)| *at));
-            next = next.min(run.driver.due().saturating_sub(self.start_ns));
+        for w in &mut self.workloads {
+            next = next.min(w.oldest_in_flight().map_or(u64::MAX, |(at, _)| at));
+            next = next.min(w.pool.as_ref().and_then(|p| p.waiting.front()).map_or(u64::MAX, |(at, _)| *at));
+            next = next.min(w.driver.due().saturating_sub(self.start_ns));
         }
         next
     }

@@ -4,8 +4,8 @@
 //! the scenario and protobuf on the wire, by descriptors of the reference system, of a file of the user's, or of the target's own.
 
 mod call;
+mod http2;
 mod io;
-mod link;
 mod opening;
 mod reflection;
 mod reply;
@@ -15,8 +15,6 @@ mod wakes;
 mod wired;
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
-use std::rc::Rc;
 
 use gauntlet_common::scenario::{EMBEDDED, Kind, Problem, Verb};
 use gauntlet_proto::agent::Endpoint;
@@ -34,7 +32,9 @@ use wired::{CHANNELS_MAX, Wired, Wiring};
 use super::connection::Target;
 use super::resolve::Resolver;
 use super::tls;
-use super::{Driver, DriverEntry, Events, LoadError, Reactor, Ready, Setup, Submission};
+use crate::driver::{Config, Driver, DriverEntry, Setup, Submission};
+use crate::error::LoadError;
+use crate::reactor::Ready;
 
 /// The registry's line.
 pub const ENTRY: DriverEntry = DriverEntry { name: "grpc", kind, prepare };
@@ -207,22 +207,10 @@ struct Grpc {
     /// Until the target has told of its services.
     unprepared: Option<Calls>,
     /// Until it is wired.
-    prepared: Option<Config>,
+    prepared: Option<Config<Prepared>>,
     /// Since it is wired.
     wired: Option<Wired>,
     scratch: Vec<u8>,
-}
-
-struct Config {
-    requests: Vec<Prepared>,
-    /// Whether the target is a role.
-    traced: bool,
-    ledgers: Vec<String>,
-    timeout_ns: u64,
-    source: Option<IpAddr>,
-    workload: u32,
-    events: Rc<Events>,
-    reactor: Rc<Reactor>,
 }
 
 const WIRED: &str = "the engine wires a driver before it uses it";

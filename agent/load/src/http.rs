@@ -5,9 +5,6 @@ mod codec;
 mod request;
 mod slot;
 
-use std::net::IpAddr;
-use std::rc::Rc;
-
 use gauntlet_common::scenario::{Kind, Problem, Verb};
 use indexmap::IndexMap;
 use schemars::JsonSchema;
@@ -21,7 +18,9 @@ use slot::{Shared, Slot};
 use super::connection::Target;
 use super::resolve::Resolver;
 use super::tls;
-use super::{Driver, DriverEntry, Events, LoadError, Reactor, Ready, Setup, Submission};
+use crate::driver::{Config, Driver, DriverEntry, Setup, Submission};
+use crate::error::LoadError;
+use crate::reactor::Ready;
 
 /// The registry's line.
 pub const ENTRY: DriverEntry = DriverEntry { name: "http", kind, prepare };
@@ -116,25 +115,13 @@ fn prepare(setup: Setup<'_>) -> Result<Box<dyn Driver>, LoadError> {
 struct Http {
     settings: Settings,
     /// Until it is wired.
-    prepared: Option<Config>,
+    prepared: Option<Config<Prepared>>,
     /// Since it is wired.
     shared: Option<Shared>,
     slots: Vec<Slot>,
     out: Vec<u8>,
     scratch: Vec<u8>,
     buffer: Box<[u8]>,
-}
-
-struct Config {
-    requests: Vec<Prepared>,
-    /// Whether the target is a role.
-    traced: bool,
-    ledgers: Vec<String>,
-    timeout_ns: u64,
-    source: Option<IpAddr>,
-    workload: u32,
-    events: Rc<Events>,
-    reactor: Rc<Reactor>,
 }
 
 impl Driver for Http {

@@ -11,7 +11,7 @@ use gauntlet_proto::foundation::VerifyRequest;
 use gauntlet_proto::foundation::events_client::EventsClient;
 use tonic::transport::{Channel, Endpoint};
 
-use super::LoadError;
+use crate::error::LoadError;
 
 /// A spool's largest size; later ids are counted as refused and told once, so that the disk stays the user's.
 pub const SPOOL_BYTES_MAX: u64 = 512 * 1024 * 1024;

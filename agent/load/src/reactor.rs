@@ -1,11 +1,9 @@
-//! Waiting: one epoll for all connections of a worker, precise instants, and a bell that other threads ring. And the queue
-//! in which drivers leave what happened.
+//! Waiting: one epoll for all connections of a worker, precise instants, and a bell that other threads ring.
 //!
 //! A wait costs one system call whatever ended it. Sockets are watched edge-triggered, once, for their whole life; a
 //! driver must take all there is, and must stand being told for nothing. Deliberately not here: who is waited for.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
@@ -17,8 +15,6 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
-use super::Event;
-
 /// Sockets told of by one wait; at the bound the rest come with the next one.
 pub(super) const READY_MAX: usize = 512;
 /// The kernel may be late by a thousandth of a wait (`select_estimate_accuracy` in fs/select.c), so a longer one than
@@ -26,29 +22,6 @@ pub(super) const READY_MAX: usize = 512;
 const EXACT_NS_MAX: u64 = 10_000_000;
 const BELL: u64 = u64::MAX;
 const TIMER: u64 = u64::MAX - 1;
-
-/// What happened, from drivers to the loop of the same thread. Bounded by the connections: each has one request in flight.
-#[derive(Debug, Default)]
-pub struct Events {
-    queue: RefCell<VecDeque<Event>>,
-}
-
-impl Events {
-    /// Leaves one.
-    pub fn push(&self, event: Event) {
-        self.queue.borrow_mut().push_back(event);
-    }
-
-    /// Takes the oldest.
-    pub fn pop(&self) -> Option<Event> {
-        self.queue.borrow_mut().pop_front()
-    }
-
-    /// Whether nothing is left.
-    pub fn is_empty(&self) -> bool {
-        self.queue.borrow().is_empty()
-    }
-}
 
 /// Ends a loop's wait from another thread.
 #[derive(Debug, Clone)]

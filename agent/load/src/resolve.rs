@@ -21,9 +21,9 @@ type LookUp = fn(&str, u16) -> Vec<SocketAddr>;
 #[derive(Debug)]
 pub struct Resolver {
     shared: Arc<Shared>,
-    answers: Receiver<Answer>,
+    answers: Receiver<Resolved>,
     /// For the threads still to come.
-    answer: Sender<Answer>,
+    answer: Sender<Resolved>,
     bell: Bell,
     look_up: LookUp,
 }
@@ -55,7 +55,7 @@ struct Question {
 
 /// What a name is, for the connection of a slot that asked.
 #[derive(Debug)]
-pub struct Answer {
+pub struct Resolved {
     pub slot: u32,
     pub connection: u32,
     /// As the resolver orders them; none when there is no such name.
@@ -112,7 +112,7 @@ impl Resolver {
         std::thread::Builder::new().name("resolve".into()).spawn(move || {
             while let Some(Question { slot, connection, host, port, .. }) = shared.next() {
                 let addresses = look_up(&host, port);
-                if answer.send(Answer { slot, connection, addresses }).is_err() {
+                if answer.send(Resolved { slot, connection, addresses }).is_err() {
                     return;
                 }
                 bell.ring();
@@ -142,7 +142,7 @@ impl Resolver {
     }
 
     /// The next answer that has come.
-    pub fn answer(&self) -> Option<Answer> {
+    pub fn answer(&self) -> Option<Resolved> {
         self.answers.try_recv().ok()
     }
 }
@@ -162,7 +162,7 @@ mod tests {
 
     use super::*;
 
-    fn next(resolver: &Resolver) -> Answer {
+    fn next(resolver: &Resolver) -> Resolved {
         resolver.answers.recv_timeout(Duration::from_secs(60)).expect("an answer by and by")
     }
 

@@ -8,7 +8,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
-use crate::LoadError;
+use crate::error::LoadError;
 
 /// Verifies by the system's authorities, by those of a file, or (insecure) not at all. `speaks`: what ALPN offers.
 pub fn client(insecure: bool, ca_file: Option<&str>, speaks: &[u8]) -> Result<Arc<ClientConfig>, LoadError> {

@@ -9,12 +9,15 @@ use gauntlet_proto::agent::{self as wire, Endpoint, ReadBack};
 use gauntlet_proto::worker::{Failed, LoadStopped, StartLoad, Started, Wired, from_worker, to_worker};
 use tokio::sync::mpsc;
 
-use super::LoadError;
-use super::engine::{Engine, services};
+use super::engine::Engine;
+use super::engine::build::services;
 use super::nap::Nap;
 use super::parts::Parts;
 use super::reactor::{Bell, READY_MAX, Reactor, Woken};
 use super::record::emptied;
+use crate::catalogue::DRIVERS;
+use crate::driver::DriverEntry;
+use crate::error::LoadError;
 use gauntlet_process::channel::Channel;
 use gauntlet_process::clock::monotonic_ns;
 
@@ -37,7 +40,12 @@ const FAILED_WAITS_MAX: u32 = 1_000;
 const AT_ONCE: usize = 512;
 
 /// Runs until the agent says so or is gone.
-pub async fn run(start: StartLoad, mut channel: Channel) -> Result<(), String> {
+pub async fn run(start: StartLoad, channel: Channel) -> Result<(), String> {
+    run_of(DRIVERS, start, channel).await
+}
+
+/// As [`run`], with these drivers.
+pub async fn run_of(drivers: &'static [DriverEntry], start: StartLoad, mut channel: Channel) -> Result<(), String> {
     let bell = Bell::new().map_err(|e| format!("no eventfd: {e}"))?;
     let (to_loop, from_agent) = mpsc::channel(HEARD_MAX);
     let (to_agent, mut outgoing) = mpsc::channel(OUTGOING_MAX);
@@ -46,7 +54,7 @@ pub async fn run(start: StartLoad, mut channel: Channel) -> Result<(), String> {
     let rung = bell.clone();
     let hot = std::thread::Builder::new().name("load".into()).spawn(move || {
         let talk = Talk { from_agent, to_agent, spare: emptied_histograms };
-        Worker::prepare(&start, bell, talk).and_then(Worker::run)
+        HotLoop::prepare(&start, drivers, bell, talk).and_then(HotLoop::run)
     });
     let hot = hot.map_err(|e| format!("no thread for the load: {e}"))?;
     let mut to_loop = Some(to_loop);
@@ -135,7 +143,7 @@ impl Talk {
     }
 }
 
-struct Worker {
+struct HotLoop {
     engine: Engine,
     endpoints: Vec<Endpoint>,
     talk: Talk,
@@ -202,12 +210,12 @@ impl Looked {
     }
 }
 
-impl Worker {
-    fn prepare(start: &StartLoad, bell: Bell, talk: Talk) -> Result<Self, String> {
+impl HotLoop {
+    fn prepare(start: &StartLoad, drivers: &[DriverEntry], bell: Bell, talk: Talk) -> Result<Self, String> {
         // A wait is as late as this thread's slack allows, 50 us unless stated. Without it arrivals are only later.
         let _ = nix::sys::prctl::set_timerslack(1);
         let reactor = Reactor::new(bell).map_err(LoadError::Reactor);
-        match reactor.and_then(|reactor| Engine::prepare(start, reactor.into())) {
+        match reactor.and_then(|reactor| Engine::prepare(start, drivers, reactor.into())) {
             Ok(engine) => {
                 let nap = Nap::new(engine.has_own_cores());
                 let (endpoints, woken, looked) = (Vec::new(), Vec::new(), Looked::default());

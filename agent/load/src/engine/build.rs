@@ -9,19 +9,24 @@ use gauntlet_common::scenario::{Target, flow};
 use gauntlet_proto::agent::Endpoint;
 use gauntlet_proto::worker::StartLoad;
 
-use super::{Engine, OPENING_MAX, Pool, Run, Runner, Source};
+use super::runner::Runner;
+use super::workload::{Pool, Source, Workload};
+use super::{Engine, OPENING_MAX};
+use crate::driver::{DriverEntry, Setup};
+use crate::error::LoadError;
+use crate::event::Events;
 use crate::flow::Flow;
 use crate::ledger::Spools;
+use crate::reactor::Reactor;
 use crate::record::Recorder;
-use crate::{DRIVERS, Events, LoadError, Reactor, Setup};
 
 impl Engine {
     /// Prepares the workloads that this worker carries.
-    pub fn prepare(start: &StartLoad, reactor: Rc<Reactor>) -> Result<Self, LoadError> {
+    pub fn prepare(start: &StartLoad, drivers: &[DriverEntry], reactor: Rc<Reactor>) -> Result<Self, LoadError> {
         let plan: Plan = serde_json::from_slice(&start.plan_json).map_err(|e| LoadError::Plan(e.to_string()))?;
         let steps: Vec<usize> = plan.workloads.iter().map(|w| w.steps.len()).collect();
         let mut engine = Self {
-            runs: Vec::new(),
+            workloads: Vec::new(),
             by_workload: vec![None; plan.workloads.len()],
             timers: Default::default(),
             soon: Default::default(),
@@ -40,26 +45,27 @@ impl Engine {
         };
         for (index, workload) in plan.workloads.iter().enumerate() {
             if let Some(share) = workload.workers.iter().position(|w| *w == start.worker) {
-                let run = engine.run(&plan, index, workload, share as u64, start)?;
-                engine.by_workload[index] = Some(engine.runs.len());
-                engine.runs.push(run);
+                let w = engine.workload(&plan, index, workload, share as u64, start, drivers)?;
+                engine.by_workload[index] = Some(engine.workloads.len());
+                engine.workloads.push(w);
             }
         }
         Ok(engine)
     }
 
-    fn run(
+    fn workload(
         &mut self,
         plan: &Plan,
         index: usize,
         workload: &PlannedWorkload,
         share: u64,
         start: &StartLoad,
-    ) -> Result<Run, LoadError> {
+        drivers: &[DriverEntry],
+    ) -> Result<Workload, LoadError> {
         let spec = &workload.spec;
         let mut variables = Vec::new();
         let flow = Flow::compile(workload, &mut variables)?;
-        let entry = DRIVERS.iter().find(|d| d.name == spec.driver);
+        let entry = drivers.iter().find(|d| d.name == spec.driver);
         let entry = entry.ok_or_else(|| LoadError::NoDriver(spec.driver.clone()))?;
         let timeout = spec.timeout.0 * 1_000;
         let driver = (entry.prepare)(Setup {
@@ -79,7 +85,7 @@ impl Engine {
         let (source, users) = source(plan, workload, share, shares);
         let runners: Vec<Runner> = users.enumerate().map(|(i, user)| Runner::new(user, i as u32)).collect();
         let spools = workload.ledgers.iter().map(|name| self.spools.open(name)).collect::<Result<_, _>>()?;
-        Ok(Run {
+        Ok(Workload {
             workload: index as u32,
             target: spec.target.clone(),
             flow,
@@ -106,18 +112,18 @@ impl Engine {
 
     /// Tells the drivers where their targets are and opens the pools' connections.
     pub fn wire(&mut self, endpoints: &[Endpoint]) -> Result<(), LoadError> {
-        for (r, run) in self.runs.iter_mut().enumerate() {
-            let targets = match &run.target {
+        for (r, w) in self.workloads.iter_mut().enumerate() {
+            let targets = match &w.target {
                 Target::Url(url) => vec![url.clone()],
-                Target::Role(role) => services(endpoints, role).map(|e| run.driver.port(e).to_string()).collect(),
+                Target::Role(role) => services(endpoints, role).map(|e| w.driver.port(e).to_string()).collect(),
             };
-            let slots = run.slots();
+            let slots = w.slots();
             // User (or connection) k of the whole workload goes to instance k mod n, in all of its branches.
             let count = targets.len().max(1) as u64;
-            let instance = |slot: u32| ((run.share + u64::from(run.owner(slot)) * run.shares) % count) as u32;
+            let instance = |slot: u32| ((w.share + u64::from(w.owner(slot)) * w.shares) % count) as u32;
             let route: Vec<u32> = (0..slots).map(instance).collect();
-            run.driver.wire(&targets, &route)?;
-            if run.pool.is_some() {
+            w.driver.wire(&targets, &route)?;
+            if w.pool.is_some() {
                 self.to_open.extend((0..slots).map(|slot| (r, slot)));
                 self.prewarming += slots as usize;
             }
@@ -128,8 +134,8 @@ impl Engine {
 
     /// Opens the next connection of those that open before the load.
     pub(super) fn open_next(&mut self) {
-        if let Some((run, slot)) = self.to_open.pop_front() {
-            self.runs[run].driver.connect(slot);
+        if let Some((w, slot)) = self.to_open.pop_front() {
+            self.workloads[w].driver.connect(slot);
         }
     }
 

@@ -5,8 +5,9 @@ use std::cmp::Reverse;
 use gauntlet_common::histogram::Histogram;
 use gauntlet_common::snapshot::{ErrorClass, LoadSnapshot};
 
+use super::Engine;
 use super::runner::State;
-use super::{Engine, Run, Source};
+use super::workload::{Source, Workload};
 use crate::record::Sample;
 
 /// Arrivals counted at the end although nobody came to them: seconds of work at most. What is beyond it is told by the
@@ -29,15 +30,15 @@ impl Engine {
         if now < self.stop {
             return false;
         }
-        let idle = |run: &Run| run.in_flight == 0 && run.pool.as_ref().is_none_or(|p| p.waiting.is_empty());
+        let idle = |w: &Workload| w.in_flight == 0 && w.pool.as_ref().is_none_or(|p| p.waiting.is_empty());
         let first = self.timers.peek().map(|Reverse(timer)| timer.at);
         let begun = self.soon.iter().map(|timer| timer.at).chain(first).all(|at| at >= self.stop);
-        begun && self.runs.iter().all(idle)
+        begun && self.workloads.iter().all(idle)
     }
 
     /// How long a drain lasts at most: one request of the most patient workload.
     pub fn drains_for(&self) -> u64 {
-        self.runs.iter().map(|run| run.timeout + run.driver.longest_ns()).max().unwrap_or(0)
+        self.workloads.iter().map(|w| w.timeout + w.driver.longest_ns()).max().unwrap_or(0)
     }
 
     /// Ends what is left, as timed out and dropped when it is recorded. Nothing is sent any more, whatever was due.
@@ -45,33 +46,33 @@ impl Engine {
         let ended = self.now();
         self.timers.clear();
         self.soon.clear();
-        for run in &mut self.runs {
-            run.deadlines.clear();
-            if let Some(pool) = &mut run.pool {
+        for w in &mut self.workloads {
+            w.deadlines.clear();
+            if let Some(pool) = &mut w.pool {
                 pool.waiting.clear();
             }
-            for r in 0..run.runners.len() {
-                let runner = &mut run.runners[r];
+            for r in 0..w.runners.len() {
+                let runner = &mut w.runners[r];
                 let (sent, class) = match runner.state {
                     State::InFlight => (runner.sent, ErrorClass::Timeout),
                     State::Waiting => (runner.intended, ErrorClass::Dropped),
                     State::Idle | State::Starting | State::Thinking | State::Joining => continue,
                 };
                 if runner.state == State::InFlight {
-                    run.driver.close(runner.slot);
-                    if let Some(pool) = &mut run.pool {
+                    w.driver.close(runner.slot);
+                    if let Some(pool) = &mut w.pool {
                         pool.free.push_back(runner.slot);
                     }
                 }
                 runner.state = State::Idle;
                 runner.renew(r);
                 if recorded {
-                    let (workload, intended) = (run.workload, runner.intended);
-                    let step = run.flow.series[runner.request];
+                    let (workload, intended) = (w.workload, runner.intended);
+                    let step = w.flow.series[runner.request];
                     self.recorder.record(Sample { workload, step, intended, sent, ended, outcome: Err(class) });
                 }
             }
-            run.in_flight = 0;
+            w.in_flight = 0;
         }
         while self.events.pop().is_some() {}
     }
@@ -103,14 +104,14 @@ impl Engine {
 
     /// Exact iterations that the time did not suffice for were planned all the same.
     fn count_unstarted(&mut self) {
-        for run in &self.runs {
-            let Source::Iterations(iterations) = &run.source else { continue };
-            let users = &run.runners[..run.users];
+        for w in &self.workloads {
+            let Source::Iterations(iterations) = &w.source else { continue };
+            let users = &w.runners[..w.users];
             let mine = users.iter().map(|r| iterations.of_user(r.user)).sum::<u64>();
             let begun = users.iter().map(|r| r.begun).sum::<u64>();
             let unstarted = mine.saturating_sub(begun);
             if unstarted > 0 {
-                let counts = self.recorder.counts(run.workload, self.stop.saturating_sub(1));
+                let counts = self.recorder.counts(w.workload, self.stop.saturating_sub(1));
                 counts.planned += unstarted;
                 counts.unstarted += unstarted;
             }
@@ -120,12 +121,12 @@ impl Engine {
     /// Arrivals of the time before the stop that the loop never came to, such as when it was held up until after the
     /// drain. Nothing where the load never began: then none was scheduled.
     fn count_not_issued(&mut self) {
-        for run in &mut self.runs {
-            let Source::Open(arrivals, next) = &mut run.source else { continue };
+        for w in &mut self.workloads {
+            let Source::Open(arrivals, next) = &mut w.source else { continue };
             let Some(first) = next.take() else { continue };
             let rest = std::iter::once(first).chain(arrivals).take_while(|arrival| arrival.at < self.stop);
             for arrival in rest.take(NOT_COME_TO_MAX) {
-                let counts = self.recorder.counts(run.workload, arrival.at);
+                let counts = self.recorder.counts(w.workload, arrival.at);
                 counts.planned += 1;
                 counts.not_issued += 1;
             }

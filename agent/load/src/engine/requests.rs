@@ -4,9 +4,10 @@ use gauntlet_common::snapshot::ErrorClass;
 
 use super::Engine;
 use super::runner::{Runner, State};
+use crate::driver::Submission;
+use crate::event::Completion;
 use crate::flow::Walker;
 use crate::record::Sample;
-use crate::{Completion, Submission};
 
 /// A first step so late that the plan's load was not what was offered, ns; the workload's timeout where that is less.
 const LATE_NS_MAX: u64 = 1_000_000_000;
@@ -15,12 +16,12 @@ const WAITING_MAX: usize = 65_536;
 
 impl Engine {
     /// A step's request, intended for this moment.
-    pub(super) fn request(&mut self, run: usize, r: usize, request: usize, at: u64) {
-        if self.begins_too_late(run, r, at) {
+    pub(super) fn request(&mut self, w: usize, r: usize, request: usize, at: u64) {
+        if self.begins_too_late(w, r, at) {
             return;
         }
         let now = self.now();
-        let this = &mut self.runs[run];
+        let this = &mut self.workloads[w];
         let runner = &mut this.runners[r];
         (runner.request, runner.intended) = (request, at);
         let late = runner.late(at, now);
@@ -33,29 +34,29 @@ impl Engine {
                     runner.state = State::Waiting;
                     return;
                 }
-                None => return self.fail(run, r, ErrorClass::Dropped),
+                None => return self.fail(w, r, ErrorClass::Dropped),
             },
         };
         self.recorder.counts(this.workload, at).lateness.record(late / 1_000);
-        self.submit(run, r, slot, now);
+        self.submit(w, r, slot, now);
     }
 
     /// Whether the first step of an iteration comes so late that the iteration does not begin at all.
-    pub(super) fn begins_too_late(&mut self, run: usize, r: usize, at: u64) -> bool {
+    pub(super) fn begins_too_late(&mut self, w: usize, r: usize, at: u64) -> bool {
         let now = self.now();
-        let this = &self.runs[run];
+        let this = &self.workloads[w];
         let runner = &this.runners[r];
         let late = runner.requests == 0 && runner.late(at, now) > LATE_NS_MAX.min(this.timeout);
         if late {
             self.recorder.counts(this.workload, at).not_issued += 1;
-            self.end_iteration(run, r, now);
+            self.end_iteration(w, r, now);
         }
         late
     }
 
     /// `now`: since the scenario's zero.
-    fn submit(&mut self, run: usize, r: usize, slot: u32, now: u64) {
-        let this = &mut self.runs[run];
+    fn submit(&mut self, w: usize, r: usize, slot: u32, now: u64) {
+        let this = &mut self.workloads[w];
         let runner = &mut this.runners[r];
         (runner.state, runner.slot, runner.sent) = (State::InFlight, slot, now);
         runner.requests += 1;
@@ -75,8 +76,8 @@ impl Engine {
     }
 
     pub(super) fn complete(&mut self, done: Completion) {
-        let Some(run) = self.by_workload[done.workload as usize] else { return };
-        let this = &mut self.runs[run];
+        let Some(w) = self.by_workload[done.workload as usize] else { return };
+        let this = &mut self.workloads[w];
         let Some(r) = this.find(done.token) else { return };
         let ended = done.ended_ns.saturating_sub(self.start_ns);
         let sent = done.sent_ns.saturating_sub(self.start_ns);
@@ -100,36 +101,36 @@ impl Engine {
         let next = this.release(slot);
         if let Some(waiting) = next {
             let now = self.now();
-            self.submit(run, waiting, slot, now);
+            self.submit(w, waiting, slot, now);
         }
         match outcome {
-            Ok(()) => self.advance(run, r, ended),
-            Err(_) => self.skip(run, r, intended, ended),
+            Ok(()) => self.advance(w, r, ended),
+            Err(_) => self.skip(w, r, intended, ended),
         }
     }
 
     /// A failed step ends the iteration, or the branch, whose iteration ends when all branches are over.
     /// The steps not reached count in the interval of this one, intended for `intended`.
-    pub(super) fn skip(&mut self, run: usize, r: usize, intended: u64, at: u64) {
-        let this = &mut self.runs[run];
+    pub(super) fn skip(&mut self, w: usize, r: usize, intended: u64, at: u64) {
+        let this = &mut self.workloads[w];
         let Runner { user, iteration, place, variables, branch, .. } = &mut this.runners[r];
         let mut walker = Walker { user: *user, iteration: *iteration, variables, scratch: &mut this.scratch };
         let skipped = this.flow.rest(place, &mut walker);
         self.recorder.counts(this.workload, intended).skipped += skipped;
         match *branch {
-            Some(of) => self.end_branch(run, r, of, at, true),
-            None => self.end_iteration(run, r, at),
+            Some(of) => self.end_branch(w, r, of, at, true),
+            None => self.end_iteration(w, r, at),
         }
     }
 
     /// A request that was never sent.
-    fn fail(&mut self, run: usize, r: usize, class: ErrorClass) {
-        let this = &self.runs[run];
+    fn fail(&mut self, w: usize, r: usize, class: ErrorClass) {
+        let this = &self.workloads[w];
         let runner = &this.runners[r];
         let (workload, step, intended) = (this.workload, this.flow.series[runner.request], runner.intended);
         let ended = self.now();
         self.recorder.record(Sample { workload, step, intended, sent: intended, ended, outcome: Err(class) });
-        self.skip(run, r, intended, ended);
+        self.skip(w, r, intended, ended);
     }
 
     pub(super) fn drop_request(&mut self, workload: u32, step: u32, intended: u64) {
@@ -141,21 +142,21 @@ impl Engine {
     /// Ends what has waited or run for its timeout at this moment, by which every socket was looked at.
     pub fn expire(&mut self, now: u64) {
         self.tick(self.start_ns + now);
-        for run in 0..self.runs.len() {
-            while let Some(r) = self.runs[run].gave_up(now) {
-                self.fail(run, r, ErrorClass::Dropped);
+        for w in 0..self.workloads.len() {
+            while let Some(r) = self.workloads[w].gave_up(now) {
+                self.fail(w, r, ErrorClass::Dropped);
             }
-            while let Some((at, token)) = self.runs[run].oldest_in_flight()
+            while let Some((at, token)) = self.workloads[w].oldest_in_flight()
                 && at <= now
             {
-                self.runs[run].deadlines.pop_front();
-                self.expire_one(run, token, now);
+                self.workloads[w].deadlines.pop_front();
+                self.expire_one(w, token, now);
             }
         }
     }
 
-    fn expire_one(&mut self, run: usize, token: u64, now: u64) {
-        let this = &mut self.runs[run];
+    fn expire_one(&mut self, w: usize, token: u64, now: u64) {
+        let this = &mut self.workloads[w];
         let Some(r) = this.find(token) else { return };
         if let Some(later_ns) = this.driver.expire(this.runners[r].slot, self.start_ns + now) {
             // Later than the others by its connect: insertion keeps the order, and it is rare.

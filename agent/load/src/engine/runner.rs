@@ -2,7 +2,6 @@
 
 use gauntlet_common::arrival::Progress;
 
-use super::Run;
 use crate::flow::Place;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +64,7 @@ pub struct Runner {
     /// None: it is no branch but a user or an iteration.
     pub branch: Option<BranchOf>,
     /// Changes with every state, so that what was set for an earlier one finds nothing.
-    generation: u32,
+    pub(super) generation: u32,
 }
 
 impl Runner {
@@ -101,63 +100,5 @@ impl Runner {
     pub fn renew(&mut self, index: usize) -> u64 {
         self.generation = self.generation.wrapping_add(1);
         u64::from(self.generation) << 32 | index as u64
-    }
-}
-
-impl Run {
-    /// Connections that it may have: of a closed model one for each user and branch.
-    pub fn slots(&self) -> u32 {
-        self.pool.as_ref().map_or((self.users * self.branches.max(1)) as u32, |pool| pool.size)
-    }
-
-    /// A closed model's connection of a branch: the first has its user's, the others lie behind those of all users.
-    pub fn slot_of(&self, of: BranchOf) -> u32 {
-        let place = match of.number {
-            0 => of.parent,
-            other => self.users + of.parent * (self.branches - 1) + other - 1,
-        };
-        place as u32
-    }
-
-    /// Of a closed model's connection: which of this worker's users has it. A pool's is its own.
-    pub fn owner(&self, slot: u32) -> u32 {
-        match (slot as usize).checked_sub(self.users) {
-            Some(behind) if self.pool.is_none() => (behind / (self.branches - 1)) as u32,
-            _ => slot,
-        }
-    }
-
-    /// The runner of a token that is still good.
-    pub fn find(&self, token: u64) -> Option<usize> {
-        let index = (token & u64::from(u32::MAX)) as usize;
-        self.runners.get(index).filter(|r| u64::from(r.generation) == token >> 32).map(|_| index)
-    }
-
-    /// The oldest request in flight: (when it times out, token).
-    pub fn oldest_in_flight(&mut self) -> Option<(u64, u64)> {
-        while let Some((at, token)) = self.deadlines.front().copied() {
-            if self.find(token).is_some() {
-                return Some((at, token));
-            }
-            self.deadlines.pop_front();
-        }
-        None
-    }
-
-    /// The next runner that has waited too long for a connection.
-    pub fn gave_up(&mut self, now: u64) -> Option<usize> {
-        let waiting = &mut self.pool.as_mut()?.waiting;
-        let (_, r) = waiting.pop_front_if(|(at, _)| *at <= now)?;
-        Some(r as usize)
-    }
-
-    /// A connection is free again: the runner that has waited longest for one, or none and it goes back to the pool.
-    pub fn release(&mut self, slot: u32) -> Option<usize> {
-        let pool = self.pool.as_mut()?;
-        let next = pool.waiting.pop_front();
-        if next.is_none() {
-            pool.free.push_back(slot);
-        }
-        next.map(|(_, r)| r as usize)
     }
 }

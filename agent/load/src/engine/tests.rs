@@ -9,8 +9,10 @@ use gauntlet_proto::worker::StartLoad;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::driver::{Driver, Submission};
+use crate::error::LoadError;
+use crate::event::Completion;
 use crate::reactor::Bell;
-use crate::{Completion, LoadError, Submission};
 
 mod branches;
 
@@ -68,9 +70,9 @@ fn engine_of(flow: Value, load: Value, end: &str) -> (Engine, Asked) {
     let plan_json = serde_json::to_vec(&plan).unwrap().into();
     let start = StartLoad { plan_json, agent: "a".into(), ..StartLoad::default() };
     let reactor = Reactor::new(Bell::new().unwrap()).unwrap();
-    let mut engine = Engine::prepare(&start, reactor.into()).unwrap();
+    let mut engine = Engine::prepare(&start, crate::catalogue::DRIVERS, reactor.into()).unwrap();
     let asked = Asked::default();
-    engine.runs[0].driver = Box::new(Held(asked.clone()));
+    engine.workloads[0].driver = Box::new(Held(asked.clone()));
     (engine, asked)
 }
 
@@ -109,7 +111,7 @@ fn an_open_arrival_is_as_late_as_it_is_whatever_its_reused_runner_did_before() {
         fire_next(&mut engine);
     }
     assert!(asked.borrow().is_empty());
-    assert_eq!(engine.runs[0].runners.len(), 1, "every iteration had the same runner");
+    assert_eq!(engine.workloads[0].runners.len(), 1, "every iteration had the same runner");
     let last = engine.cut(true);
     let counts = &last.intervals[0].workloads[0];
     assert_eq!((counts.planned, counts.not_issued, counts.lateness.count()), (10, 7, 3));
@@ -149,8 +151,8 @@ fn a_load_that_is_told_to_stop_without_a_drain_sends_nothing_more() {
     assert_eq!(engine.due(before), None, "what was due before the stop is due no more");
     assert!(engine.is_over(engine.now()));
     answer(&mut engine, &asked);
-    assert_eq!((engine.recorded(), engine.runs[0].in_flight), (0, 0), "an answer to nobody");
-    assert_eq!(engine.runs[0].pool.as_ref().unwrap().free.len(), 1);
+    assert_eq!((engine.recorded(), engine.workloads[0].in_flight), (0, 0), "an answer to nobody");
+    assert_eq!(engine.workloads[0].pool.as_ref().unwrap().free.len(), 1);
 }
 
 #[test]

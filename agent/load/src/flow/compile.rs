@@ -4,7 +4,7 @@ use gauntlet_common::plan::PlannedWorkload;
 use gauntlet_common::scenario::{Choice, Condition, If, Repeat, Step, flow};
 
 use super::{Branch, DEPTH_MAX, Flow, Fork, Op, Test};
-use crate::LoadError;
+use crate::error::LoadError;
 use crate::template::{self, Escape, Segment};
 
 struct Compiler<'a> {

@@ -5,7 +5,7 @@ use gauntlet_common::plan::PlannedWorkload;
 use gauntlet_common::scenario::flow;
 
 use super::*;
-use crate::LoadError;
+use crate::error::LoadError;
 
 fn compiled(steps: Value) -> Result<(Flow, Vec<String>), LoadError> {
     let spec = json!({ "driver": "http", "target": "http://x", "flow": steps, "load": {} });

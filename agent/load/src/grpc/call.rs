@@ -11,8 +11,8 @@ use http::{HeaderMap, Response, StatusCode};
 
 use super::reply::Reply;
 use super::request::{Ended, OK, Outgoing, Prepared, UNKNOWN};
-use crate::Submission;
 use crate::answer::{self, Kept};
+use crate::driver::Submission;
 
 /// A place for one call at a time.
 #[derive(Debug)]
@@ -31,8 +31,8 @@ pub struct Call {
     /// `None` while it waits for a connection or a free stream.
     pub sent_ns: Option<u64>,
     pub connect_us: Option<u64>,
-    /// The number of the connection that it is on.
-    pub link: u32,
+    /// The generation of the connection that it is on.
+    pub http2: u32,
     pub stage: Stage,
     /// What the expectations' templates say for this call.
     filled: Vec<Vec<u8>>,
@@ -73,7 +73,7 @@ impl Slot {
             submitted_ns: submission.now_ns,
             sent_ns: None,
             connect_us: None,
-            link: 0,
+            http2: 0,
             stage: Stage::Waiting(outgoing),
             filled,
             head: HeaderMap::new(),

@@ -8,8 +8,8 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::Ready;
 use crate::connection::Connection;
+use crate::reactor::Ready;
 
 /// Reads of one socket before others have their turn.
 const READS_AT_ONCE: u32 = 16;

@@ -8,8 +8,8 @@ use std::task::{Context, Poll, Waker};
 
 use gauntlet_common::snapshot::ErrorClass;
 
+use super::http2::{Greeting, Http2, greet};
 use super::io::{Edge, Io};
-use super::link::{Greeting, Link, greet};
 use crate::connection::{Connection, Handshake, Target, source};
 
 /// An opening.
@@ -28,13 +28,13 @@ enum Step {
     Transport(Connection),
     Greeting(Greeting),
     /// For the server's settings: they say how many calls it takes.
-    Agreeing(Box<Link>),
+    Agreeing(Box<Http2>),
 }
 
 /// How far it came.
 pub enum Opens {
     Waits,
-    Open(Box<Link>),
+    Open(Box<Http2>),
     Failed(ErrorClass),
 }
 
@@ -84,8 +84,8 @@ impl Opening {
                 },
                 Step::Greeting(mut greeting) => match greeting.as_mut().poll(&mut Context::from_waker(&self.waker)) {
                     Poll::Ready(Ok(ends)) => {
-                        let link = Link::new(number, self.edge.clone(), self.waker.clone(), ends);
-                        self.step = Step::Agreeing(Box::new(link));
+                        let http2 = Http2::new(number, self.edge.clone(), self.waker.clone(), ends);
+                        self.step = Step::Agreeing(Box::new(http2));
                     }
                     Poll::Ready(Err(_)) => return Opens::Failed(ErrorClass::Connect),
                     Poll::Pending => {
@@ -93,11 +93,11 @@ impl Opening {
                         return Opens::Waits;
                     }
                 },
-                Step::Agreeing(mut link) => {
-                    return match link.poll() {
-                        Poll::Pending if link.is_agreed() => Opens::Open(link),
+                Step::Agreeing(mut http2) => {
+                    return match http2.poll() {
+                        Poll::Pending if http2.is_agreed() => Opens::Open(http2),
                         Poll::Pending => {
-                            self.step = Step::Agreeing(link);
+                            self.step = Step::Agreeing(http2);
                             Opens::Waits
                         }
                         // It spoke, and not HTTP/2.

@@ -78,8 +78,8 @@ pub fn ask(asked: &Asked<'_>, services: &BTreeSet<String>) -> Result<Schema, Str
 async fn both(asked: &Asked<'_>, services: &BTreeSet<String>) -> Result<Schema, String> {
     let channel = channel(asked).await?;
     for path in PATHS {
-        match Session::begin(channel.clone(), path, &asked.metadata).await {
-            Ok(mut session) => return session.schema(services).await,
+        match Exchange::begin(channel.clone(), path, &asked.metadata).await {
+            Ok(mut exchange) => return exchange.schema(services).await,
             Err(status) if status.code() == Code::Unimplemented => {}
             Err(status) => return Err(format!("{}; is it a gRPC service that this workload may call?", said(&status))),
         }
@@ -152,14 +152,14 @@ async fn connect(asked: &Asked<'_>) -> io::Result<Box<dyn Stream>> {
 }
 
 /// One conversation: a question, its answer, and so on.
-struct Session {
+struct Exchange {
     questions: mpsc::Sender<ServerReflectionRequest>,
     answers: Streaming<ServerReflectionResponse>,
     /// Of files that it has told.
     bytes: usize,
 }
 
-impl Session {
+impl Exchange {
     async fn begin(channel: Channel, path: &'static str, metadata: &MetadataMap) -> Result<Self, Status> {
         let mut client = Grpc::new(channel).max_decoding_message_size(FILES_BYTES_MAX);
         client.ready().await.map_err(|e| Status::unavailable(e.to_string()))?;

@@ -17,8 +17,8 @@ use serde_json::{Map, Value};
 
 use super::reply;
 use super::schema::{self, Schema};
-use crate::Submission;
 use crate::answer::{self, Answers, Expected, Kept, Wishes, escape_pointer};
+use crate::driver::Submission;
 use crate::template::{self, Context, Escape, Segment};
 
 /// A call of one method.

@@ -9,7 +9,7 @@ use std::task::{Wake, Waker};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Who {
     /// A connection of a channel, by its number.
-    Link { channel: u32, number: u32 },
+    Http2 { channel: u32, number: u32 },
     /// The call of a slot.
     Slot(u32),
 }
@@ -63,15 +63,15 @@ mod tests {
     #[test]
     fn an_owner_is_told_once_however_often_it_was_woken_and_again_after_it_was_taken() {
         let wakes = Arc::new(Wakes::default());
-        let (slot, link) = (Who::Slot(7), Who::Link { channel: 1, number: 2 });
-        let wakers = [wakes.waker(slot), wakes.waker(link)];
+        let (slot, http2) = (Who::Slot(7), Who::Http2 { channel: 1, number: 2 });
+        let wakers = [wakes.waker(slot), wakes.waker(http2)];
         let mut woken = Vec::new();
         for _ in 0..2 {
             (0..3).for_each(|_| wakers.iter().for_each(Waker::wake_by_ref));
             let by_value = wakers[0].clone();
             by_value.wake();
             wakes.take(&mut woken);
-            assert_eq!(woken, [slot, link]);
+            assert_eq!(woken, [slot, http2]);
         }
         wakes.take(&mut woken);
         assert!(woken.is_empty());

@@ -12,16 +12,17 @@ use std::task::Poll;
 use gauntlet_common::snapshot::ErrorClass;
 use http::Uri;
 
-use super::Config;
 use super::call::{Call, Outcome, Slot, Stage as At, class_of};
-use super::link::{Link, Takes};
+use super::http2::{Http2, Takes};
 use super::opening::{Opening, Opens};
 use super::request::{Outgoing, Prepared};
 use super::wakes::{Wakes, Who};
 use crate::answer::Kept;
 use crate::connection::Target;
-use crate::resolve::{Answer, Resolver};
-use crate::{Completion, Event, Ready, Submission};
+use crate::driver::{Config, Submission};
+use crate::event::{Completion, Event};
+use crate::reactor::Ready;
+use crate::resolve::{Resolved, Resolver};
 use gauntlet_process::clock::monotonic_ns;
 
 /// Connections of one channel that were told to go and still have calls; beyond it the oldest is closed, and its calls end
@@ -32,7 +33,7 @@ pub const CHANNELS_MAX: usize = 1 << 16;
 
 /// What a driver has once it is wired.
 pub struct Wired {
-    pub config: Config,
+    pub config: Config<Prepared>,
     targets: Vec<Target>,
     /// By target and request.
     uris: Vec<Vec<Uri>>,
@@ -59,10 +60,10 @@ pub struct Wired {
 
 struct Channel {
     target: usize,
-    /// How-manieth connection, so that what is meant for an earlier one finds nothing.
+    /// Connection generation; events of earlier generations are ignored.
     number: u32,
     stage: Stage,
-    leaving: Vec<Link>,
+    leaving: Vec<Http2>,
     /// Slots whose calls wait for the connection or for a free stream; each has one, so that the slots bound it.
     waiting: VecDeque<u32>,
     /// Slots that asked for the connection ahead of their calls and wait for a word.
@@ -72,7 +73,7 @@ struct Channel {
 enum Stage {
     Closed,
     Opening(Box<Opening>),
-    Open(Box<Link>),
+    Open(Box<Http2>),
 }
 
 /// Where everything goes.
@@ -89,7 +90,7 @@ pub struct Wiring {
 
 impl Wired {
     /// Opens nothing.
-    pub fn new(config: Config, wiring: Wiring) -> Self {
+    pub fn new(config: Config<Prepared>, wiring: Wiring) -> Self {
         let each = wiring.channels.max(1);
         let channel = |target| Channel {
             target,
@@ -160,14 +161,14 @@ impl Wired {
     fn supply(&mut self, c: usize) {
         while !self.channels[c].waiting.is_empty() {
             let channel = &mut self.channels[c];
-            let Stage::Open(link) = &mut channel.stage else {
+            let Stage::Open(http2) = &mut channel.stage else {
                 if matches!(channel.stage, Stage::Closed) {
                     // What cannot even begin to open fails all that waits.
                     self.open(c);
                 }
                 return;
             };
-            match link.takes() {
+            match http2.takes() {
                 Takes::Now => {
                     if let Some(slot) = channel.waiting.pop_front() {
                         self.send(c, slot);
@@ -182,9 +183,9 @@ impl Wired {
     /// Lets a connection go that takes no more calls; those that it has go on.
     fn leave(&mut self, c: usize) {
         let channel = &mut self.channels[c];
-        let Stage::Open(link) = std::mem::replace(&mut channel.stage, Stage::Closed) else { return };
-        if link.active > 0 {
-            channel.leaving.push(*link);
+        let Stage::Open(http2) = std::mem::replace(&mut channel.stage, Stage::Closed) else { return };
+        if http2.active > 0 {
+            channel.leaving.push(*http2);
         }
         if channel.leaving.len() > LEAVING_MAX {
             channel.leaving.remove(0);
@@ -193,16 +194,16 @@ impl Wired {
 
     fn send(&mut self, c: usize, slot: u32) {
         let channel = &mut self.channels[c];
-        let Stage::Open(link) = &mut channel.stage else { return };
+        let Stage::Open(http2) = &mut channel.stage else { return };
         let Some(call) = &mut self.slots[slot as usize].call else { return };
         let At::Waiting(outgoing) = &mut call.stage else { return };
         let outgoing =
             Outgoing { headers: std::mem::take(&mut outgoing.headers), body: std::mem::take(&mut outgoing.body) };
         let uri = self.uris[channel.target][call.request].clone();
-        match link.send(uri, outgoing) {
+        match http2.send(uri, outgoing) {
             Ok(response) => {
                 call.stage = At::Head(response);
-                call.link = link.number;
+                call.http2 = http2.number;
                 self.unsent.push(slot);
                 self.slots[slot as usize].waker.wake_by_ref();
                 self.busy = true;
@@ -218,7 +219,7 @@ impl Wired {
         let target = &self.targets[channel.target];
         let began_ns = monotonic_ns();
         let until_ns = began_ns + self.config.timeout_ns;
-        let who = Who::Link { channel: c as u32, number: channel.number };
+        let who = Who::Http2 { channel: c as u32, number: channel.number };
         let opening = Opening::new(began_ns, target.address, self.wakes.waker(who));
         self.opening.push_back((until_ns, c as u32, channel.number));
         channel.stage = Stage::Opening(Box::new(opening));
@@ -231,7 +232,7 @@ impl Wired {
     }
 
     /// A name was looked up.
-    fn resolved(&mut self, answer: Answer) {
+    fn resolved(&mut self, answer: Resolved) {
         let c = answer.slot as usize;
         let channel = &mut self.channels[c];
         if let Stage::Opening(opening) = &mut channel.stage
@@ -259,9 +260,9 @@ impl Wired {
         match opening.advance(channel.number, &way) {
             Opens::Waits => {}
             Opens::Failed(class) => self.did_not_open(c, class),
-            Opens::Open(link) => {
+            Opens::Open(http2) => {
                 let connect_us = (monotonic_ns() - opening.began_ns) / 1_000;
-                channel.stage = Stage::Open(link);
+                channel.stage = Stage::Open(http2);
                 self.opened(c, connect_us);
             }
         }
@@ -348,8 +349,8 @@ impl Wired {
                 opening.edge.ready(ready);
                 self.bring_open(c);
             }
-            Stage::Open(link) if same(link.number) => wake(link, ready),
-            _ => channel.leaving.iter_mut().filter(|link| same(link.number)).for_each(|link| wake(link, ready)),
+            Stage::Open(http2) if same(http2.number) => wake(http2, ready),
+            _ => channel.leaving.iter_mut().filter(|http2| same(http2.number)).for_each(|http2| wake(http2, ready)),
         }
         self.turn();
     }
@@ -384,7 +385,7 @@ impl Wired {
             }
             for who in &woken {
                 match *who {
-                    Who::Link { channel, number } => self.poll_link(channel as usize, number),
+                    Who::Http2 { channel, number } => self.poll_http2(channel as usize, number),
                     Who::Slot(slot) => self.poll_call(slot, now_ns),
                 }
             }
@@ -394,39 +395,39 @@ impl Wired {
     }
 
     fn rewake(&mut self, who: Who) {
-        let Who::Link { channel, number } = who else { return };
+        let Who::Http2 { channel, number } = who else { return };
         let channel = &self.channels[channel as usize];
         let of_stage = match &channel.stage {
-            Stage::Open(link) => Some(&**link),
+            Stage::Open(http2) => Some(&**http2),
             _ => None,
         };
         of_stage.into_iter().chain(&channel.leaving).filter(|l| l.number == number).for_each(|l| l.waker.wake_by_ref());
     }
 
-    fn poll_link(&mut self, c: usize, number: u32) {
+    fn poll_http2(&mut self, c: usize, number: u32) {
         let channel = &mut self.channels[c];
         if matches!(channel.stage, Stage::Opening(_)) && channel.number == number {
             return self.bring_open(c);
         }
-        if let Some(i) = channel.leaving.iter().position(|link| link.number == number) {
-            let link = &mut channel.leaving[i];
-            let over = link.poll().is_ready();
-            if link.edge.is_held() {
-                self.held.push(Who::Link { channel: c as u32, number });
+        if let Some(i) = channel.leaving.iter().position(|http2| http2.number == number) {
+            let http2 = &mut channel.leaving[i];
+            let over = http2.poll().is_ready();
+            if http2.edge.is_held() {
+                self.held.push(Who::Http2 { channel: c as u32, number });
             }
             if over {
                 channel.leaving.remove(i);
             }
             return;
         }
-        let Stage::Open(link) = &mut channel.stage else { return };
-        if link.number != number {
+        let Stage::Open(http2) = &mut channel.stage else { return };
+        if http2.number != number {
             return;
         }
-        match link.poll() {
+        match http2.poll() {
             // Its calls are told by the library, each with the reason.
             Poll::Ready(_) => channel.stage = Stage::Closed,
-            Poll::Pending if link.edge.is_held() => self.held.push(Who::Link { channel: c as u32, number }),
+            Poll::Pending if http2.edge.is_held() => self.held.push(Who::Http2 { channel: c as u32, number }),
             Poll::Pending => {}
         }
         self.supply(c);
@@ -451,18 +452,18 @@ impl Wired {
             }
             return Some(call);
         }
-        if let Some(i) = channel.leaving.iter().position(|link| link.number == call.link) {
-            let link = &mut channel.leaving[i];
-            link.active -= 1;
-            if link.active == 0 {
+        if let Some(i) = channel.leaving.iter().position(|http2| http2.number == call.http2) {
+            let http2 = &mut channel.leaving[i];
+            http2.active -= 1;
+            if http2.active == 0 {
                 channel.leaving.remove(i);
             }
-        } else if let Stage::Open(link) = &mut channel.stage
-            && link.number == call.link
+        } else if let Stage::Open(http2) = &mut channel.stage
+            && http2.number == call.http2
         {
-            link.active -= 1;
+            http2.active -= 1;
             // Those that wait get its stream, and a reset is written, in the next turn.
-            link.waker.wake_by_ref();
+            http2.waker.wake_by_ref();
             self.busy = true;
         }
         Some(call)
@@ -526,7 +527,7 @@ fn key(channel: usize, number: u32) -> u32 {
     (number & 0xffff) << 16 | channel as u32
 }
 
-fn wake(link: &mut Link, ready: Ready) {
-    link.edge.ready(ready);
-    link.waker.wake_by_ref();
+fn wake(http2: &mut Http2, ready: Ready) {
+    http2.edge.ready(ready);
+    http2.waker.wake_by_ref();
 }

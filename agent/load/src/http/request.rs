@@ -8,8 +8,8 @@ use serde::{Deserialize, Deserializer, de};
 use serde_json::Value;
 
 use super::codec::Header;
-use crate::Submission;
 use crate::answer::{self, Answers, Expected, Kept, Wishes, escape_pointer};
+use crate::driver::Submission;
 use crate::template::{self, Context, Escape, Segment};
 use gauntlet_common::scenario::{Problem, body};
 use gauntlet_common::snapshot::ErrorClass;

@@ -7,12 +7,14 @@ use std::sync::Arc;
 
 use gauntlet_common::snapshot::ErrorClass;
 
-use super::Config;
 use super::codec::{Decoder, Header, Progress};
+use super::request::Prepared;
 use crate::answer::{self, Kept};
 use crate::connection::{Connection, Handshake, Target, source};
-use crate::resolve::{Answer, Resolver};
-use crate::{Completion, Event, Ready, Submission};
+use crate::driver::{Config, Submission};
+use crate::event::{Completion, Event};
+use crate::reactor::Ready;
+use crate::resolve::{Resolved, Resolver};
 use gauntlet_process::clock::monotonic_ns;
 
 /// Reads of one socket before others have their turn; what is left is told anew.
@@ -20,7 +22,7 @@ const READS_AT_ONCE: usize = 16;
 
 /// What the slots of a driver share.
 pub struct Shared {
-    pub config: Config,
+    pub config: Config<Prepared>,
     targets: Vec<Target>,
     /// Of slot k: which target.
     route: Box<[u32]>,
@@ -35,7 +37,7 @@ pub struct Shared {
 #[derive(Default)]
 pub struct Slot {
     stage: Stage,
-    /// How-manieth connection of the slot, so that what is meant for an earlier one finds nothing.
+    /// Connection generation of the slot; events of earlier generations are ignored.
     number: u32,
     decoder: Decoder,
     flight: Option<Flight>,
@@ -90,7 +92,7 @@ impl Flight {
     }
 
     /// Keeps of a head what the request, the ledgers and the outcome need.
-    fn head(&mut self, config: &Config, headers: &[Header<'_>]) {
+    fn head(&mut self, config: &Config<Prepared>, headers: &[Header<'_>]) {
         for header in headers {
             if header.name.eq_ignore_ascii_case("x-gauntlet-overload") {
                 self.overload = true;
@@ -115,7 +117,7 @@ enum Told {
 
 impl Shared {
     pub fn new(
-        config: Config,
+        config: Config<Prepared>,
         targets: Vec<Target>,
         route: Box<[u32]>,
         tls: Option<Arc<rustls::ClientConfig>>,
@@ -129,7 +131,7 @@ impl Shared {
     }
 
     /// The next name that was looked up.
-    pub fn answer(&self) -> Option<Answer> {
+    pub fn answer(&self) -> Option<Resolved> {
         self.resolver.as_ref()?.answer()
     }
 
@@ -167,7 +169,7 @@ impl Slot {
     }
 
     /// A name was looked up.
-    pub fn resolved(&mut self, answer: Answer, shared: &mut Shared) {
+    pub fn resolved(&mut self, answer: Resolved, shared: &mut Shared) {
         if let Stage::Opening(opening) = &mut self.stage
             && self.number == answer.connection
         {
@@ -401,7 +403,7 @@ impl Slot {
     }
 }
 
-fn decode(decoder: &mut Decoder, flight: &mut Flight, config: &Config, bytes: &[u8]) -> Told {
+fn decode(decoder: &mut Decoder, flight: &mut Flight, config: &Config<Prepared>, bytes: &[u8]) -> Told {
     match decoder.feed(bytes, &mut |_, headers| flight.head(config, headers)) {
         Ok(Progress::More) => Told::More,
         Ok(Progress::Done(used)) if used == bytes.len() => Told::Done,

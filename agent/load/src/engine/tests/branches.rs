@@ -24,7 +24,7 @@ fn branches_ask_at_once_by_connections_of_their_own_and_the_next_step_waits_for_
     fire_next(&mut engine);
     let slots: Vec<u32> = asked.borrow().iter().map(|one| one.slot).collect();
     assert_eq!(slots, [0, 2, 3, 1, 4, 5], "of users 0 and 1");
-    assert_eq!((0..6).map(|slot| engine.runs[0].owner(slot)).collect::<Vec<_>>(), [0, 1, 0, 0, 1, 1]);
+    assert_eq!((0..6).map(|slot| engine.workloads[0].owner(slot)).collect::<Vec<_>>(), [0, 1, 0, 0, 1, 1]);
     assert_eq!(requests(&asked), [0, 1, 3, 0, 1, 3]);
     (0..6).for_each(|_| answer(&mut engine, &asked));
     assert_eq!(requests(&asked), [2, 2], "the second step of a branch; nobody is past the join");
@@ -74,9 +74,9 @@ fn an_open_model_takes_a_connection_of_the_pool_for_each_branch() {
     fire_next(&mut engine);
     assert_eq!(asked.borrow().len(), 3, "the fourth waits for a connection");
     (0..4).for_each(|_| answer(&mut engine, &asked));
-    let run = &engine.runs[0];
-    assert_eq!((run.under_way, run.idle.len(), run.runners.len()), (0, 6, 6));
-    assert_eq!(run.pool.as_ref().unwrap().free.len(), 3);
+    let w = &engine.workloads[0];
+    assert_eq!((w.under_way, w.idle.len(), w.runners.len()), (0, 6, 6));
+    assert_eq!(w.pool.as_ref().unwrap().free.len(), 3);
 }
 
 #[test]
@@ -122,12 +122,12 @@ fn whole(engine: &Engine, iterations: u64, users: u64) -> u64 {
             }
         }
     }
-    let run = &engine.runs[0];
+    let w = &engine.workloads[0];
     let one = |iteration: u64| {
         let user = iteration % users.min(iterations);
-        let (mut variables, mut scratch) = (vec![Vec::new(); run.variables], Default::default());
+        let (mut variables, mut scratch) = (vec![Vec::new(); w.variables], Default::default());
         let mut walker = Walker { user, iteration, variables: &mut variables, scratch: &mut scratch };
-        walk(&run.flow, &mut Place::new(narrow(run.key, [user, iteration])), &mut walker)
+        walk(&w.flow, &mut Place::new(narrow(w.key, [user, iteration])), &mut walker)
     };
     (0..iterations).map(one).sum()
 }
@@ -169,6 +169,6 @@ proptest! {
         prop_assert_eq!(counts().map(|c| c.planned).sum::<u64>(), 5);
         prop_assert_eq!(requests + skipped, whole(&engine, 5, users));
         prop_assert_eq!(last.recorded_total, last.requests());
-        prop_assert_eq!(engine.runs[0].in_flight, 0);
+        prop_assert_eq!(engine.workloads[0].in_flight, 0);
     }
 }

@@ -30,7 +30,7 @@ pub enum Takes {
 }
 
 /// A connection.
-pub struct Link {
+pub struct Http2 {
     pub number: u32,
     /// Calls on it.
     pub active: usize,
@@ -58,7 +58,7 @@ pub fn greet(io: Io) -> Greeting {
     Box::pin(async move { builder.handshake(io).await })
 }
 
-impl Link {
+impl Http2 {
     /// Of a handshake's ends.
     pub fn new(
         number: u32,
@@ -91,7 +91,7 @@ impl Link {
         }
     }
 
-    /// Begins a call; its bytes are written with the next [`Link::poll`].
+    /// Begins a call; its bytes are written with the next [`Http2::poll`].
     pub fn send(&mut self, uri: Uri, outgoing: Outgoing) -> Result<ResponseFuture, h2::Error> {
         let mut request = Request::new(());
         *request.method_mut() = Method::POST;
