@@ -5,7 +5,11 @@ use gauntlet_common::scenario::Catalogue;
 
 /// All roles, drivers and faults.
 pub fn catalogue() -> Catalogue {
-    Catalogue { roles: gauntlet_roles::role::kinds(), drivers: gauntlet_load::catalogue::kinds(), faults: crate::fault::kinds() }
+    Catalogue {
+        roles: gauntlet_roles::role::kinds(),
+        drivers: gauntlet_load::catalogue::kinds(),
+        faults: crate::fault::kinds(),
+    }
 }
 
 /// Over the names and schemas of everything a plan may carry to an agent.

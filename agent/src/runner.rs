@@ -23,7 +23,7 @@ use crate::journal::Journal;
 use crate::session::Refusal;
 use crate::supervisor::{Answer, Supervisor, WorkerError, WorkerId};
 use gauntlet_process::clock;
-use gauntlet_roles::role::host::AUDIT_WITHIN;
+use gauntlet_roles::host::AUDIT_WITHIN;
 
 pub use node::{Lent, Node};
 

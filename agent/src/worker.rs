@@ -26,7 +26,7 @@ pub fn main() -> std::process::ExitCode {
         let socket = UnixStream::from_std(socket).map_err(|e| format!("the agent's socket: {e}"))?;
         let mut channel = Channel::new(socket);
         match channel.from_agent.recv().await {
-            Some(to_worker::Body::StartRole(start)) => gauntlet_roles::role::host::run(start, channel).await,
+            Some(to_worker::Body::StartRole(start)) => gauntlet_roles::host::run(start, channel).await,
             Some(to_worker::Body::StartLoad(start)) => gauntlet_load::worker::run(start, channel).await,
             Some(_) => Err("the agent's first message does not say what this worker is".to_string()),
             None => Ok(()),

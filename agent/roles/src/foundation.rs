@@ -1,7 +1,7 @@
 //! The reference system's services: Config, Events, Telemetry, Registry. Every role host serves all four over gRPC, and its
 //! role uses the same handles in the process.
 //!
-//! Owns: what the services promise. Not here: who registers what, and when metrics travel (`role/host.rs`).
+//! Owns: what the services promise. Not here: who registers what, and when metrics travel (`host.rs`).
 
 pub mod config;
 pub mod events;

@@ -1,22 +1,16 @@
 //! Roles: the services that an agent hosts. A new one is a file in `role/` and a line in [`ROLES`].
 //!
-//! Owns: what a role is and which there are. Not here: the process around one ([`host`]).
+//! Owns: what a role is and which there are. Not here: the process around one ([`crate::host`]).
 
-mod acknowledged;
 pub mod analytics;
 pub mod api_gateway;
 pub mod app_server;
 pub mod command_side;
 pub mod compliance;
-mod context;
 pub mod edge_region;
 pub mod edge_site;
 mod finance;
-mod follow;
 pub mod foundation;
-mod history;
-mod hlc;
-pub mod host;
 pub mod job_worker;
 mod look_up;
 pub mod market_data;
@@ -25,7 +19,6 @@ pub mod read_side;
 pub mod risk;
 pub mod settlement;
 mod shop;
-pub mod trace;
 pub mod trading_engine;
 pub mod user_service;
 
@@ -38,10 +31,9 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::net::TcpListener;
 
-pub use context::{RoleContext, name};
-
 use crate::foundation::config::Served;
 use crate::foundation::events::{Storage, postgres};
+use crate::kit::RoleContext;
 
 /// All roles of this build.
 pub const ROLES: &[RoleEntry] = &[
@@ -145,10 +137,10 @@ pub struct RoleEntry {
     pub name: &'static str,
     /// For the catalogue.
     pub kind: fn() -> Kind,
-    updatable: fn() -> &'static [&'static str],
-    serves: fn(&str, &Value) -> Result<Option<Served>, RoleError>,
-    events: fn(&str, &Value) -> Result<Storage, RoleError>,
-    start: fn(RoleContext, &Value, TcpListener) -> Starting,
+    pub(crate) updatable: fn() -> &'static [&'static str],
+    pub(crate) serves: fn(&str, &Value) -> Result<Option<Served>, RoleError>,
+    pub(crate) events: fn(&str, &Value) -> Result<Storage, RoleError>,
+    pub(crate) start: fn(RoleContext, &Value, TcpListener) -> Starting,
 }
 
 impl RoleEntry {
@@ -203,15 +195,15 @@ pub fn is_audited(kind: &str) -> bool {
     ROLES.iter().any(|role| role.name == kind && !(role.kind)().audits.is_empty())
 }
 
-const fn counter(name: &'static str, help: &'static str) -> Metric {
+pub(crate) const fn counter(name: &'static str, help: &'static str) -> Metric {
     Metric { name, kind: MetricKind::Counter, help }
 }
 
-const fn gauge(name: &'static str, help: &'static str) -> Metric {
+pub(crate) const fn gauge(name: &'static str, help: &'static str) -> Metric {
     Metric { name, kind: MetricKind::Gauge, help }
 }
 
-const fn measure(name: &'static str, help: &'static str) -> Metric {
+pub(crate) const fn measure(name: &'static str, help: &'static str) -> Metric {
     Metric { name, kind: MetricKind::Histogram, help }
 }
 

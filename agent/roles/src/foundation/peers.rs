@@ -63,7 +63,7 @@ impl Peers {
     /// Learns all hosts of the run, by name; connects to none. Endpoints without an address are left out.
     pub fn wire(&self, endpoints: &[Endpoint]) {
         let peer = |endpoint: &Endpoint| {
-            let host = crate::role::name(&endpoint.role, endpoint.instance);
+            let host = crate::kit::name(&endpoint.role, endpoint.instance);
             let address = endpoint.foundation.parse().ok().filter(|_| host != self.own.host)?;
             let channel = Mutex::new((0, None));
             Some(Arc::new(Peer { host, address, links: self.links.clone(), traffic: self.traffic, channel }))

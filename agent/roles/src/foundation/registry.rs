@@ -68,7 +68,7 @@ fn entries_of(endpoint: &Endpoint) -> impl Iterator<Item = Entry> + use<'_> {
         instance: endpoint.instance.to_string(),
         address: address.clone(),
         node: endpoint.agent.clone(),
-        host: crate::role::name(&endpoint.role, endpoint.instance),
+        host: crate::kit::name(&endpoint.role, endpoint.instance),
         healthy: true,
     })
 }
@@ -76,7 +76,7 @@ fn entries_of(endpoint: &Endpoint) -> impl Iterator<Item = Entry> + use<'_> {
 impl Registry {
     /// Of this host, with its own two services.
     pub fn new(own: &Endpoint) -> Self {
-        let host = crate::role::name(&own.role, own.instance);
+        let host = crate::kit::name(&own.role, own.instance);
         // By the wall clock: beyond every version of the process before this one.
         let registry = Self(Arc::new(Mutex::new(View::new(&own.agent, &host, clock::unix_us()))));
         for entry in entries_of(own) {
@@ -89,7 +89,7 @@ impl Registry {
     pub fn expect(&self, endpoints: &[Endpoint], own: &Own) {
         let now = clock::monotonic_ns();
         for endpoint in endpoints {
-            let host = crate::role::name(&endpoint.role, endpoint.instance);
+            let host = crate::kit::name(&endpoint.role, endpoint.instance);
             if host != own.host {
                 self.lock().expect(&host, entries_of(endpoint).collect(), now);
             }

@@ -15,7 +15,8 @@ use serde::Deserialize;
 use tokio::net::TcpListener;
 use tonic::transport::Channel;
 
-use super::{Role, RoleContext, RoleError, counter, gauge};
+use super::{Role, RoleError, counter, gauge};
+use crate::kit::RoleContext;
 
 /// For one source's answer; one that takes longer is unreachable in this period.
 const DEADLINE: Duration = Duration::from_secs(2);

@@ -37,10 +37,11 @@ use self::aggregate::Aggregations;
 use self::budget::RetryBudget;
 use self::pool::{Failure, Pool};
 pub use self::upstreams::Balance;
-use super::trace::Trace;
-use super::{BUCKETS, Buckets, Role, RoleContext, RoleError, counter, gauge, measure};
+use super::{BUCKETS, Buckets, Role, RoleError, counter, gauge, measure};
 use crate::foundation::events::Storage;
 use crate::foundation::telemetry::{Counter, Gauge, Measure};
+use crate::kit::RoleContext;
+use crate::kit::trace::Trace;
 use gauntlet_process::clock;
 
 /// See the module.

@@ -18,9 +18,10 @@ use serde::Deserialize;
 use tokio::net::TcpListener;
 use tonic::{Request, Response, Status};
 
-use super::{BUCKETS, Buckets, Role, RoleContext, RoleError, counter, gauge, measure};
+use super::{BUCKETS, Buckets, Role, RoleError, counter, gauge, measure};
 use crate::foundation::events::Storage;
 use crate::foundation::telemetry::{Counter, Gauge, Measure};
+use crate::kit::RoleContext;
 use gauntlet_process::clock;
 
 /// Actions at work at once; more are refused as RESOURCE_EXHAUSTED.

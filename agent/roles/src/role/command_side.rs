@@ -23,14 +23,15 @@ use tokio::sync::{Semaphore, oneshot};
 use tonic::{Code, Request, Response, Status};
 
 use self::orders::{Account, Aggregate, Answered, CommandError, Decision, Orders};
-use super::context::Audit;
 use super::shop::money::Cents;
 use super::shop::order::{Discount, Item, Refusal, Step};
 use super::shop::record::{Part, Recorded};
-use super::trace::Trace;
-use super::{Role, RoleContext, RoleError, counter, gauge, measure};
+use super::{Role, RoleError, counter, gauge, measure};
 use crate::foundation::events::{EventsError, Storage};
 use crate::foundation::telemetry::{Counter, Gauge, Measure};
+use crate::kit::RoleContext;
+use crate::kit::context::Audit;
+use crate::kit::trace::Trace;
 use crate::link::Traffic;
 use gauntlet_process::clock;
 

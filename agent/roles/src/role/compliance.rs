@@ -20,12 +20,13 @@ use tokio::sync::watch;
 
 use self::matching::{is_large, matched};
 use self::reports::{REPORTS, Report, Stores, Summary};
-use super::acknowledged::ACKNOWLEDGED_LOST;
 use super::finance::{COMPLIANCE_VIOLATION, Executed, REGULATORY_REPORT, TRADE, TRADE_EXECUTED, number_of};
-use super::follow::{Feed, SOURCE_POSITION, Source, caught_up, fold_own, last_made_of};
-use super::{Role, RoleContext, RoleError, counter, measure};
+use super::{Role, RoleError, counter, measure};
 use crate::foundation::events::{EventsError, Storage};
 use crate::foundation::telemetry::Counter;
+use crate::kit::RoleContext;
+use crate::kit::acknowledged::ACKNOWLEDGED_LOST;
+use crate::kit::follow::{Feed, SOURCE_POSITION, Source, caught_up, fold_own, last_made_of};
 use gauntlet_process::clock;
 
 /// After a violation or report that could not be made or kept, before it is tried again.

@@ -25,9 +25,10 @@ use tonic::{Request, Response, Status};
 
 use self::computing::Computing;
 use self::replication::Replicate;
-use super::{Role, RoleContext, RoleError, counter, gauge, measure};
+use super::{Role, RoleError, counter, gauge, measure};
 use crate::foundation::events::Storage;
 use crate::foundation::telemetry::{Counter, Gauge, Measure};
+use crate::kit::RoleContext;
 use gauntlet_process::clock;
 
 /// Requests at work at once; more are refused as RESOURCE_EXHAUSTED.

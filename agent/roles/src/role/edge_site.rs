@@ -31,9 +31,10 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use self::routing::{Change, Routing};
-use super::{Role, RoleContext, RoleError, context, counter, gauge, measure};
+use super::{Role, RoleError, counter, gauge, measure};
 use crate::foundation::registry;
 use crate::foundation::telemetry::{Counter, Gauge, Measure};
+use crate::kit::{RoleContext, context};
 use gauntlet_process::clock;
 
 /// Type of the event by which a site remembers that it took a region for lost.

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use gauntlet_proto::foundation::Event;
 use serde::{Deserialize, Serialize};
 
-use super::follow::{SOURCE, SOURCE_POSITION};
-use super::trace::TRACEPARENT;
+use crate::kit::follow::{SOURCE, SOURCE_POSITION};
+use crate::kit::trace::TRACEPARENT;
 
 /// A price changed. Data: [`MarketUpdate`].
 pub const MARKET_DATA_UPDATE: &str = "market_data_update";

@@ -8,9 +8,10 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use tokio::net::TcpListener;
 
-use super::{Role, RoleContext, RoleError, counter, gauge};
+use super::{Role, RoleError, counter, gauge};
 use crate::foundation::config::{Served, VALUES_BYTES_MAX};
 use crate::foundation::events::Storage;
+use crate::kit::RoleContext;
 use crate::link::Traffic;
 
 /// See the module.

@@ -14,10 +14,11 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 
-use super::hlc::{HybridClock, Stamp};
-use super::trace::Trace;
-use super::{RoleContext, counter, measure};
+use super::{counter, measure};
 use crate::foundation::telemetry::{Counter, Measure};
+use crate::kit::RoleContext;
+use crate::kit::hlc::{HybridClock, Stamp};
+use crate::kit::trace::Trace;
 use gauntlet_process::clock;
 
 /// Names of the metadata by which correlated events are put in order: the event that this one follows from, several apart by commas;

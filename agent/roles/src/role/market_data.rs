@@ -18,11 +18,12 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::time::MissedTickBehavior;
 
-use super::acknowledged::ACKNOWLEDGED_LOST;
 use super::finance::{MARKET_DATA_UPDATE, MARKET_VOLATILITY, MarketUpdate, Span};
-use super::follow::{fold_own, last_own};
-use super::{Role, RoleContext, RoleError, counter, gauge};
+use super::{Role, RoleError, counter, gauge};
 use crate::foundation::events::Storage;
+use crate::kit::RoleContext;
+use crate::kit::acknowledged::ACKNOWLEDGED_LOST;
+use crate::kit::follow::{fold_own, last_own};
 use gauntlet_process::clock;
 
 /// Between two looks at what is due; what is due within it is stored together.

@@ -22,11 +22,12 @@ use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
 use self::models::{Models, Views};
-use super::context::Audit;
 use super::shop::money::Cents;
 use super::shop::order;
-use super::{Role, RoleContext, RoleError, counter, gauge, history, measure};
+use super::{Role, RoleError, counter, gauge, measure};
 use crate::foundation::telemetry::{Counter, Gauge, Measure};
+use crate::kit::context::Audit;
+use crate::kit::{RoleContext, history};
 use crate::link::Traffic;
 use gauntlet_process::clock;
 

@@ -20,9 +20,10 @@ use tokio::time::MissedTickBehavior;
 
 use self::figures::Window;
 use super::finance::{Executed, RISK_ALERT, TRADE_EXECUTED};
-use super::follow::Source;
-use super::{Role, RoleContext, RoleError, counter, gauge};
+use super::{Role, RoleError, counter, gauge};
 use crate::foundation::events::Storage;
+use crate::kit::RoleContext;
+use crate::kit::follow::Source;
 use gauntlet_process::clock;
 
 /// After an engine did not say where its trades end, before it is asked again.

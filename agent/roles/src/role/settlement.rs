@@ -17,12 +17,13 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use self::book::Book;
-use super::acknowledged::ACKNOWLEDGED_LOST;
 use super::finance::{Executed, NUMBER, SETTLEMENT_BATCH, TRADE, TRADE_EXECUTED, TRADE_SETTLED, number_of};
-use super::follow::{Feed, SOURCE_POSITION, Source, caught_up, fold_own, last_made_of};
-use super::{Role, RoleContext, RoleError, counter, measure};
+use super::{Role, RoleError, counter, measure};
 use crate::foundation::events::{EventsError, Storage};
 use crate::foundation::telemetry::{Counter, Measure};
+use crate::kit::RoleContext;
+use crate::kit::acknowledged::ACKNOWLEDGED_LOST;
+use crate::kit::follow::{Feed, SOURCE_POSITION, Source, caught_up, fold_own, last_made_of};
 use gauntlet_process::clock;
 
 /// After a batch that could not be kept, before the trades are read again.

@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use super::look_up::{self, LookUp};
-use super::{Role, RoleContext, RoleError};
+use super::{Role, RoleError};
 use crate::foundation::events::Storage;
+use crate::kit::RoleContext;
 
 /// The type of the events it stores.
 pub const EVENT_TYPE: &str = "user_lookup";

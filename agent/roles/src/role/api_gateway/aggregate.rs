@@ -13,10 +13,11 @@ use tonic::transport::Channel;
 use super::pool::{Failure, Pool};
 use super::{Gateway, Params};
 use crate::foundation::events::EventsError;
-use crate::role::hlc::{HybridClock, Stamp};
+use crate::kit::hlc::{HybridClock, Stamp};
+use crate::kit::trace::Trace;
+use crate::kit::{RoleContext, context, history};
+use crate::role::RoleError;
 use crate::role::look_up::correlated;
-use crate::role::trace::Trace;
-use crate::role::{RoleContext, RoleError, context, history};
 use gauntlet_process::clock;
 
 /// Roles of one aggregation; more are refused when the file is read.

@@ -11,11 +11,12 @@ use serde_json::{Value, json};
 
 use super::Gateway;
 use super::aggregate::{OVERLAP_US, RESPONSE, SHORTEST_US};
-use crate::role::context::Audit;
-use crate::role::hlc::Stamp;
+use crate::kit::context::Audit;
+use crate::kit::history;
+use crate::kit::hlc::Stamp;
+use crate::kit::trace::TRACEPARENT;
+use crate::role::counter;
 use crate::role::look_up::{CAUSE, STAMP};
-use crate::role::trace::TRACEPARENT;
-use crate::role::{counter, history};
 
 /// Acknowledged aggregations that an audit goes through; with more it tells nothing.
 const AUDITED_MAX: usize = 200_000;

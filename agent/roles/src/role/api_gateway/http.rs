@@ -20,8 +20,8 @@ use super::aggregate::Unanswered;
 use super::pool::{Failure, Pool};
 use super::{Action, Gateway, correlation};
 use crate::foundation::telemetry::Gauge;
+use crate::kit::trace::{CORRELATION_ID, TRACEPARENT, Trace};
 use crate::link::Traffic;
-use crate::role::trace::{CORRELATION_ID, TRACEPARENT, Trace};
 use gauntlet_process::clock;
 
 /// Largest body of a request, bytes; larger ones get 413.

@@ -15,7 +15,8 @@ use super::upstreams::{Change, Picked, Upstreams};
 use super::{Params, lock};
 use crate::foundation::registry;
 use crate::foundation::telemetry::Counter;
-use crate::role::{RoleContext, RoleError, context};
+use crate::kit::{RoleContext, context};
+use crate::role::RoleError;
 use gauntlet_process::clock;
 
 /// See the module.

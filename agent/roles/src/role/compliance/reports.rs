@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::foundation::Events;
+use crate::kit::follow::{Source, fold_own};
 use crate::role::finance::{COMPLIANCE_VIOLATION, REGULATORY_REPORT, RISK_ALERT, TRADE_EXECUTED};
-use crate::role::follow::{Source, fold_own};
 
 /// Events of one type, of one store or several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::{Place, REGION_KEY, RoleContext, ms};
 use crate::foundation::events::EventStore;
-use crate::role::context::Audit;
+use crate::kit::context::Audit;
 use gauntlet_process::clock;
 
 /// The type of the events of computations.

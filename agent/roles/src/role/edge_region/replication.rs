@@ -31,8 +31,8 @@ use tonic::Status;
 use tonic::transport::Channel;
 
 use super::{Place, RoleContext, RoleError};
-use crate::role::context::Audit;
-use crate::role::follow::fold_own;
+use crate::kit::context::Audit;
+use crate::kit::follow::fold_own;
 use gauntlet_process::clock;
 
 /// The type of the event that tells of a replication, where its copies are.

@@ -10,7 +10,7 @@ use tonic::transport::Channel;
 
 use super::models::{ModelsError, Taken};
 use super::{CONNECT_WITHIN, Side};
-use crate::role::history;
+use crate::kit::history;
 use gauntlet_process::clock;
 
 /// After a subscription ended or failed, before the next.

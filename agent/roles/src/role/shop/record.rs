@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::order::Step;
-use crate::role::trace::TRACEPARENT;
+use crate::kit::trace::TRACEPARENT;
 
 /// The type of every command event.
 pub const COMMAND: &str = "command_received";

@@ -20,8 +20,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 use tonic::transport::Channel;
 
+use crate::host;
 use crate::link::tests::own_ip;
-use crate::role::{ROLES, RoleEntry, host};
+use crate::role::{ROLES, RoleEntry};
 use gauntlet_process::clock;
 
 /// Only a broken test waits so long.

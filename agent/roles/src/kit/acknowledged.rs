@@ -14,8 +14,9 @@ use gauntlet_common::scenario::Metric;
 use gauntlet_proto::foundation::Event;
 
 use super::follow::fold_own;
-use super::{RoleContext, counter};
 use crate::foundation::events::EventsError;
+use crate::kit::RoleContext;
+use crate::role::counter;
 
 /// The figure of the audits of whoever keeps its events with [`RoleContext::keep`].
 pub const ACKNOWLEDGED_LOST: Metric =

@@ -18,10 +18,10 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::RoleError;
 use super::acknowledged::Acknowledged;
 use crate::foundation::Foundation;
 use crate::link::{Links, Traffic};
+use crate::role::RoleError;
 use gauntlet_process::clock;
 
 /// Connections that an idle service port holds at once; more wait to be accepted.
@@ -29,7 +29,7 @@ const IDLE_CONNECTIONS_MAX: usize = 64;
 
 /// Exact figures by name, or why there are none.
 pub type Audit = Result<Vec<(&'static str, u64)>, String>;
-pub(super) type Auditor = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Audit> + Send>> + Send + Sync>;
+pub(crate) type Auditor = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Audit> + Send>> + Send + Sync>;
 
 /// One role instance's surroundings. Cheap to clone.
 #[derive(Clone)]
@@ -44,16 +44,16 @@ pub struct RoleContext {
     pub foundation: Foundation,
     /// All role instances of the run; stable over restarts.
     pub endpoints: Arc<Vec<Endpoint>>,
-    pub(super) acknowledged: Arc<Acknowledged>,
-    pub(super) begun: watch::Receiver<Option<u64>>,
+    pub(crate) acknowledged: Arc<Acknowledged>,
+    pub(crate) begun: watch::Receiver<Option<u64>>,
     /// Weak: a connection that lingers must not hold the channel to the agent open.
-    pub(super) to_agent: mpsc::WeakSender<from_worker::Body>,
-    pub(super) stop: CancellationToken,
-    pub(super) tasks: TaskTracker,
-    pub(super) key: u64,
-    pub(super) drawn: Arc<AtomicU64>,
+    pub(crate) to_agent: mpsc::WeakSender<from_worker::Body>,
+    pub(crate) stop: CancellationToken,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) key: u64,
+    pub(crate) drawn: Arc<AtomicU64>,
     /// Taken out at shutdown: what it holds may hold this context again.
-    pub(super) auditor: Arc<Mutex<Option<Auditor>>>,
+    pub(crate) auditor: Arc<Mutex<Option<Auditor>>>,
 }
 
 impl RoleContext {
@@ -91,8 +91,8 @@ impl RoleContext {
         clock::sleep_until_ns(start_ns + self.plan.end().0 * 1_000).await;
     }
 
-    /// How the role tells the figures of [`super::Role::audits`], all of them. It may take its time to catch up, up to
-    /// [`crate::role::host::AUDIT_WITHIN`]. Registered once, when the role starts.
+    /// How the role tells the figures of [`crate::role::Role::audits`], all of them. It may take its time to catch up, up to
+    /// [`crate::host::AUDIT_WITHIN`]. Registered once, when the role starts.
     pub fn on_audit<F: Future<Output = Audit> + Send + 'static>(&self, audit: impl Fn() -> F + Send + Sync + 'static) {
         let mut auditor = self.auditor.lock().unwrap_or_else(PoisonError::into_inner);
         debug_assert!(auditor.is_none(), "a role says once how it is audited");

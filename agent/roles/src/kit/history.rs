@@ -11,11 +11,11 @@ use tonic::transport::Channel;
 
 /// For the store's answer to a question, and for each next event of a subscription that has some left; a store that takes longer
 /// has not answered.
-pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 /// Why a store was not read to its end.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum HistoryError {
+pub(crate) enum HistoryError {
     #[error("the store did not answer within {} s", ANSWER_WITHIN.as_secs())]
     Silent,
     #[error("the store refused: {} ({:?})", .0.message(), .0.code())]
@@ -27,12 +27,12 @@ pub(super) enum HistoryError {
 }
 
 /// A client of the store behind this channel, with the bound on messages that the store has.
-pub(super) fn client(channel: Channel) -> EventsClient<Channel> {
+pub(crate) fn client(channel: Channel) -> EventsClient<Channel> {
     EventsClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX)
 }
 
 /// The position of the store's last event; 0 when it has none.
-pub(super) async fn head(channel: &Channel) -> Result<u64, HistoryError> {
+pub(crate) async fn head(channel: &Channel) -> Result<u64, HistoryError> {
     let mut query = QueryRequest { limit: 1, ..QueryRequest::default() };
     query.set_order_by(OrderBy::PositionDesc);
     let answer = tokio::time::timeout(ANSWER_WITHIN, client(channel.clone()).query(query)).await;
@@ -41,7 +41,7 @@ pub(super) async fn head(channel: &Channel) -> Result<u64, HistoryError> {
 }
 
 /// Hands every event after a position, up to the store's last one when this was asked, to `take`; returns that one's position.
-pub(super) async fn read(
+pub(crate) async fn read(
     channel: &Channel,
     after: u64,
     mut take: impl FnMut(Event) -> Result<(), String>,

@@ -15,8 +15,9 @@ use tokio::sync::watch;
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
-use super::{RoleContext, RoleError, context};
 use crate::foundation::Events;
+use crate::kit::{RoleContext, context};
+use crate::role::RoleError;
 
 /// For a connection, and for an answer or the next event of a store that is read whole.
 const DEADLINE: Duration = Duration::from_secs(5);

@@ -20,14 +20,14 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::acknowledged::Acknowledged;
-use super::context::RoleContext;
-use super::{ROLES, RoleEntry};
 use crate::foundation::config::{KeptError, Served};
 use crate::foundation::events;
 use crate::foundation::peers::Own;
 use crate::foundation::{Config, Events, Foundation, Peers, Registry, Telemetry};
+use crate::kit::RoleContext;
+use crate::kit::acknowledged::Acknowledged;
 use crate::link::{self, Delays, Links, Probes, Traffic};
+use crate::role::{ROLES, RoleEntry};
 use gauntlet_process::channel::Channel;
 use gauntlet_process::clock;
 
@@ -37,7 +37,7 @@ pub const AUDIT_WITHIN: Duration = Duration::from_secs(20);
 /// For tasks to end and the last messages to be written at shutdown; what has not by then is left behind.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Requests of one gRPC connection at once; a client beyond it waits.
-pub(super) const STREAMS_MAX: u32 = 16_384;
+pub(crate) const STREAMS_MAX: u32 = 16_384;
 
 /// Why an instance could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +57,7 @@ enum HostError {
     #[error("the configuration: {0}")]
     Config(#[from] KeptError),
     #[error(transparent)]
-    Role(#[from] super::RoleError),
+    Role(#[from] crate::role::RoleError),
 }
 
 impl HostError {
@@ -121,7 +121,7 @@ impl Host {
         let (service, foundation_port) = (listen(start.service_port)?, listen(start.foundation_port)?);
 
         let broken = |why: String| HostError::Store { dir: start.data_dir.clone(), why };
-        let store = events::open(Path::new(&start.data_dir), &storage, &super::name(&start.role, start.instance));
+        let store = events::open(Path::new(&start.data_dir), &storage, &crate::kit::name(&start.role, start.instance));
         let store = store.map_err(|e| broken(e.to_string()))?;
         let dir = Path::new(&start.data_dir);
         let acknowledged = Acknowledged::open(dir, store.last_position());
@@ -138,7 +138,7 @@ impl Host {
             }
         };
         let links = Links::new(&start.agent, host, Delays::of(&plan, &start.agent));
-        let own = Own { node: start.agent.clone(), host: super::name(&start.role, start.instance) };
+        let own = Own { node: start.agent.clone(), host: crate::kit::name(&start.role, start.instance) };
         let at = |port: u32| SocketAddr::new(host, u16::try_from(port).unwrap_or_default()).to_string();
         let endpoint = Endpoint {
             role: start.role.clone(),
