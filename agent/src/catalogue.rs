@@ -6,7 +6,7 @@ use gauntlet_common::scenario::Catalogue;
 /// All roles, drivers and faults.
 pub fn catalogue() -> Catalogue {
     Catalogue {
-        roles: gauntlet_roles::role::kinds(),
+        roles: gauntlet_roles::catalogue::kinds(),
         drivers: gauntlet_load::catalogue::kinds(),
         faults: crate::fault::kinds(),
     }

@@ -12,18 +12,18 @@ use std::time::Duration;
 use gauntlet_common::event::What;
 use gauntlet_common::plan::{Plan, PlannedFault};
 use gauntlet_common::units::Micros;
+use gauntlet_process::clock;
 use gauntlet_proto::agent::{Audit, Audited, Endpoint, ReadBack, ReadBackDone, RefusedWhy, RoleAudit, Wire};
 use gauntlet_proto::bounds::PLAN_BYTES_MAX;
 use gauntlet_proto::convert::read_back;
 use gauntlet_proto::worker::{Begin, StartLoad, StartRole, StopLoad, from_worker, to_worker};
+use gauntlet_roles::host::AUDIT_WITHIN;
 use tokio::sync::mpsc;
 
 use crate::config::Config;
 use crate::journal::Journal;
 use crate::session::Refusal;
 use crate::supervisor::{Answer, Supervisor, WorkerError, WorkerId};
-use gauntlet_process::clock;
-use gauntlet_roles::host::AUDIT_WITHIN;
 
 pub use node::{Lent, Node};
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use gauntlet_process::clock;
 use gauntlet_proto::PROTOCOL_VERSION;
 use gauntlet_proto::agent::DescribeReply;
 use gauntlet_proto::agent::agent_server::AgentServer;
@@ -20,7 +21,6 @@ use crate::journal::{Journal, undo_alone};
 use crate::runner::Home;
 use crate::server::Service;
 use crate::session::{self, Session};
-use gauntlet_process::clock;
 
 /// After so long without a word a connection is asked for one, and after as long again it is closed.
 const KEEPALIVE: Duration = Duration::from_secs(10);

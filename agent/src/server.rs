@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use futures_util::Stream;
 use gauntlet_common::event::{Event, What};
+use gauntlet_process::clock;
+use gauntlet_process::nft;
 use gauntlet_proto::agent::agent_server::Agent;
 use gauntlet_proto::agent::{
     Armed, ClockPong, ControlReply, ControlRequest, DataRequest, DescribeReply, DescribeRequest, FaultsHealed,
@@ -28,8 +30,6 @@ use crate::journal::Journal;
 use crate::pump::Pump;
 use crate::runner::{Home, Lent, Node, Run};
 use crate::session::{Hello, Refusal, Session, Stage};
-use gauntlet_process::clock;
-use gauntlet_process::nft;
 
 /// Replies and batches waiting for a connection; at the bound their producers wait.
 const QUEUE_MAX: usize = 64;

@@ -12,6 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
+use gauntlet_load::tally;
+use gauntlet_process::channel::{ARGUMENT, SOCKET_FD, TALLY_FD};
 use gauntlet_proto::bounds::{FRAME_BYTES_MAX, LOG_CHUNK_BYTES_MAX};
 use gauntlet_proto::worker::{FromWorker, ToWorker, from_worker, to_worker};
 use nix::sys::signal::{Signal, killpg};
@@ -21,9 +23,6 @@ use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
-
-use gauntlet_load::tally;
-use gauntlet_process::channel::{ARGUMENT, SOCKET_FD, TALLY_FD};
 
 /// Messages to one worker that wait to be written; at the bound the sender waits.
 const TO_WORKER_MAX: usize = 64;

@@ -18,11 +18,12 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::rc::Rc;
 
+use gauntlet_process::clock::monotonic_ns;
+
 use super::ledger::Spools;
 use super::record::Recorder;
 use crate::event::{Event, Events};
 use crate::reactor::{Reactor, Ready};
-use gauntlet_process::clock::monotonic_ns;
 use runner::State;
 use workload::{Source, Workload};
 

@@ -24,17 +24,16 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-use reflection::Asked;
-use request::{Params, Prepared};
-use schema::Schema;
-use wired::{CHANNELS_MAX, Wired, Wiring};
-
 use super::connection::Target;
 use super::resolve::Resolver;
 use super::tls;
 use crate::driver::{Config, Driver, DriverEntry, Setup, Submission};
 use crate::error::LoadError;
 use crate::reactor::Ready;
+use reflection::Asked;
+use request::{Params, Prepared};
+use schema::Schema;
+use wired::{CHANNELS_MAX, Wired, Wiring};
 
 /// The registry's line.
 pub const ENTRY: DriverEntry = DriverEntry { name: "grpc", kind, prepare };

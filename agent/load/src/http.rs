@@ -11,16 +11,15 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-pub use codec::{BODY_KEPT_MAX, CodecError, Decoder, HEAD_BYTES_MAX, Header, Progress};
-use request::{Params, Prepared, VERBS};
-use slot::{Shared, Slot};
-
 use super::connection::Target;
 use super::resolve::Resolver;
 use super::tls;
 use crate::driver::{Config, Driver, DriverEntry, Setup, Submission};
 use crate::error::LoadError;
 use crate::reactor::Ready;
+pub use codec::{BODY_KEPT_MAX, CodecError, Decoder, HEAD_BYTES_MAX, Header, Progress};
+use request::{Params, Prepared, VERBS};
+use slot::{Shared, Slot};
 
 /// The registry's line.
 pub const ENTRY: DriverEntry = DriverEntry { name: "http", kind, prepare };

@@ -6,8 +6,9 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use crate::reactor::Bell;
 use gauntlet_process::clock::monotonic_ns;
+
+use crate::reactor::Bell;
 
 /// Names resolved at once, each on a thread that is started when none is free; more wait.
 const THREADS_MAX: usize = 32;

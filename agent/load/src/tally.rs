@@ -11,10 +11,9 @@ use std::os::unix::fs::FileExt;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use gauntlet_process::channel::TALLY_FD;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
-
-use gauntlet_process::channel::TALLY_FD;
 
 /// Cells: the latest second of an intended start plus one, then each series.
 const SECOND: usize = 0;

@@ -3,7 +3,6 @@
 
 use gauntlet_common::scenario::Hole;
 use gauntlet_common::seed::Draws;
-
 use gauntlet_process::clock;
 
 /// A piece of a template.

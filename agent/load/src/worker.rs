@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use gauntlet_common::histogram::Histogram;
 use gauntlet_common::snapshot::LoadSnapshot;
+use gauntlet_process::channel::Channel;
+use gauntlet_process::clock::monotonic_ns;
 use gauntlet_proto::agent::{self as wire, Endpoint, ReadBack};
 use gauntlet_proto::worker::{Failed, LoadStopped, StartLoad, Started, Wired, from_worker, to_worker};
 use tokio::sync::mpsc;
@@ -18,8 +20,6 @@ use super::record::emptied;
 use crate::catalogue::DRIVERS;
 use crate::driver::DriverEntry;
 use crate::error::LoadError;
-use gauntlet_process::channel::Channel;
-use gauntlet_process::clock::monotonic_ns;
 
 /// Between two snapshots, ns.
 const SNAPSHOT_EVERY: u64 = 1_000_000_000;

@@ -5,13 +5,15 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use gauntlet_common::plan::Plan;
 use gauntlet_common::scenario::Metric;
 use gauntlet_common::seed;
+use gauntlet_process::channel::Channel;
+use gauntlet_process::clock;
 use gauntlet_proto::agent::{Endpoint, RoleAudit, Wire};
 use gauntlet_proto::worker::{StartRole, Started, Wired, from_worker, to_worker};
 use serde_json::Value;
@@ -20,24 +22,21 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::catalogue::ROLES;
 use crate::foundation::config::{KeptError, Served};
 use crate::foundation::events;
-use crate::foundation::peers::Own;
+use crate::foundation::peers::{Own, instance_name};
 use crate::foundation::{Config, Events, Foundation, Peers, Registry, Telemetry};
 use crate::kit::RoleContext;
 use crate::kit::acknowledged::Acknowledged;
 use crate::link::{self, Delays, Links, Probes, Traffic};
-use crate::role::{ROLES, RoleEntry};
-use gauntlet_process::channel::Channel;
-use gauntlet_process::clock;
+use crate::role::RoleEntry;
 
 const SECOND_NS: u64 = 1_000_000_000;
 /// For a role's audit; one that takes longer has told nothing.
 pub const AUDIT_WITHIN: Duration = Duration::from_secs(20);
 /// For tasks to end and the last messages to be written at shutdown; what has not by then is left behind.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Requests of one gRPC connection at once; a client beyond it waits.
-pub(crate) const STREAMS_MAX: u32 = 16_384;
 
 /// Why an instance could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +56,7 @@ enum HostError {
     #[error("the configuration: {0}")]
     Config(#[from] KeptError),
     #[error(transparent)]
-    Role(#[from] crate::role::RoleError),
+    Role(#[from] crate::kit::RoleError),
 }
 
 impl HostError {
@@ -121,7 +120,7 @@ impl Host {
         let (service, foundation_port) = (listen(start.service_port)?, listen(start.foundation_port)?);
 
         let broken = |why: String| HostError::Store { dir: start.data_dir.clone(), why };
-        let store = events::open(Path::new(&start.data_dir), &storage, &crate::kit::name(&start.role, start.instance));
+        let store = events::open(Path::new(&start.data_dir), &storage, &instance_name(&start.role, start.instance));
         let store = store.map_err(|e| broken(e.to_string()))?;
         let dir = Path::new(&start.data_dir);
         let acknowledged = Acknowledged::open(dir, store.last_position());
@@ -138,7 +137,7 @@ impl Host {
             }
         };
         let links = Links::new(&start.agent, host, Delays::of(&plan, &start.agent));
-        let own = Own { node: start.agent.clone(), host: crate::kit::name(&start.role, start.instance) };
+        let own = Own { node: start.agent.clone(), host: instance_name(&start.role, start.instance) };
         let at = |port: u32| SocketAddr::new(host, u16::try_from(port).unwrap_or_default()).to_string();
         let endpoint = Endpoint {
             role: start.role.clone(),
@@ -289,7 +288,7 @@ impl Host {
         self.context.stop.cancel();
         self.context.tasks.close();
         let _ = tokio::time::timeout(PATIENCE, self.context.tasks.wait()).await;
-        drop(self.context.auditor.lock().unwrap_or_else(PoisonError::into_inner).take());
+        drop(self.context.auditor.lock().take());
         if self.begin.borrow().is_some_and(|start| start <= clock::monotonic_ns()) {
             let next = self.now_interval();
             self.send_metrics(channel, next).await;
@@ -310,7 +309,7 @@ impl Host {
 
 /// What the role tells of itself: each figure that it declares, or why there are none.
 async fn audit(context: &RoleContext, declared: &[Metric]) -> RoleAudit {
-    let audit = context.auditor.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|auditor| auditor());
+    let audit = context.auditor.lock().as_ref().map(|auditor| auditor());
     let told = match audit {
         Some(audit) => tokio::time::timeout(AUDIT_WITHIN, audit).await,
         None => Ok(Err("it has no audit".into())),
@@ -324,25 +323,4 @@ async fn audit(context: &RoleContext, declared: &[Metric]) -> RoleAudit {
         Err(why) => (HashMap::new(), why),
     };
     RoleAudit { role: context.role.clone(), instance: context.instance, figures, error }
-}
-
-impl RoleContext {
-    /// Serves gRPC to other roles on a listener, over the link, until the role is shut down.
-    pub fn serve_grpc(&self, listener: TcpListener, routes: tonic::service::Routes) {
-        self.serve_grpc_to(Traffic::Role, listener, routes);
-    }
-
-    /// The same to whom the port is for: [`Traffic::Load`] where workloads call it.
-    pub fn serve_grpc_to(&self, traffic: Traffic, listener: TcpListener, routes: tonic::service::Routes) {
-        let incoming = self.links.incoming(listener, traffic);
-        let server = tonic::transport::Server::builder()
-            .max_concurrent_streams(STREAMS_MAX)
-            .add_routes(routes)
-            .serve_with_incoming(incoming);
-        self.spawn(async move {
-            if let Err(error) = server.await {
-                tracing::error!(%error, "a gRPC server ended");
-            }
-        });
-    }
 }

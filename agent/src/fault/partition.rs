@@ -9,6 +9,7 @@ pub(super) mod link;
 use gauntlet_common::fault::Select;
 use gauntlet_common::plan::{Plan, PlannedFault, Selected};
 use gauntlet_common::scenario::{Kind, Problem};
+use gauntlet_process::clock;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +17,6 @@ use super::{Doing, Fault, Step};
 use crate::journal::Undo;
 use crate::runner::Node;
 use crate::supervisor::WorkerId;
-use gauntlet_process::clock;
 
 pub use kernel::Kernel;
 

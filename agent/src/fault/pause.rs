@@ -5,6 +5,7 @@ use gauntlet_common::fault::Select;
 use gauntlet_common::plan::PlannedFault;
 use gauntlet_common::scenario::Kind;
 use gauntlet_common::units::counted;
+use gauntlet_process::sample::{is_stopped, started_ticks};
 use nix::sys::signal::Signal;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -12,7 +13,6 @@ use serde::{Deserialize, Serialize};
 use super::{Fault, Step, instances_here};
 use crate::journal::Undo;
 use crate::runner::Node;
-use gauntlet_process::sample::{is_stopped, started_ticks};
 
 /// Parameters of `pause`.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]

@@ -9,6 +9,7 @@ use std::time::Duration;
 use gauntlet_common::event::{Event, What};
 use gauntlet_common::plan::{Plan, PlannedFault};
 use gauntlet_common::units::{Micros, counted};
+use gauntlet_process::clock;
 use gauntlet_proto::agent::{Endpoint, Wire};
 use gauntlet_proto::worker::{
     Begin, Cut, CutEffect, CutLinks, ProbeLink, ProbeResult, StartRole, from_worker, to_worker,
@@ -20,7 +21,6 @@ use crate::fault::Kernel;
 use crate::journal::Undo;
 use crate::pump::Pump;
 use crate::supervisor::{Answer, Supervisor, WorkerError, WorkerId};
-use gauntlet_process::clock;
 
 /// How long a worker may take to cut its links or answer a probe.
 const LINKS_WITHIN: Duration = Duration::from_secs(3);
@@ -183,7 +183,8 @@ impl Node {
 
     /// The role instances of this node, living or not, that tell exact figures at the end.
     pub(super) fn audited(&self) -> Vec<(String, u32)> {
-        let hosted = self.plan.hosted_by(self.name()).filter(|(role, _)| gauntlet_roles::role::is_audited(&role.kind));
+        let hosted =
+            self.plan.hosted_by(self.name()).filter(|(role, _)| gauntlet_roles::catalogue::is_audited(&role.kind));
         hosted.map(|(role, instance)| (role.name.clone(), instance)).collect()
     }
 

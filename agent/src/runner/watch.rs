@@ -7,6 +7,9 @@ use gauntlet_common::event::What;
 use gauntlet_common::scenario::Restart;
 use gauntlet_common::snapshot::NodeSample;
 use gauntlet_common::units::Micros;
+use gauntlet_load::tally::Reading;
+use gauntlet_process::clock;
+use gauntlet_process::sample::{NodeSampler, Sample, Sampler};
 use gauntlet_proto::agent::{ProcessSample, batch};
 use gauntlet_proto::convert::metrics;
 use gauntlet_proto::worker::from_worker;
@@ -15,9 +18,6 @@ use tokio::sync::mpsc;
 use super::Node;
 use super::node::Sent;
 use crate::supervisor::{Report, WorkerId};
-use gauntlet_load::tally::Reading;
-use gauntlet_process::clock;
-use gauntlet_process::sample::{NodeSampler, Sample, Sampler};
 
 /// Restarts of one instance in a run after ends that nobody planned; after them it stays dead. Those of planned deaths
 /// do not count.

@@ -13,6 +13,7 @@ use gauntlet_common::event::What;
 use gauntlet_proto::agent::control_reply::Body as Reply;
 use gauntlet_proto::agent::control_request::Body as Ask;
 use gauntlet_proto::agent::{Arm, DescribeRequest, Finish, HealFaults, Hello, RefusedWhy, StopLoad};
+
 use support::{Control, Data, TestAgent, hello, plan, soon, until, wire};
 
 const LEASE_MS: u32 = 5_000;

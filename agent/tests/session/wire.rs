@@ -1,7 +1,9 @@
 //! Whoever speaks, whatever is said: who may, and that nothing said ends the agent.
 
+use gauntlet_agent::identity;
 use gauntlet_common::plan::PlannedLoadWorker;
 use gauntlet_common::seed;
+use gauntlet_process::clock::monotonic_ns;
 use gauntlet_proto::agent::control_reply::Body as Reply;
 use gauntlet_proto::agent::control_request::Body as Ask;
 use gauntlet_proto::agent::{Arm, DescribeRequest, Hello, Prepare, ReadBack, RefusedWhy, StopLoad};
@@ -13,8 +15,6 @@ use tonic::{Code, Status};
 
 use crate::support::{AGENT, Control, Pki, TestAgent, hello, plan, soon, wire};
 use crate::{AHEAD, LEASE_MS};
-use gauntlet_agent::identity;
-use gauntlet_process::clock::monotonic_ns;
 
 #[tokio::test]
 async fn only_a_coordinator_with_a_certificate_of_this_ca_is_heard() {

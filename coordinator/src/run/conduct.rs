@@ -10,7 +10,7 @@ use gauntlet_proto::agent::{
     Audit, Audited, Finish, HealFaults, ReadBack, ReadBackDone, RoleAudit, StopLoad, control_reply, control_request,
 };
 use gauntlet_proto::convert::read_back;
-use gauntlet_roles::role;
+use gauntlet_roles::catalogue;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
@@ -204,7 +204,7 @@ impl Shell<'_> {
 
     /// What is asked of the agents when all is over but the roles still run.
     fn questions(&self) -> Vec<control_request::Body> {
-        let audited = self.plan.roles.iter().any(|planned| role::is_audited(&planned.kind));
+        let audited = self.plan.roles.iter().any(|planned| catalogue::is_audited(&planned.kind));
         let audits = audited.then_some(control_request::Body::Audit(Audit {}));
         let mut ledgers: Vec<&String> = self.plan.workloads.iter().flat_map(|workload| &workload.ledgers).collect();
         ledgers.sort();

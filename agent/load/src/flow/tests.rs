@@ -1,8 +1,7 @@
-use proptest::prelude::*;
-use serde_json::{Value, json};
-
 use gauntlet_common::plan::PlannedWorkload;
 use gauntlet_common::scenario::flow;
+use proptest::prelude::*;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::error::LoadError;

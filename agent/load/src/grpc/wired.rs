@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use gauntlet_common::snapshot::ErrorClass;
+use gauntlet_process::clock::monotonic_ns;
 use http::Uri;
 
 use super::call::{Call, Outcome, Slot, Stage as At, class_of};
@@ -23,7 +24,6 @@ use crate::driver::{Config, Submission};
 use crate::event::{Completion, Event};
 use crate::reactor::Ready;
 use crate::resolve::{Resolved, Resolver};
-use gauntlet_process::clock::monotonic_ns;
 
 /// Connections of one channel that were told to go and still have calls; beyond it the oldest is closed, and its calls end
 /// as reset.

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use gauntlet_common::scenario::{Problem, body};
+use gauntlet_common::snapshot::ErrorClass;
 use indexmap::IndexMap;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
@@ -11,8 +13,6 @@ use super::codec::Header;
 use crate::answer::{self, Answers, Expected, Kept, Wishes, escape_pointer};
 use crate::driver::Submission;
 use crate::template::{self, Context, Escape, Segment};
-use gauntlet_common::scenario::{Problem, body};
-use gauntlet_common::snapshot::ErrorClass;
 
 /// A request over HTTP/1.1.
 #[derive(Debug, Deserialize, JsonSchema)]

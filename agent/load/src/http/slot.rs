@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use gauntlet_common::snapshot::ErrorClass;
+use gauntlet_process::clock::monotonic_ns;
 
 use super::codec::{Decoder, Header, Progress};
 use super::request::Prepared;
@@ -15,7 +16,6 @@ use crate::driver::{Config, Submission};
 use crate::event::{Completion, Event};
 use crate::reactor::Ready;
 use crate::resolve::{Resolved, Resolver};
-use gauntlet_process::clock::monotonic_ns;
 
 /// Reads of one socket before others have their turn; what is left is told anew.
 const READS_AT_ONCE: usize = 16;

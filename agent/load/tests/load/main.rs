@@ -23,6 +23,7 @@ use gauntlet_common::snapshot::ErrorClass;
 use gauntlet_process::clock::monotonic_ns;
 use gauntlet_proto::agent::Endpoint;
 use serde_json::{Value, json};
+
 use support::{Also, Reply, Told, ok, plan, run, run_one, server};
 
 fn get(name: &str) -> Value {

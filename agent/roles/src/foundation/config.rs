@@ -4,10 +4,10 @@
 
 mod kept;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt};
 use gauntlet_common::scenario::Problem;
@@ -16,12 +16,13 @@ use gauntlet_proto::foundation::{
     ConfigChange, ConfigGetReply, ConfigGetRequest, ConfigUpdateReply, ConfigUpdateRequest, ConfigWatchRequest,
     ListUpdatableReply, ListUpdatableRequest,
 };
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::{Map, Value};
 use tokio::sync::broadcast;
 use tonic::{Request, Response, Status};
 
-use self::kept::Kept;
 pub use self::kept::KeptError;
+use self::kept::{Changed, Kept};
 
 /// Changes that a watcher may lag behind or resume from; beyond it its stream ends with DATA_LOSS, or does not begin
 /// (OUT_OF_RANGE), and it must read again.
@@ -55,8 +56,6 @@ struct State {
     /// The latest changes, oldest first, of this process; at most [`LAG_MAX`].
     history: VecDeque<ConfigChange>,
 }
-
-type Changed = BTreeMap<String, u64>;
 
 /// What is at a path.
 #[derive(Debug, Clone, PartialEq)]
@@ -151,7 +150,7 @@ impl Config {
         }
         let invalid = |why: String| ConfigError::Invalid { path: path.into(), why };
         let json = value.to_string();
-        let _updating = self.0.updating.lock().unwrap_or_else(PoisonError::into_inner);
+        let _updating = self.0.updating.lock();
         let (mut values, version, mut changed) = {
             let state = self.lock();
             (state.values.clone(), state.version + 1, state.changed.clone())
@@ -195,7 +194,7 @@ impl Config {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock()
     }
 }
 

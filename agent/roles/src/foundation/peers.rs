@@ -2,10 +2,11 @@
 //! partitions are felt.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use gauntlet_proto::agent::Endpoint;
+use parking_lot::Mutex;
 use tonic::transport::Channel;
 use tonic::{Response, Status};
 
@@ -63,19 +64,19 @@ impl Peers {
     /// Learns all hosts of the run, by name; connects to none. Endpoints without an address are left out.
     pub fn wire(&self, endpoints: &[Endpoint]) {
         let peer = |endpoint: &Endpoint| {
-            let host = crate::kit::name(&endpoint.role, endpoint.instance);
+            let host = instance_name(&endpoint.role, endpoint.instance);
             let address = endpoint.foundation.parse().ok().filter(|_| host != self.own.host)?;
             let channel = Mutex::new((0, None));
             Some(Arc::new(Peer { host, address, links: self.links.clone(), traffic: self.traffic, channel }))
         };
         let mut peers: Vec<Arc<Peer>> = endpoints.iter().filter_map(peer).collect();
         peers.sort_by(|a, b| a.host.cmp(&b.host));
-        *lock(&self.known) = peers.into();
+        *self.known.lock() = peers.into();
     }
 
     /// All of them.
     pub fn all(&self) -> Arc<[Arc<Peer>]> {
-        lock(&self.known).clone()
+        self.known.lock().clone()
     }
 }
 
@@ -91,7 +92,7 @@ impl Peer {
         match tokio::time::timeout(within, question(channel)).await {
             Ok(answer) => answer.map(Response::into_inner).map_err(Unanswered::Refused),
             Err(_) => {
-                let mut channel = lock(&self.channel);
+                let mut channel = self.channel.lock();
                 if channel.0 == generation {
                     *channel = (generation + 1, None);
                 }
@@ -101,12 +102,13 @@ impl Peer {
     }
 
     fn channel(&self, connect_timeout: Duration) -> (u64, Channel) {
-        let mut channel = lock(&self.channel);
+        let mut channel = self.channel.lock();
         let made = || self.links.channel_of(self.traffic, self.address, connect_timeout);
         (channel.0, channel.1.get_or_insert_with(made).clone())
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// The name of a role instance, which is also its host's: `app[1]`.
+pub fn instance_name(role: &str, instance: u32) -> String {
+    format!("{role}[{instance}]")
 }

@@ -4,11 +4,15 @@
 //! Owns the handle, the service and the questions to the other hosts, one a second. What follows from answers and silence is
 //! [`view`]'s.
 
+mod error;
 mod view;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+pub use self::error::RegistryError;
+
+use std::sync::Arc;
 use std::time::Duration;
 
+use gauntlet_process::clock;
 use gauntlet_proto::agent::Endpoint;
 use gauntlet_proto::bounds::MESSAGE_BYTES_MAX;
 use gauntlet_proto::foundation::registry_client::RegistryClient;
@@ -17,11 +21,11 @@ use gauntlet_proto::foundation::{
     DeregisterReply, DeregisterRequest, Entry, ListReply, ListRequest, LookUpReply, LookUpRequest, PullReply,
     PullRequest, RegisterReply, RegisterRequest,
 };
+use parking_lot::{Mutex, MutexGuard};
 use tonic::{Request, Response, Status};
 
-use self::view::{OWN_MAX, TEXT_BYTES_MAX, View};
-use super::peers::{Own, Peer};
-use gauntlet_process::clock;
+use self::view::View;
+use super::peers::{Own, Peer, instance_name};
 
 /// From one question to the next.
 const EVERY: Duration = Duration::from_secs(1);
@@ -36,30 +40,6 @@ pub const FOUNDATION: &str = "foundation";
 #[derive(Clone)]
 pub struct Registry(Arc<Mutex<View>>);
 
-/// Why an entry was refused.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum RegistryError {
-    #[error("an entry needs a namespace, a name and an instance")]
-    Incomplete,
-    #[error("a text of an entry is longer than {TEXT_BYTES_MAX} bytes")]
-    TooLong,
-    #[error("the registry holds {OWN_MAX} entries of this host already; deregister some")]
-    Full,
-    #[error("that entry is registered at {host}; deregister it there")]
-    Elsewhere { host: String },
-}
-
-impl From<RegistryError> for Status {
-    fn from(error: RegistryError) -> Self {
-        let text = error.to_string();
-        match error {
-            RegistryError::Incomplete | RegistryError::TooLong => Self::invalid_argument(text),
-            RegistryError::Full => Self::resource_exhausted(text),
-            RegistryError::Elsewhere { .. } => Self::failed_precondition(text),
-        }
-    }
-}
-
 /// The two entries of a role instance.
 fn entries_of(endpoint: &Endpoint) -> impl Iterator<Item = Entry> + use<'_> {
     [(ROLES, &endpoint.service), (FOUNDATION, &endpoint.foundation)].into_iter().map(|(namespace, address)| Entry {
@@ -68,7 +48,7 @@ fn entries_of(endpoint: &Endpoint) -> impl Iterator<Item = Entry> + use<'_> {
         instance: endpoint.instance.to_string(),
         address: address.clone(),
         node: endpoint.agent.clone(),
-        host: crate::kit::name(&endpoint.role, endpoint.instance),
+        host: instance_name(&endpoint.role, endpoint.instance),
         healthy: true,
     })
 }
@@ -76,7 +56,7 @@ fn entries_of(endpoint: &Endpoint) -> impl Iterator<Item = Entry> + use<'_> {
 impl Registry {
     /// Of this host, with its own two services.
     pub fn new(own: &Endpoint) -> Self {
-        let host = crate::kit::name(&own.role, own.instance);
+        let host = instance_name(&own.role, own.instance);
         // By the wall clock: beyond every version of the process before this one.
         let registry = Self(Arc::new(Mutex::new(View::new(&own.agent, &host, clock::unix_us()))));
         for entry in entries_of(own) {
@@ -89,7 +69,7 @@ impl Registry {
     pub fn expect(&self, endpoints: &[Endpoint], own: &Own) {
         let now = clock::monotonic_ns();
         for endpoint in endpoints {
-            let host = crate::kit::name(&endpoint.role, endpoint.instance);
+            let host = instance_name(&endpoint.role, endpoint.instance);
             if host != own.host {
                 self.lock().expect(&host, entries_of(endpoint).collect(), now);
             }
@@ -143,7 +123,7 @@ impl Registry {
     }
 
     fn lock(&self) -> MutexGuard<'_, View> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -3,8 +3,8 @@
 //! A handle costs one lookup to make and an atomic operation (a measure: an uncontended lock) to use; roles keep theirs.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use gauntlet_common::histogram::Histogram;
 use gauntlet_common::scenario::{Metric, MetricKind};
@@ -13,6 +13,7 @@ use gauntlet_proto::agent::RoleMetrics;
 use gauntlet_proto::foundation::{
     EmitReply, EmitRequest, GetMetricsReply, GetMetricsRequest, MeasureSummary, emit_request, telemetry_server,
 };
+use parking_lot::Mutex;
 use tonic::{Request, Response, Status};
 
 /// Names of each kind; a role's own beyond it go nowhere. Three times this is what a message of metrics holds.
@@ -82,7 +83,7 @@ impl Gauge {
 impl Measure {
     /// Counts one time, in microseconds.
     pub fn record(&self, us: u64) {
-        lock(&self.0).record(us);
+        self.0.lock().record(us);
     }
 }
 
@@ -126,22 +127,22 @@ impl Telemetry {
 
     /// The counter of this name.
     pub fn counter(&self, name: &str) -> Counter {
-        entry(&mut lock(&self.0).counters, name).map_or_else(|_| Counter::default(), |(counter, _)| counter.clone())
+        entry(&mut self.0.lock().counters, name).map_or_else(|_| Counter::default(), |(counter, _)| counter.clone())
     }
 
     /// The gauge of this name.
     pub fn gauge(&self, name: &str) -> Gauge {
-        entry(&mut lock(&self.0).gauges, name).map_or_else(|_| Gauge::default(), |gauge| gauge.clone())
+        entry(&mut self.0.lock().gauges, name).map_or_else(|_| Gauge::default(), |gauge| gauge.clone())
     }
 
     /// The measure of this name.
     pub fn measure(&self, name: &str) -> Measure {
-        entry(&mut lock(&self.0).measures, name).map_or_else(|_| Measure::default(), |(measure, _)| measure.clone())
+        entry(&mut self.0.lock().measures, name).map_or_else(|_| Measure::default(), |(measure, _)| measure.clone())
     }
 
     /// What was gained since the last time; gauges as they are.
     pub fn drain_deltas(&self, role: &str, instance: u32, interval: u32) -> RoleMetrics {
-        let mut state = lock(&self.0);
+        let mut state = self.0.lock();
         let mut counters = HashMap::with_capacity(state.counters.len());
         for (name, (counter, drained)) in &mut state.counters {
             let total = counter.total();
@@ -151,7 +152,7 @@ impl Telemetry {
         let gauges = state.gauges.iter().map(|(name, gauge)| (name.clone(), gauge.value())).collect();
         let mut histograms = HashMap::with_capacity(state.measures.len());
         for (name, (measure, total)) in &mut state.measures {
-            let mut delta = lock(&measure.0);
+            let mut delta = measure.0.lock();
             histograms.insert(name.clone(), delta.encode().into());
             total.add(&delta);
             delta.clear();
@@ -160,7 +161,7 @@ impl Telemetry {
     }
 
     fn emit(&self, sample: emit_request::Sample) -> Result<(), TelemetryError> {
-        let mut guard = lock(&self.0);
+        let mut guard = self.0.lock();
         let state = &mut *guard;
         let known = match &sample {
             emit_request::Sample::Counter(c) => state.counters.contains_key(&c.name),
@@ -195,10 +196,6 @@ fn entry<'a, T: Default>(map: &'a mut BTreeMap<String, T>, name: &str) -> Result
     Ok(map.entry(name.to_string()).or_default())
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 #[tonic::async_trait]
 impl telemetry_server::Telemetry for Telemetry {
     async fn emit(&self, request: Request<EmitRequest>) -> Result<Response<EmitReply>, Status> {
@@ -209,10 +206,10 @@ impl telemetry_server::Telemetry for Telemetry {
     }
 
     async fn get_metrics(&self, _: Request<GetMetricsRequest>) -> Result<Response<GetMetricsReply>, Status> {
-        let state = lock(&self.0);
+        let state = self.0.lock();
         let measures = state.measures.iter().map(|(name, (measure, total))| {
             let mut all = total.clone();
-            all.add(&lock(&measure.0));
+            all.add(&measure.0.lock());
             let summary = MeasureSummary {
                 count: all.count(),
                 p50_us: all.quantile(0.5),

@@ -8,19 +8,8 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use gauntlet_common::scenario::Metric;
-use gauntlet_proto::foundation::Event;
-
-use super::follow::fold_own;
-use crate::foundation::events::EventsError;
-use crate::kit::RoleContext;
-use crate::role::counter;
-
-/// The figure of the audits of whoever keeps its events with [`RoleContext::keep`].
-pub const ACKNOWLEDGED_LOST: Metric =
-    counter("acknowledged_lost", "events that its store had acknowledged and no longer held, after a restart or now");
+use parking_lot::{Mutex, MutexGuard};
 
 /// In the instance's folder.
 const NAME: &str = "acknowledged";
@@ -92,41 +81,13 @@ impl Acknowledged {
     }
 
     fn marked(&self) -> MutexGuard<'_, Marked> {
-        self.marked.lock().unwrap_or_else(PoisonError::into_inner)
+        self.marked.lock()
     }
 
     /// The highest acknowledged position, and how many were found missing so far; or why nobody knows.
-    fn so_far(&self) -> Result<(u64, u64), String> {
+    pub fn so_far(&self) -> Result<(u64, u64), String> {
         let marked = self.marked();
         marked.broken.clone().map_or(Ok((marked.highest, marked.lost)), Err)
-    }
-}
-
-impl RoleContext {
-    /// [`crate::foundation::Events::store_batch`] into the own store, marked as acknowledged.
-    pub async fn keep(&self, events: Vec<Event>) -> Result<Vec<Event>, EventsError> {
-        let before = self.acknowledged.highest();
-        let kept = self.foundation.events.store_batch(events).await?;
-        if let [first, .., last] | [first @ last] = kept.as_slice() {
-            self.acknowledged.mark(before, first.position, last.position);
-        }
-        Ok(kept)
-    }
-
-    /// [`crate::foundation::Events::store_here`] likewise.
-    pub async fn keep_here(&self, event: Event) -> Result<Event, EventsError> {
-        let before = self.acknowledged.highest();
-        let kept = self.foundation.events.store_here(event).await?;
-        self.acknowledged.mark(before, kept.position, kept.position);
-        Ok(kept)
-    }
-
-    /// [`ACKNOWLEDGED_LOST`] of now: every event is looked for, since positions have no gap.
-    pub async fn acknowledged_lost(&self) -> Result<(&'static str, u64), String> {
-        let (highest, lost) = self.acknowledged.so_far()?;
-        let count = move |held: &mut u64, event: Event| *held += u64::from(event.position <= highest);
-        let held = fold_own(&self.foundation.events, 0, count).await?;
-        Ok((ACKNOWLEDGED_LOST.name, lost + highest.saturating_sub(held)))
     }
 }
 

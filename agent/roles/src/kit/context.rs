@@ -3,26 +3,28 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use gauntlet_common::event::{Event, What};
 use gauntlet_common::phase::Phase;
 use gauntlet_common::plan::Plan;
 use gauntlet_common::scenario::PhaseName;
 use gauntlet_common::seed::{self, Draws};
+use gauntlet_process::clock;
 use gauntlet_proto::agent::Endpoint;
 use gauntlet_proto::worker::from_worker;
+use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::acknowledged::Acknowledged;
+use super::error::RoleError;
 use crate::foundation::Foundation;
+use crate::foundation::peers::instance_name;
 use crate::link::{Links, Traffic};
-use crate::role::RoleError;
-use gauntlet_process::clock;
 
 /// Connections that an idle service port holds at once; more wait to be accepted.
 const IDLE_CONNECTIONS_MAX: usize = 64;
@@ -59,7 +61,7 @@ pub struct RoleContext {
 impl RoleContext {
     /// This instance's name: `app[1]`.
     pub fn name(&self) -> String {
-        name(&self.role, self.instance)
+        instance_name(&self.role, self.instance)
     }
 
     /// Runs a task until it ends or the role is shut down.
@@ -94,7 +96,7 @@ impl RoleContext {
     /// How the role tells the figures of [`crate::role::Role::audits`], all of them. It may take its time to catch up, up to
     /// [`crate::host::AUDIT_WITHIN`]. Registered once, when the role starts.
     pub fn on_audit<F: Future<Output = Audit> + Send + 'static>(&self, audit: impl Fn() -> F + Send + Sync + 'static) {
-        let mut auditor = self.auditor.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut auditor = self.auditor.lock();
         debug_assert!(auditor.is_none(), "a role says once how it is audited");
         *auditor = Some(Box::new(move || Box::pin(audit())));
     }
@@ -153,9 +155,4 @@ impl RoleContext {
             }
         });
     }
-}
-
-/// `app[1]`
-pub fn name(role: &str, instance: u32) -> String {
-    format!("{role}[{instance}]")
 }

@@ -16,8 +16,8 @@ use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
 use crate::foundation::Events;
-use crate::kit::{RoleContext, context};
-use crate::role::RoleError;
+use crate::foundation::peers::instance_name;
+use crate::kit::{RoleContext, RoleError};
 
 /// For a connection, and for an answer or the next event of a store that is read whole.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -48,7 +48,7 @@ impl Source {
     pub fn all(context: &RoleContext, role: &RoleName) -> Result<Vec<Self>, RoleError> {
         let instances = context.instances(&role.0, |endpoint| &endpoint.foundation)?;
         let source = |(endpoint, address): (gauntlet_proto::agent::Endpoint, _)| Self {
-            name: context::name(&endpoint.role, endpoint.instance),
+            name: instance_name(&endpoint.role, endpoint.instance),
             client: EventsClient::new(context.links.channel_for_streams(address, DEADLINE))
                 .max_decoding_message_size(MESSAGE_BYTES_MAX),
         };

@@ -5,7 +5,8 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::{Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 /// Bits that count what happens within one millisecond.
 const COUNTER_BITS: u32 = 16;
@@ -37,7 +38,7 @@ pub struct HybridClock(Mutex<u64>);
 impl HybridClock {
     /// The next moment, later than every one that this clock told or saw. `wall_us`: the wall clock, us since 1970.
     pub fn tick(&self, wall_us: u64) -> Stamp {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.0.lock();
         *last = (*last + 1).max((wall_us / 1000) << COUNTER_BITS);
         Stamp(*last)
     }
@@ -45,7 +46,7 @@ impl HybridClock {
     /// Takes in a moment that came with a message.
     pub fn saw(&self, stamp: Stamp, wall_us: u64) {
         let farthest = (wall_us / 1000 + AHEAD_MS_MAX) << COUNTER_BITS;
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.0.lock();
         if stamp.0 <= farthest {
             *last = (*last).max(stamp.0);
         }

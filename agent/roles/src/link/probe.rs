@@ -5,14 +5,16 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use gauntlet_proto::worker::{ProbeLink, ProbeOver, ProbeResult};
-
-use super::{LinkStream, Links, Traffic, Way};
 use gauntlet_process::clock;
 use gauntlet_process::reach::{self, Heard, Old};
+use gauntlet_proto::worker::{ProbeLink, ProbeOver, ProbeResult};
+use parking_lot::{Mutex, MutexGuard};
+
+use super::LinkStream;
+use super::links::{Links, Traffic, Way};
 
 /// Connections kept at once, one per fault and peer; beyond it none is kept, and only new ones are tried.
 const KEPT_MAX: usize = 64;
@@ -109,7 +111,7 @@ impl Probes {
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kept.lock()
     }
 }
 

@@ -3,16 +3,17 @@
 use std::future::Future;
 use std::io;
 use std::mem::MaybeUninit;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use gauntlet_process::clock;
+use gauntlet_process::nft::PROBE_PORTS;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::delay::{Arriving, Line};
-use super::{Links, Traffic, Way};
-use gauntlet_process::clock;
+use super::links::{Links, Traffic, USER_TIMEOUT, Way};
 
 /// Read from the kernel at once where it is kept until it is due.
 const READ_BYTES: usize = 8192;
@@ -153,6 +154,46 @@ impl LinkStream {
             self.read_held = None;
         }
         Poll::Ready(())
+    }
+}
+
+impl Links {
+    /// Connects to a role, from this node's own address; takes a round trip. Waits as long as the pair is cut in either
+    /// direction; the caller brings the deadline.
+    pub async fn connect(&self, to: SocketAddr) -> io::Result<LinkStream> {
+        if let Some(fault) = self.in_force(Way::Both, to.ip(), Traffic::Role) {
+            self.count(&fault.fault);
+            self.wait(Way::Both, to.ip(), Traffic::Role).await;
+        }
+        let begun_ns = clock::monotonic_ns();
+        let distance = self.delays(to.ip()).and_then(|(delays, peer)| delays.to(&peer));
+        let connected = self.connect_now(to).await;
+        let Some(distance) = distance else {
+            return connected.map(|tcp| LinkStream::new(tcp, self.clone(), to.ip(), Traffic::Role));
+        };
+        // A refusal comes no sooner.
+        clock::sleep_until_ns(begun_ns + distance.round_trip_ns()).await;
+        Ok(LinkStream::new(connected?, self.clone(), to.ip(), Traffic::Role).arriving(Arriving::over(distance)))
+    }
+
+    /// Takes an accepted connection into the link; one that comes from a probe's port is a probe's.
+    pub fn accept(&self, stream: TcpStream, peer: SocketAddr, traffic: Traffic) -> io::Result<LinkStream> {
+        let of_a_probe = traffic == Traffic::Role && PROBE_PORTS.contains(&peer.port());
+        let traffic = if of_a_probe { Traffic::Probe } else { traffic };
+        stream.set_nodelay(true)?;
+        if traffic == Traffic::Role {
+            socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+        }
+        let arriving = match (traffic, self.delays(peer.ip())) {
+            // A probe asks whether the way is open, not how long it is.
+            (Traffic::Probe, _) | (_, None) => None,
+            (_, Some((delays, from))) => delays.accepted(&from, traffic == Traffic::Load, clock::monotonic_ns()),
+        };
+        let stream = LinkStream::new(stream, self.clone(), peer.ip(), traffic);
+        Ok(match arriving {
+            None => stream,
+            Some(arriving) => stream.arriving(arriving),
+        })
     }
 }
 

@@ -1,9 +1,10 @@
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
 use gauntlet_proto::agent::AgentAddress;
 use gauntlet_proto::worker::{ProbeLink, ProbeOver};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 use super::*;
+use crate::link::{LinkStream, Probes, listen};
 
 /// For what must not happen: long enough to see it if it did.
 const MOMENT: Duration = Duration::from_millis(60);

@@ -15,8 +15,8 @@ use serde::Deserialize;
 use tokio::net::TcpListener;
 use tonic::transport::Channel;
 
-use super::{Role, RoleError, counter, gauge};
-use crate::kit::RoleContext;
+use super::Role;
+use crate::kit::{RoleContext, RoleError, counter, gauge};
 
 /// For one source's answer; one that takes longer is unreachable in this period.
 const DEADLINE: Duration = Duration::from_secs(2);

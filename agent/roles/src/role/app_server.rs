@@ -5,24 +5,25 @@
 //! action's only trace. (The source stores first and fails then; its counts of events and actions never agree.)
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use gauntlet_common::scenario::{Metric, Problem};
 use gauntlet_common::units::{MicrosRange, Ratio};
+use gauntlet_process::clock;
 use gauntlet_proto::foundation::app_server::{App, AppServer as AppService};
 use gauntlet_proto::foundation::{ActionReply, ActionRequest, Event};
 use indexmap::IndexMap;
+use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::net::TcpListener;
 use tonic::{Request, Response, Status};
 
-use super::{BUCKETS, Buckets, Role, RoleError, counter, gauge, measure};
+use super::Role;
 use crate::foundation::events::Storage;
 use crate::foundation::telemetry::{Counter, Gauge, Measure};
-use crate::kit::RoleContext;
-use gauntlet_process::clock;
+use crate::kit::{BUCKETS, Buckets, RoleContext, RoleError, counter, gauge, measure};
 
 /// Actions at work at once; more are refused as RESOURCE_EXHAUSTED.
 const IN_FLIGHT_MAX: usize = 10_000;
@@ -139,7 +140,7 @@ impl Server {
     /// As Config has it now.
     fn failure_rate(&self) -> f64 {
         let config = &self.context.foundation.config;
-        let mut known = self.failure_rate.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.failure_rate.lock();
         if known.0 != config.version()
             && let Ok(held) = config.get("failure_rate")
             && let Ok(rate) = serde_json::from_value(held.value)

@@ -10,6 +10,7 @@ mod orders;
 use std::sync::Arc;
 
 use gauntlet_common::scenario::Metric;
+use gauntlet_process::clock;
 use gauntlet_proto::foundation::Event;
 use gauntlet_proto::shop::orders_server::{Orders as OrdersApi, OrdersServer};
 use gauntlet_proto::shop::{
@@ -23,17 +24,16 @@ use tokio::sync::{Semaphore, oneshot};
 use tonic::{Code, Request, Response, Status};
 
 use self::orders::{Account, Aggregate, Answered, CommandError, Decision, Orders};
+use super::Role;
 use super::shop::money::Cents;
 use super::shop::order::{Discount, Item, Refusal, Step};
 use super::shop::record::{Part, Recorded};
-use super::{Role, RoleError, counter, gauge, measure};
 use crate::foundation::events::{EventsError, Storage};
 use crate::foundation::telemetry::{Counter, Gauge, Measure};
-use crate::kit::RoleContext;
 use crate::kit::context::Audit;
 use crate::kit::trace::Trace;
+use crate::kit::{RoleContext, RoleError, counter, gauge, measure};
 use crate::link::Traffic;
-use gauntlet_process::clock;
 
 /// Commands at work at once; more are refused as RESOURCE_EXHAUSTED.
 const IN_FLIGHT_MAX: usize = 10_000;

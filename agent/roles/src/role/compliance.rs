@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use gauntlet_common::phase::Phase;
 use gauntlet_common::scenario::{Metric, PhaseName, RoleName};
+use gauntlet_process::clock;
 use gauntlet_proto::foundation::Event;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -20,14 +21,13 @@ use tokio::sync::watch;
 
 use self::matching::{is_large, matched};
 use self::reports::{REPORTS, Report, Stores, Summary};
+use super::Role;
 use super::finance::{COMPLIANCE_VIOLATION, Executed, REGULATORY_REPORT, TRADE, TRADE_EXECUTED, number_of};
-use super::{Role, RoleError, counter, measure};
 use crate::foundation::events::{EventsError, Storage};
 use crate::foundation::telemetry::Counter;
-use crate::kit::RoleContext;
-use crate::kit::acknowledged::ACKNOWLEDGED_LOST;
 use crate::kit::follow::{Feed, SOURCE_POSITION, Source, caught_up, fold_own, last_made_of};
-use gauntlet_process::clock;
+use crate::kit::keep::ACKNOWLEDGED_LOST;
+use crate::kit::{RoleContext, RoleError, counter, measure};
 
 /// After a violation or report that could not be made or kept, before it is tried again.
 const PAUSE: Duration = Duration::from_millis(500);

@@ -5,38 +5,35 @@
 //! An event's region is the label `region` of its agent, and its cloud the label `cloud`.
 
 mod computing;
+mod place;
 mod replication;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use gauntlet_common::plan::links::{CLOUD, REGION};
 use gauntlet_common::scenario::{Metric, Problem};
-use gauntlet_common::units::{Micros, MicrosRange};
+use gauntlet_common::units::MicrosRange;
+use gauntlet_process::clock;
 use gauntlet_proto::edge::edge_server::{Edge, EdgeServer};
 use gauntlet_proto::edge::{EdgeReply, EdgeRequest, HealthReply, HealthRequest};
-use gauntlet_proto::foundation::Event;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::net::TcpListener;
 use tonic::{Request, Response, Status};
 
 use self::computing::Computing;
+use self::place::{Place, ms};
 use self::replication::Replicate;
-use super::{Role, RoleError, counter, gauge, measure};
+use super::Role;
 use crate::foundation::events::Storage;
 use crate::foundation::telemetry::{Counter, Gauge, Measure};
-use crate::kit::RoleContext;
-use gauntlet_process::clock;
+use crate::kit::{RoleContext, RoleError, counter, gauge, measure};
 
 /// Requests at work at once; more are refused as RESOURCE_EXHAUSTED.
 const IN_FLIGHT_MAX: usize = 10_000;
 /// The type of the events of edge requests.
 pub const REQUEST_EVENT: &str = "edge_request_processed";
-/// Under which its events tell where they were made.
-const REGION_KEY: &str = "edge_region";
 
 /// See the module.
 pub struct EdgeRegion;
@@ -70,11 +67,6 @@ pub struct Requests {
     pub iot_telemetry: MicrosRange,
     pub video_streaming: MicrosRange,
     pub gaming_session: MicrosRange,
-}
-
-/// A span of milliseconds.
-const fn ms(min: u64, max: u64) -> MicrosRange {
-    MicrosRange { min: Micros::from_ms(min), max: Micros::from_ms(max) }
 }
 
 impl Default for Requests {
@@ -177,36 +169,6 @@ impl Role for EdgeRegion {
         };
         context.serve_grpc(listener, tonic::service::Routes::new(EdgeServer::new(server)));
         Ok(())
-    }
-}
-
-/// Where it is.
-struct Place {
-    region: String,
-    cloud: String,
-}
-
-impl Place {
-    /// Where nobody says it, its agent's name is its region.
-    fn of(context: &RoleContext) -> Self {
-        let label = |name: &str| context.plan.label(&context.agent, name);
-        Self { region: label(REGION).unwrap_or(&context.agent).into(), cloud: label(CLOUD).unwrap_or_default().into() }
-    }
-
-    /// Whether an event is of this region, and not a copy of another's.
-    fn made(&self, event: &Event) -> bool {
-        event.metadata.get(REGION_KEY) == Some(&self.region)
-    }
-
-    /// An event of this region.
-    fn event(&self, kind: &str, data: serde_json::Value, correlation_id: &str) -> Event {
-        Event {
-            r#type: kind.into(),
-            data_json: data.to_string(),
-            metadata: HashMap::from([(REGION_KEY.to_string(), self.region.clone())]),
-            correlation_id: correlation_id.into(),
-            ..Event::default()
-        }
     }
 }
 

@@ -8,10 +8,10 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use tokio::net::TcpListener;
 
-use super::{Role, RoleError, counter, gauge};
+use super::Role;
 use crate::foundation::config::{Served, VALUES_BYTES_MAX};
 use crate::foundation::events::Storage;
-use crate::kit::RoleContext;
+use crate::kit::{RoleContext, RoleError, counter, gauge};
 use crate::link::Traffic;
 
 /// See the module.

@@ -11,9 +11,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::net::TcpListener;
 
-use super::{Role, RoleError, counter, measure};
+use super::Role;
 use crate::foundation::events::Storage;
-use crate::kit::RoleContext;
+use crate::kit::{RoleContext, RoleError, counter, measure};
 
 /// The type of the events it stores.
 pub const EVENT_TYPE: &str = "background_job_completed";

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use gauntlet_common::scenario::Metric;
+use gauntlet_process::clock;
 use gauntlet_proto::foundation::Event;
 use gauntlet_proto::shop::look_ups_server::{LookUps, LookUpsServer};
 use gauntlet_proto::shop::{FindReply, FindRequest};
@@ -14,12 +15,10 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 
-use super::{counter, measure};
 use crate::foundation::telemetry::{Counter, Measure};
-use crate::kit::RoleContext;
 use crate::kit::hlc::{HybridClock, Stamp};
 use crate::kit::trace::Trace;
-use gauntlet_process::clock;
+use crate::kit::{RoleContext, counter, measure};
 
 /// Names of the metadata by which correlated events are put in order: the event that this one follows from, several apart by commas;
 /// when it happened by the hybrid logical clock.

@@ -11,6 +11,7 @@ use gauntlet_common::phase::Phase;
 use gauntlet_common::scenario::{Metric, PhaseName, Problem};
 use gauntlet_common::seed::{self, Draws};
 use gauntlet_common::units::{Micros, Rate};
+use gauntlet_process::clock;
 use gauntlet_proto::foundation::Event;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -18,13 +19,12 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::time::MissedTickBehavior;
 
+use super::Role;
 use super::finance::{MARKET_DATA_UPDATE, MARKET_VOLATILITY, MarketUpdate, Span};
-use super::{Role, RoleError, counter, gauge};
 use crate::foundation::events::Storage;
-use crate::kit::RoleContext;
-use crate::kit::acknowledged::ACKNOWLEDGED_LOST;
 use crate::kit::follow::{fold_own, last_own};
-use gauntlet_process::clock;
+use crate::kit::keep::ACKNOWLEDGED_LOST;
+use crate::kit::{RoleContext, RoleError, counter, gauge};
 
 /// Between two looks at what is due; what is due within it is stored together.
 const TICK: Duration = Duration::from_millis(2);

@@ -5,16 +5,18 @@
 
 mod follow;
 mod models;
+mod side;
 
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use gauntlet_common::scenario::{Metric, RoleName};
+use gauntlet_process::clock;
 use gauntlet_proto::shop::read_models_server::{ReadModels, ReadModelsServer};
 use gauntlet_proto::shop::{
     AuditEntry, AuditTrail, Discount, GetOrderRequest, Item, LatestConfirmedRequest, OrderSummary, PaymentDetails,
 };
+use parking_lot::{Mutex, MutexGuard};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::net::TcpListener;
@@ -22,20 +24,17 @@ use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
 use self::models::{Models, Views};
+use self::side::{CONNECT_WITHIN, Metrics, Side};
+use super::Role;
 use super::shop::money::Cents;
 use super::shop::order;
-use super::{Role, RoleError, counter, gauge, measure};
-use crate::foundation::telemetry::{Counter, Gauge, Measure};
 use crate::kit::context::Audit;
-use crate::kit::{RoleContext, history};
+use crate::kit::{RoleContext, RoleError, counter, gauge, history, measure};
 use crate::link::Traffic;
-use gauntlet_process::clock;
 
 /// How long a start waits for the models to be made, so that a restart is over when they are there again; it serves then
 /// all the same, and says of each order that it has not caught up.
 const CATCH_UP_WITHIN: Duration = Duration::from_secs(3);
-/// For connecting to the write side.
-const CONNECT_WITHIN: Duration = Duration::from_secs(1);
 
 /// See the module.
 pub struct ReadSide;
@@ -114,43 +113,6 @@ impl Role for ReadSide {
         let service = ReadModelsServer::new(Api(side));
         context.serve_grpc_to(Traffic::Load, listener, tonic::service::Routes::new(service));
         Ok(())
-    }
-}
-
-struct Side {
-    context: RoleContext,
-    source: SocketAddr,
-    /// CLOCK_MONOTONIC, ns.
-    begun_ns: u64,
-    models: Mutex<Models>,
-    /// That the models are as of.
-    position: watch::Sender<u64>,
-    /// That the write side was at when it was last asked.
-    head: watch::Sender<u64>,
-    /// Whether the models were once as far as the write side since the process began.
-    caught_up: watch::Sender<bool>,
-    metrics: Metrics,
-}
-
-struct Metrics {
-    applied: Counter,
-    known: Counter,
-    gaps: Counter,
-    subscriptions: Counter,
-    queries: Counter,
-    unprobed: Counter,
-    orders: Gauge,
-    catch_up_us: Gauge,
-    lag_us: Measure,
-}
-
-impl Side {
-    fn models(&self) -> MutexGuard<'_, Models> {
-        self.models.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn caught_up(&self) -> bool {
-        *self.caught_up.borrow()
     }
 }
 

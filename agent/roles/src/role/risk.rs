@@ -6,12 +6,14 @@
 mod figures;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use gauntlet_common::scenario::{Metric, Problem, RoleName};
 use gauntlet_common::units::{Micros, Ratio};
+use gauntlet_process::clock;
 use gauntlet_proto::foundation::Event;
+use parking_lot::{Mutex, MutexGuard};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -19,12 +21,11 @@ use tokio::net::TcpListener;
 use tokio::time::MissedTickBehavior;
 
 use self::figures::Window;
+use super::Role;
 use super::finance::{Executed, RISK_ALERT, TRADE_EXECUTED};
-use super::{Role, RoleError, counter, gauge};
 use crate::foundation::events::Storage;
-use crate::kit::RoleContext;
 use crate::kit::follow::Source;
-use gauntlet_process::clock;
+use crate::kit::{RoleContext, RoleError, counter, gauge};
 
 /// After an engine did not say where its trades end, before it is asked again.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -142,7 +143,7 @@ impl Role for Risk {
 }
 
 fn lock(window: &Mutex<Window>) -> MutexGuard<'_, Window> {
-    window.lock().unwrap_or_else(PoisonError::into_inner)
+    window.lock()
 }
 
 /// From where the engine's trades end now: older ones would count as the last seconds'.

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use gauntlet_common::scenario::{Metric, RoleName};
+use gauntlet_process::clock;
 use gauntlet_proto::foundation::Event;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -17,14 +18,13 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use self::book::Book;
+use super::Role;
 use super::finance::{Executed, NUMBER, SETTLEMENT_BATCH, TRADE, TRADE_EXECUTED, TRADE_SETTLED, number_of};
-use super::{Role, RoleError, counter, measure};
 use crate::foundation::events::{EventsError, Storage};
 use crate::foundation::telemetry::{Counter, Measure};
-use crate::kit::RoleContext;
-use crate::kit::acknowledged::ACKNOWLEDGED_LOST;
 use crate::kit::follow::{Feed, SOURCE_POSITION, Source, caught_up, fold_own, last_made_of};
-use gauntlet_process::clock;
+use crate::kit::keep::ACKNOWLEDGED_LOST;
+use crate::kit::{RoleContext, RoleError, counter, measure};
 
 /// After a batch that could not be kept, before the trades are read again.
 const PAUSE: Duration = Duration::from_millis(100);

@@ -11,13 +11,13 @@ mod shop;
 use std::collections::BTreeMap;
 
 use gauntlet_common::event::{Event as Story, What};
+use gauntlet_process::clock;
 use gauntlet_proto::foundation::events_client::EventsClient;
 use gauntlet_proto::foundation::{QueryRequest, VerifyRequest};
 use gauntlet_proto::worker::{Cut, CutLinks, from_worker, to_worker};
 use serde_json::{Value, json};
 
 use self::cluster::{Cluster, Node, post, post_with, soon};
-use gauntlet_process::clock;
 
 /// A gateway before two servers; `gateway` is merged into its parameters.
 fn web(first_ip: u8, gateway: Value, app: Value) -> Cluster {
@@ -284,7 +284,7 @@ async fn a_role_without_an_instance_it_needs_says_so() {
 
 #[test]
 fn the_catalogue_describes_every_role() {
-    for kind in super::kinds() {
+    for kind in crate::catalogue::kinds() {
         assert_eq!(kind.schema["additionalProperties"], json!(false), "{}", kind.name);
         assert!(!kind.metrics.is_empty() && !kind.help.is_empty());
         let mut names: Vec<_> = kind.metrics.iter().map(|metric| metric.name).collect();
@@ -292,7 +292,7 @@ fn the_catalogue_describes_every_role() {
         names.dedup();
         assert_eq!(names.len(), kind.metrics.len(), "{}: a name twice", kind.name);
     }
-    let kind = |name| super::kinds().into_iter().find(|kind| kind.name == name).unwrap();
+    let kind = |name| crate::catalogue::kinds().into_iter().find(|kind| kind.name == name).unwrap();
     assert_eq!(kind("api_gateway").schema["properties"]["upstream"]["format"], json!("role"));
     let p1 = json!({ "upstream": "app", "balance": "least_in_flight", "deadline_per_attempt": "2s",
         "eject": { "after": "3 failures", "for": "2s" },

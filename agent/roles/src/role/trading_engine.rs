@@ -23,16 +23,17 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
 pub use self::strategy::Strategy;
+use gauntlet_process::clock;
+
 use self::strategy::{Intent, movement};
+use super::Role;
 use super::finance::{CAUSED_BY, MARKET_DATA_UPDATE, MarketUpdate, NUMBER, Span, TRADE_EXECUTED, Trade, number_of};
-use super::{Role, RoleError, counter, measure};
 use crate::foundation::events::{EventsError, Storage};
 use crate::foundation::telemetry::Counter;
-use crate::kit::RoleContext;
-use crate::kit::acknowledged::ACKNOWLEDGED_LOST;
 use crate::kit::follow::{Feed, SOURCE, SOURCE_POSITION, Source, caught_up, fold_own, last_made_of};
+use crate::kit::keep::ACKNOWLEDGED_LOST;
 use crate::kit::trace::{TRACEPARENT, Trace};
-use gauntlet_process::clock;
+use crate::kit::{RoleContext, RoleError, counter, measure};
 
 /// What arrives of the market within this is kept in one append: one for each update would take the cores that decisions need. (A
 /// decision looks every few milliseconds.)

@@ -7,10 +7,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
+use super::Role;
 use super::look_up::{self, LookUp};
-use super::{Role, RoleError};
 use crate::foundation::events::Storage;
-use crate::kit::RoleContext;
+use crate::kit::{RoleContext, RoleError};
 
 /// The type of the events it stores.
 pub const EVENT_TYPE: &str = "user_lookup";

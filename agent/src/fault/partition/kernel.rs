@@ -12,15 +12,15 @@ use std::time::Duration;
 use gauntlet_common::plan::{Plan, PlannedFault};
 use gauntlet_common::scenario::Target;
 use gauntlet_common::units::{Micros, counted};
+use gauntlet_process::clock;
+use gauntlet_process::nft::{self, Cut, Dropped, Port, Rules};
+use gauntlet_process::reach::{self, COMES_WITHIN, CUT_AFTER, Heard, Old};
 use gauntlet_proto::agent::{Endpoint, Wire};
 
 use super::{Direction, Member, Sides, direction, is_over, sides};
 use crate::journal::Undo;
 use crate::runner::Node;
 use crate::supervisor::WorkerId;
-use gauntlet_process::clock;
-use gauntlet_process::nft::{self, Cut, Dropped, Port, Rules};
-use gauntlet_process::reach::{self, COMES_WITHIN, CUT_AFTER, Heard, Old};
 
 /// Cuts on one node; a plan with more is refused.
 const CUTS_MAX: usize = 10_000;

@@ -6,13 +6,13 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use gauntlet_common::plan::{PlannedFault, Selected};
 use gauntlet_common::units::{Micros, counted};
+use gauntlet_process::reach::{COMES_WITHIN, CUT_AFTER, Heard};
 use gauntlet_proto::agent::Endpoint;
 use gauntlet_proto::worker::{Cut, ProbeLink, ProbeOver};
 
 use super::{Direction, Member, Sides, direction, is_over, sides};
 use crate::runner::Node;
 use crate::supervisor::WorkerId;
-use gauntlet_process::reach::{COMES_WITHIN, CUT_AFTER, Heard};
 
 /// How long the opening of an old connection may take.
 const OPENED_WITHIN: Duration = Duration::from_secs(2);

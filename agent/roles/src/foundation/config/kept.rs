@@ -1,13 +1,15 @@
 //! The file that Config's changes survive a kill in: all values and their versions, replaced as a whole. In the OS, not synced: what
 //! it stands against is the death of the process.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Changed;
+/// By path: the version at which it was last changed.
+pub(super) type Changed = BTreeMap<String, u64>;
 
 const NAME: &str = "config.json";
 

@@ -14,7 +14,7 @@ use gauntlet_proto::foundation::{Event, OrderBy, QueryReply, QueryRequest, Scope
 use prost::Message;
 use tonic::{Code, Status};
 
-use super::{EventsError, gathered};
+use super::store::{EventsError, gathered};
 use crate::foundation::peers::{Own, Peer, Peers, Unanswered};
 
 /// Hosts asked at once; more wait for their turn.
@@ -134,7 +134,7 @@ async fn ask(peer: &Peer, query: QueryRequest, within: Duration) -> Result<Vec<E
 
 #[cfg(test)]
 mod tests {
-    use super::super::EVENT_BYTES_MAX;
+    use super::super::store::EVENT_BYTES_MAX;
     use super::*;
     use proptest::prelude::*;
 

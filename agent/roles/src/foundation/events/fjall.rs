@@ -7,16 +7,17 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use fjall::{Database, Guard, Keyspace, KeyspaceCreateOptions, PersistMode, Slice};
+use gauntlet_common::storage::Durability;
 use gauntlet_proto::foundation::{Event, OrderBy, QueryRequest};
+use parking_lot::{Mutex, MutexGuard};
 use prost::Message;
 use prost::encoding::{DecodeContext, decode_key, decode_varint, skip_field};
 
 use self::recent::Recent;
+use super::store::{EventStore, EventsError, gathered, in_one_answer};
 use super::zones::{SIZE, Zone, Zones};
-use super::{Durability, EventStore, EventsError, gathered, in_one_answer};
 
 /// Memory for blocks that were read, bytes.
 const CACHE_BYTES: u64 = 32 * 1024 * 1024;
@@ -82,11 +83,11 @@ impl FjallStore {
     }
 
     fn zones(&self) -> MutexGuard<'_, Zones> {
-        self.zones.lock().unwrap_or_else(PoisonError::into_inner)
+        self.zones.lock()
     }
 
     fn recent(&self) -> MutexGuard<'_, Recent> {
-        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+        self.recent.lock()
     }
 
     /// What a query for the latest finds, if it is among the few last of all; `None` when the trees must be asked.

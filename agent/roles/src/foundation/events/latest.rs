@@ -1,9 +1,9 @@
 //! Up to where there is something of a type: a subscription of one type reads nothing when only others came.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use gauntlet_proto::foundation::Event;
+use parking_lot::{Mutex, MutexGuard};
 
 /// Types that are known apart; subscriptions of further ones read whenever anything was stored.
 const KINDS_MAX: usize = 1024;
@@ -32,7 +32,7 @@ impl Latest {
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Takes events in. Positions ascend.

@@ -18,13 +18,14 @@ mod settings;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use gauntlet_common::storage::Storage;
 use gauntlet_proto::foundation::{Event, QueryRequest};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::runtime::Runtime;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, NoTls, Row, Statement};
@@ -32,7 +33,9 @@ use tokio_postgres::{Client, NoTls, Row, Statement};
 use self::rows::{COLUMNS, Columns, INSERT, Param, event, select, whole};
 use self::session::{Failed, Session};
 pub use self::settings::check;
-use super::{Durability, EventStore, EventsError, in_one_answer};
+use gauntlet_common::storage::Durability;
+
+use super::store::{EventStore, EventsError, in_one_answer};
 
 /// For one statement or transaction, connecting included; then what the server still does of it is cancelled, and the connection left.
 const WITHIN: Duration = Duration::from_secs(20);
@@ -319,7 +322,7 @@ impl Reader {
     }
 
     fn statements(&self) -> MutexGuard<'_, HashMap<String, Statement>> {
-        self.statements.lock().unwrap_or_else(PoisonError::into_inner)
+        self.statements.lock()
     }
 }
 

@@ -4,7 +4,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use gauntlet_proto::foundation::OrderBy;
+use gauntlet_proto::foundation::QueryRequest;
 
+use super::store::ANSWER_BYTES_MAX;
 use super::*;
 
 /// Where one test's store is.

@@ -3,15 +3,26 @@
 
 use std::collections::HashSet;
 use std::io;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use gauntlet_common::storage::Durability;
 use gauntlet_proto::foundation::Event;
-use tokio::sync::{mpsc, watch};
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::latest::Latest;
-use super::{Append, Durability, EventStore, EventsError};
+use super::store::{EventStore, EventsError};
+
+/// An append on its way to the writer.
+pub struct Append {
+    pub events: Vec<Event>,
+    /// Whether some ids came from the caller: only those can be there already.
+    pub ids_given: bool,
+    /// The events again, with their positions.
+    pub done: oneshot::Sender<Result<Vec<Event>, EventsError>>,
+}
 
 /// Events of one group; what waits beyond it is the next group's.
 const GROUP_EVENTS_MAX: usize = 16_384;
@@ -51,7 +62,7 @@ pub(super) fn spawn(
 
 fn write_groups(writer: &Mutex<Writer>, mut queue: mpsc::Receiver<Append>) {
     while let Some(first) = queue.blocking_recv() {
-        let writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let writer = writer.lock();
         let mut group = vec![first];
         let mut size = group[0].events.len();
         while size < GROUP_EVENTS_MAX {

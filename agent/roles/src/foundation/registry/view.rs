@@ -8,14 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gauntlet_proto::foundation::Entry;
 
-use super::RegistryError;
+use super::error::{OWN_MAX, RegistryError, TEXT_BYTES_MAX};
 
 /// From a host's last word until its entries are gone: three questions, one a second, may go unanswered.
 pub(super) const SILENT_NS: u64 = 3_500_000_000;
-/// Entries that one host takes; more are refused.
-pub(super) const OWN_MAX: usize = 2_000;
-/// Longest text of an entry, bytes; longer ones are refused. With [`OWN_MAX`], what a host tells of its own stays below what a message holds.
-pub(super) const TEXT_BYTES_MAX: usize = 256;
 
 /// Namespace, name, instance.
 type Key = (String, String, String);

@@ -3,50 +3,24 @@
 //! follow from and a stamp of the hybrid logical clock, so that their order can be told without trusting any wall clock.
 
 use futures_util::future::join_all;
-use gauntlet_common::scenario::{Problem, RoleName};
+use gauntlet_process::clock;
 use gauntlet_proto::shop::look_ups_client::LookUpsClient;
 use gauntlet_proto::shop::{FindReply, FindRequest};
-use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
-use tonic::transport::Channel;
 
-use super::pool::{Failure, Pool};
-use super::{Gateway, Params};
+use super::gateway::Gateway;
+use super::pool::Failure;
 use crate::foundation::events::EventsError;
-use crate::kit::hlc::{HybridClock, Stamp};
+use crate::kit::hlc::Stamp;
 use crate::kit::trace::Trace;
-use crate::kit::{RoleContext, context, history};
-use crate::role::RoleError;
 use crate::role::look_up::correlated;
-use gauntlet_process::clock;
 
-/// Roles of one aggregation; more are refused when the file is read.
-const PARTS_MAX: usize = 16;
 /// The types of the events it stores.
 pub(super) const REQUEST: &str = "api_request";
 pub(super) const RESPONSE: &str = "api_response";
 /// Of an answer's event: how long all look-ups were under way at once, and the shortest of them by itself, us.
 pub(super) const OVERLAP_US: &str = "overlap_us";
 pub(super) const SHORTEST_US: &str = "shortest_us";
-
-/// What a gateway aggregates.
-pub(super) struct Aggregations {
-    /// Roles by name.
-    names: IndexMap<String, Vec<String>>,
-    /// By role.
-    pools: IndexMap<String, Pool>,
-    /// The event stores of the whole cluster, the gateway's own first.
-    pub(super) stores: Vec<Store>,
-    clock: HybridClock,
-}
-
-/// The event store of a role instance.
-pub(super) struct Store {
-    /// `users[0]`
-    pub of: String,
-    pub node: String,
-    pub channel: Channel,
-}
 
 /// An answer to a user.
 pub(super) struct Aggregated {
@@ -70,56 +44,6 @@ struct Part {
     reply: FindReply,
     from_ns: u64,
     until_ns: u64,
-}
-
-pub(super) fn validate(aggregate: &IndexMap<String, Vec<RoleName>>) -> Vec<Problem> {
-    let wrong = |(name, roles): (&String, &Vec<RoleName>)| {
-        let twice = roles.iter().enumerate().find(|(i, role)| roles[..*i].contains(role));
-        let message = match twice {
-            _ if roles.is_empty() || roles.len() > PARTS_MAX => {
-                format!("`{name}` asks {} roles; name 1 to {PARTS_MAX}: {name}: [users, orders]", roles.len())
-            }
-            Some((_, role)) => format!("`{name}` asks `{role}` twice; name each role once"),
-            None => return None,
-        };
-        Some(Problem { pointer: format!("/aggregate/{name}"), message })
-    };
-    aggregate.iter().filter_map(wrong).collect()
-}
-
-impl Aggregations {
-    pub(super) fn new(own: &RoleContext, params: &Params) -> Result<Self, RoleError> {
-        let mut pools = IndexMap::new();
-        for role in params.aggregate.values().flatten() {
-            if !pools.contains_key(&role.0) {
-                pools.insert(role.0.clone(), Pool::new(own, role, params)?);
-            }
-        }
-        let mut stores = Vec::new();
-        for endpoint in own.endpoints.iter() {
-            let address = endpoint.foundation.parse().map_err(|_| RoleError::Address(endpoint.foundation.clone()))?;
-            let channel = own.links.channel(address, history::ANSWER_WITHIN);
-            let of = context::name(&endpoint.role, endpoint.instance);
-            stores.push(Store { of, node: endpoint.agent.clone(), channel });
-        }
-        let name = own.name();
-        stores.sort_by_key(|store: &Store| store.of != name);
-        let names = params.aggregate.iter();
-        let names = names.map(|(name, roles)| (name.clone(), roles.iter().map(|role| role.0.clone()).collect()));
-        Ok(Self { names: names.collect(), pools, stores, clock: HybridClock::default() })
-    }
-
-    pub(super) fn own_store(&self) -> &Store {
-        self.stores.first().expect("a gateway starts when it knows all instances of the run, itself among them")
-    }
-
-    pub(super) fn has(&self, name: &str) -> bool {
-        self.names.contains_key(name)
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.names.is_empty()
-    }
 }
 
 impl Gateway {

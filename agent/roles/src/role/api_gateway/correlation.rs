@@ -9,13 +9,12 @@ use gauntlet_common::scenario::Metric;
 use gauntlet_proto::foundation::{Event, QueryRequest, Scope};
 use serde_json::{Value, json};
 
-use super::Gateway;
 use super::aggregate::{OVERLAP_US, RESPONSE, SHORTEST_US};
+use super::gateway::Gateway;
 use crate::kit::context::Audit;
-use crate::kit::history;
 use crate::kit::hlc::Stamp;
 use crate::kit::trace::TRACEPARENT;
-use crate::role::counter;
+use crate::kit::{counter, history};
 use crate::role::look_up::{CAUSE, STAMP};
 
 /// Acknowledged aggregations that an audit goes through; with more it tells nothing.

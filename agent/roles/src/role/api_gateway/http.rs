@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
+use gauntlet_process::clock;
 use gauntlet_proto::foundation::{ActionReply, ActionRequest};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -17,12 +18,12 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use super::aggregate::Unanswered;
+use super::correlation;
+use super::gateway::{Action, Gateway};
 use super::pool::{Failure, Pool};
-use super::{Action, Gateway, correlation};
 use crate::foundation::telemetry::Gauge;
 use crate::kit::trace::{CORRELATION_ID, TRACEPARENT, Trace};
 use crate::link::Traffic;
-use gauntlet_process::clock;
 
 /// Largest body of a request, bytes; larger ones get 413.
 const BODY_BYTES_MAX: usize = 64 * 1024;

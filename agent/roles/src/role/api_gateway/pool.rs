@@ -2,22 +2,22 @@
 //! does not answer. Not here: retries.
 
 use std::net::SocketAddr;
-use std::sync::Mutex;
 use std::time::Duration;
 
 use gauntlet_common::event::What;
 use gauntlet_common::scenario::RoleName;
+use gauntlet_process::clock;
 use gauntlet_proto::agent::Endpoint;
+use parking_lot::Mutex;
 use tonic::transport::Channel;
 use tonic::{Code, Response, Status};
 
+use super::params::Params;
 use super::upstreams::{Change, Picked, Upstreams};
-use super::{Params, lock};
+use crate::foundation::peers::instance_name;
 use crate::foundation::registry;
 use crate::foundation::telemetry::Counter;
-use crate::kit::{RoleContext, context};
-use crate::role::RoleError;
-use gauntlet_process::clock;
+use crate::kit::{RoleContext, RoleError};
 
 /// See the module.
 pub(super) struct Pool {
@@ -49,7 +49,7 @@ struct Attempt<'a> {
 impl Attempt<'_> {
     fn end(mut self, ok: bool) {
         self.done = true;
-        let change = lock(&self.pool.upstreams).report(self.picked, ok, clock::monotonic_ns());
+        let change = self.pool.upstreams.lock().report(self.picked, ok, clock::monotonic_ns());
         self.pool.changed(self.picked.index, change);
     }
 }
@@ -57,7 +57,7 @@ impl Attempt<'_> {
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
         if !self.done {
-            lock(&self.pool.upstreams).abandon(self.picked, clock::monotonic_ns());
+            self.pool.upstreams.lock().abandon(self.picked, clock::monotonic_ns());
         }
     }
 }
@@ -87,7 +87,7 @@ impl Pool {
 
     /// Which instance an attempt goes to; `failed` is the one that a retry comes from.
     pub(super) fn pick(&self, failed: Option<usize>) -> Picked {
-        lock(&self.upstreams).pick(clock::monotonic_ns(), failed, &mut self.context.draws())
+        self.upstreams.lock().pick(clock::monotonic_ns(), failed, &mut self.context.draws())
     }
 
     /// One call to the picked instance, within the deadline.
@@ -97,7 +97,7 @@ impl Pool {
         call: impl AsyncFnOnce(Channel) -> Result<Response<T>, Status>,
     ) -> Result<T, Failure> {
         let attempt = Attempt { pool: self, picked, done: false };
-        let (generation, channel) = lock(&self.channels[picked.index]).clone();
+        let (generation, channel) = self.channels[picked.index].lock().clone();
         let outcome = match tokio::time::timeout(self.deadline, call(channel)).await {
             Ok(Ok(reply)) => Ok(reply.into_inner()),
             Ok(Err(status)) if matches!(status.code(), Code::NotFound | Code::InvalidArgument) => {
@@ -116,7 +116,7 @@ impl Pool {
     /// Leaves a connection on which a request did not come back in time: what broke it may have left it silent for ever. All who
     /// time out on the same one make one new one.
     fn reconnect(&self, index: usize, generation: u64) {
-        let mut channel = lock(&self.channels[index]);
+        let mut channel = self.channels[index].lock();
         if channel.0 == generation {
             *channel = (generation + 1, self.context.links.channel(self.endpoints[index].1, self.deadline));
         }
@@ -134,7 +134,7 @@ impl Pool {
             Change::Ejected => {
                 health(false);
                 self.ejections.one();
-                let subject = context::name(&endpoint.role, endpoint.instance);
+                let subject = instance_name(&endpoint.role, endpoint.instance);
                 let context = self.context.clone();
                 self.context.spawn(async move {
                     context.tell(What::Detected { observer: context.name(), subject }).await;

@@ -2,9 +2,10 @@
 //! Pure but for the locks around each order.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use gauntlet_proto::foundation::Event;
+use parking_lot::Mutex;
 
 use crate::role::shop::ORDERS_MAX;
 use crate::role::shop::order::{Order, Refusal, Step, TEXT_BYTES_MAX};
@@ -94,7 +95,7 @@ impl Orders {
             return Err(CommandError::Key("order_id"));
         }
         step.check()?;
-        let mut orders = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut orders = self.0.lock();
         if let Some(order) = orders.get(id) {
             return Ok(order.clone());
         }
@@ -110,7 +111,7 @@ impl Orders {
     /// Gives an order back, and forgets it if no command made it and nobody else is at it: else what is refused would fill the
     /// memory. One that may be in the store all the same is kept.
     pub(super) fn leave(&self, id: &str, order: Arc<tokio::sync::Mutex<Aggregate>>) {
-        let mut orders = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut orders = self.0.lock();
         // Under the lock nobody comes to it, so that the one who leaves last finds two holders: itself and the map.
         let last = Arc::strong_count(&order) == 2;
         if last && order.try_lock().is_ok_and(|order| order.order.sequence == 0 && !order.unsure) {
@@ -121,12 +122,12 @@ impl Orders {
     }
 
     pub(super) fn count(&self) -> usize {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.0.lock().len()
     }
 
     /// Takes a domain event of the store, at a start.
     pub(super) fn restore(&mut self, event: &Event, recorded: Recorded) {
-        let orders = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let orders = self.0.get_mut();
         let entry = Arc::get_mut(orders.entry(recorded.order_id).or_default());
         let aggregate = entry.expect("nobody has an order before the role has started").get_mut();
         let cause = event.metadata.get(CAUSE).cloned().unwrap_or_default();

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gauntlet_common::units::MicrosRange;
+use gauntlet_process::clock;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Place, REGION_KEY, RoleContext, ms};
+use super::place::{Place, REGION_KEY, ms};
 use crate::foundation::events::EventStore;
+use crate::kit::RoleContext;
 use crate::kit::context::Audit;
-use gauntlet_process::clock;
 
 /// The type of the events of computations.
 pub const EVENT_TYPE: &str = "edge_computation";

@@ -20,6 +20,7 @@ use gauntlet_common::plan::links::{CLOUD, REGION};
 use gauntlet_common::scenario::{Problem, RoleName};
 use gauntlet_common::seed::Draws;
 use gauntlet_common::units::Micros;
+use gauntlet_process::clock;
 use gauntlet_proto::bounds::MESSAGE_BYTES_MAX;
 use gauntlet_proto::foundation::events_client::EventsClient;
 use gauntlet_proto::foundation::{Event, StoreBatchRequest, VerifyRequest};
@@ -30,10 +31,10 @@ use tokio::sync::Mutex;
 use tonic::Status;
 use tonic::transport::Channel;
 
-use super::{Place, RoleContext, RoleError};
+use super::place::Place;
 use crate::kit::context::Audit;
 use crate::kit::follow::fold_own;
-use gauntlet_process::clock;
+use crate::kit::{RoleContext, RoleError};
 
 /// The type of the event that tells of a replication, where its copies are.
 pub const EVENT_TYPE: &str = "data_replication";

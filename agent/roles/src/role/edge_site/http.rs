@@ -16,7 +16,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-use super::{Answered, Failure, Site};
+use super::site::{Answered, Failure, Site};
 use crate::foundation::telemetry::Gauge;
 use crate::link::Traffic;
 

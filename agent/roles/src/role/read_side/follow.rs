@@ -4,14 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use gauntlet_process::clock;
 use gauntlet_proto::foundation::SubscribeRequest;
 use tokio::sync::Semaphore;
 use tonic::transport::Channel;
 
 use super::models::{ModelsError, Taken};
-use super::{CONNECT_WITHIN, Side};
+use super::side::{CONNECT_WITHIN, Side};
 use crate::kit::history;
-use gauntlet_process::clock;
 
 /// After a subscription ended or failed, before the next.
 const PAUSE: Duration = Duration::from_millis(200);

@@ -10,6 +10,7 @@ use gauntlet_common::phase::Phase;
 use gauntlet_common::plan::{Isolation, Plan, PlannedRole};
 use gauntlet_common::scenario::{Guards, OnAgentLoss, Restart, Tier};
 use gauntlet_common::units::Micros;
+use gauntlet_process::clock;
 use gauntlet_proto::agent::{AgentAddress, Endpoint, Wire};
 use gauntlet_proto::worker::{Begin, Failed, FromWorker, Shutdown, StartRole, ToWorker, from_worker, to_worker};
 use prost::Message;
@@ -20,10 +21,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 use tonic::transport::Channel;
 
+use crate::catalogue::ROLES;
 use crate::host;
-use crate::link::tests::own_ip;
-use crate::role::{ROLES, RoleEntry};
-use gauntlet_process::clock;
+use crate::link::links::tests::own_ip;
+use crate::role::RoleEntry;
 
 /// Only a broken test waits so long.
 pub(super) async fn soon<F: Future>(future: F) -> F::Output {

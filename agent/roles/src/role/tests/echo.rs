@@ -12,9 +12,9 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::cluster::{Cluster, Node, soon};
-use crate::kit::RoleContext;
+use crate::kit::{RoleContext, RoleError, counter};
 use crate::link::Traffic;
-use crate::role::{Role, RoleEntry, RoleError, counter};
+use crate::role::{Role, RoleEntry};
 
 /// Answers each line with itself.
 struct Echo;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use gauntlet_common::units::Micros;
+use gauntlet_process::clock;
 use gauntlet_proto::agent::Audit;
 use gauntlet_proto::foundation::events_client::EventsClient;
 use gauntlet_proto::foundation::telemetry_client::TelemetryClient;
@@ -12,7 +13,6 @@ use gauntlet_proto::worker::{Cut, CutLinks, from_worker, to_worker};
 use serde_json::{Value, json};
 
 use super::cluster::{Cluster, Node, soon};
-use gauntlet_process::clock;
 
 type Figures = BTreeMap<String, u64>;
 
@@ -243,7 +243,7 @@ async fn a_settlement_that_was_cut_off_settles_what_it_missed() {
 
 #[test]
 fn parameters_that_make_no_trading_floor_are_refused_with_the_mend() {
-    let kind = |name: &str| crate::role::kinds().into_iter().find(|kind| kind.name == name).unwrap();
+    let kind = |name: &str| crate::catalogue::kinds().into_iter().find(|kind| kind.name == name).unwrap();
     let refused = |name: &str, params: Value| {
         let problems = (kind(name).validate)(&params);
         assert_eq!(problems.len(), 1, "{name} {params}: {problems:?}");

@@ -181,7 +181,7 @@ async fn a_restarted_role_goes_on_with_its_parameters_as_config_has_them() {
 
 #[test]
 fn what_a_foundation_host_cannot_offer_is_refused_when_the_file_is_read() {
-    let kind = crate::role::kinds().into_iter().find(|kind| kind.name == "foundation").unwrap();
+    let kind = crate::catalogue::kinds().into_iter().find(|kind| kind.name == "foundation").unwrap();
     let said = |params| (kind.validate)(&params).into_iter().map(|p| format!("{}: {}", p.pointer, p.message)).next();
     assert_eq!(said(flags()), None);
     for (params, message) in [

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use gauntlet_process::clock;
 use gauntlet_proto::foundation::events_client::EventsClient;
 use gauntlet_proto::foundation::registry_client::RegistryClient;
 use gauntlet_proto::foundation::*;
@@ -10,7 +11,6 @@ use serde_json::json;
 use tonic::Code;
 
 use super::cluster::{Cluster, Node, soon};
-use gauntlet_process::clock;
 
 async fn three(ip: u8) -> (Cluster, Vec<Node>) {
     let mut cluster = Cluster::new(ip, &[("base", "foundation", 3, json!({}))]);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use gauntlet_process::clock;
 use gauntlet_proto::agent::{Audit, RoleAudit};
 use gauntlet_proto::foundation::events_client::EventsClient;
 use gauntlet_proto::foundation::telemetry_client::TelemetryClient;
@@ -15,7 +16,6 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use super::cluster::{Cluster, Node, get_with, soon};
-use gauntlet_process::clock;
 
 impl Node {
     /// What it tells of itself at the end.
@@ -136,7 +136,7 @@ async fn what_is_no_aggregation_is_told_apart_from_what_failed() {
     let (_, _, answer) = get_with(at, "/", "").await;
     assert!(answer.contains("there are GET /aggregate/profile?user=.., GET /health"), "{answer}");
     let wrong = |params: Value| {
-        let kind = crate::role::kinds().into_iter().find(|kind| kind.name == "api_gateway").unwrap();
+        let kind = crate::catalogue::kinds().into_iter().find(|kind| kind.name == "api_gateway").unwrap();
         (kind.validate)(&params).into_iter().map(|problem| problem.message).collect::<String>()
     };
     assert!(wrong(json!({})).contains("it serves nothing; name the role"));

@@ -6,7 +6,7 @@ use gauntlet_proto::foundation::{Event, OrderBy, QueryRequest};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
-use super::super::ANSWER_BYTES_MAX;
+use super::super::store::ANSWER_BYTES_MAX;
 use super::session::Failed;
 
 /// Bytes of one statement's events; a larger group is several statements of one transaction.

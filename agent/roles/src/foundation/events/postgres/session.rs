@@ -3,9 +3,8 @@
 
 use std::time::Duration;
 
-use tokio_postgres::{Client, Config, NoTls};
-
 use gauntlet_process::clock;
+use tokio_postgres::{Client, Config, NoTls};
 
 /// After how much silence the server asks whether this end of a connection lives, how often it asks again, and how many of these may
 /// go unanswered: a node without power says nothing, and the server's own limit is two hours.
