@@ -5,6 +5,7 @@
 //! fire (the lease, in [`crate::session`]) and what it means (the judge).
 
 mod conduct;
+mod isolation;
 mod kill;
 mod node_kill;
 mod outage;
@@ -18,7 +19,7 @@ use gauntlet_common::plan::{Plan, PlannedFault, Selected};
 use gauntlet_common::scenario::Kind;
 
 use crate::journal::Undo;
-use crate::runner::Node;
+use crate::node::Node;
 use crate::supervisor::WorkerId;
 
 pub use conduct::conduct;

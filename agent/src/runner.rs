@@ -1,7 +1,6 @@
 //! One run on this node: its workers, their wiring, its faults, from prepare to finish. The async shell around
 //! [`crate::session`]'s decisions.
 
-mod node;
 mod ports;
 mod watch;
 
@@ -22,10 +21,9 @@ use tokio::sync::mpsc;
 
 use crate::config::Config;
 use crate::journal::Journal;
+use crate::node::{Lent, Node};
 use crate::session::Refusal;
 use crate::supervisor::{Answer, Supervisor, WorkerError, WorkerId};
-
-pub use node::{Lent, Node};
 
 /// Reports of workers that wait to be handled; at the bound the workers' pipes fill.
 const REPORTS_MAX: usize = 1024;
@@ -40,7 +38,7 @@ const LAST_REPORTS_WITHIN: Duration = Duration::from_secs(30);
 const START_WITHIN_NS: u64 = 600_000_000_000;
 /// How long a node's roles may take from wire to ready, side by side, and after them its load workers: together well below
 /// what a coordinator waits for a step.
-const WIRED_WITHIN: Duration = Duration::from_secs(20);
+pub(crate) const WIRED_WITHIN: Duration = Duration::from_secs(20);
 
 /// How long the load workers may take to read one ledger back, side by side.
 const READ_BACK_WITHIN: Duration = Duration::from_secs(120);
@@ -397,7 +395,7 @@ fn allowed(plan: &Plan, config: &Config) -> Result<(), Refusal> {
 }
 
 /// Runs futures of one kind side by side on this task.
-async fn join_all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
+pub(crate) async fn join_all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
     let mut pending: Vec<_> = futures.into_iter().map(|f| (Box::pin(f), None)).collect();
     std::future::poll_fn(move |cx| {
         let mut ready = true;

@@ -19,7 +19,7 @@ use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use crate::config::{Config, Credentials};
 use crate::journal::{Journal, undo_alone};
 use crate::runner::Home;
-use crate::server::Service;
+use crate::service::Service;
 use crate::session::{self, Session};
 
 /// After so long without a word a connection is asked for one, and after as long again it is closed.

@@ -1,5 +1,5 @@
 //! The session, pure: who owns this agent, how far the run has come, and when the lease ends it. An event in, a decision
-//! out; the shell around it is [`crate::server`] and [`crate::runner`].
+//! out; the shell around it is [`crate::service`] and [`crate::runner`].
 
 use gauntlet_proto::agent::RefusedWhy;
 

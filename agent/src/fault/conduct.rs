@@ -5,7 +5,7 @@ use std::sync::Arc;
 use gauntlet_common::event::{FaultEdge, What};
 use gauntlet_common::plan::PlannedFault;
 
-use crate::runner::Node;
+use crate::node::Node;
 
 /// How long before its time a node gets ready for a fault: for connections to open and answer on a slow machine.
 const READY_NS: u64 = 3_000_000_000;

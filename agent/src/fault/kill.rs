@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Fault, Step, instances_here};
 use crate::journal::Undo;
-use crate::runner::Node;
+use crate::node::Node;
 
 /// Parameters of `kill`.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]

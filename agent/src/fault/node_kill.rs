@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Fault, Step};
 use crate::journal::Undo;
-use crate::runner::Node;
+use crate::node::Node;
 use crate::supervisor::WorkerId;
 
 /// Parameters of `node_kill`.

@@ -14,10 +14,10 @@ use gauntlet_proto::worker::Cut;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::partition::{Member, link};
-use super::{Doing, Fault, Step, node_kill};
+use super::partition::Member;
+use super::{Doing, Fault, Step, isolation, node_kill};
 use crate::journal::Undo;
-use crate::runner::Node;
+use crate::node::Node;
 use crate::supervisor::WorkerId;
 
 /// Parameters of `outage`.
@@ -108,7 +108,7 @@ fn members(plan: &Plan) -> Vec<Member> {
 }
 
 /// What an isolation does to the links of this node. The cuts towards each peer end by themselves when it is to be reached again.
-fn cutting(node: &Node, fault: &PlannedFault) -> link::Cutting {
+fn cutting(node: &Node, fault: &PlannedFault) -> isolation::Cutting {
     let (plan, own) = (node.plan(), node.name());
     let lost = Lost::of(plan, fault);
     let all = members(plan);
@@ -130,10 +130,10 @@ fn cutting(node: &Node, fault: &PlannedFault) -> link::Cutting {
     let cuts = all.iter().filter(|(_, agent)| agent == own).map(|(id, _)| (id.clone(), cuts.clone())).collect();
     if lost.has(own) {
         // Of the other lost ones it returns before some, and nobody is a bystander.
-        return link::Cutting { sides: [there(&|agent| agent == own), unhurt], cuts, bystander: None };
+        return isolation::Cutting { sides: [there(&|agent| agent == own), unhurt], cuts, bystander: None };
     }
     let bystander = node.bystander(&fault.id, &[&hurt]);
-    link::Cutting { sides: [unhurt, hurt], cuts, bystander }
+    isolation::Cutting { sides: [unhurt, hurt], cuts, bystander }
 }
 
 /// Whether the plan gave it to links, and not to signals.
@@ -178,7 +178,7 @@ impl Fault for Outage {
     fn ready<'a>(&'a self, node: &'a Node, fault: &'a PlannedFault) -> Doing<'a, ()> {
         Box::pin(async move {
             if isolates(fault) {
-                link::ready(node, fault, &cutting(node, fault)).await;
+                isolation::ready(node, fault, &cutting(node, fault)).await;
             }
         })
     }
@@ -186,7 +186,7 @@ impl Fault for Outage {
     fn inject<'a>(&'a self, node: &'a Node, fault: &'a PlannedFault, _until_ns: u64) -> Step<'a> {
         Box::pin(async move {
             if isolates(fault) {
-                link::inject(node, fault, cutting(node, fault)).await
+                isolation::inject(node, fault, cutting(node, fault)).await
             } else {
                 node_kill::inject(node, fault)
             }
@@ -196,7 +196,7 @@ impl Fault for Outage {
     fn confirm<'a>(&'a self, node: &'a Node, fault: &'a PlannedFault) -> Step<'a> {
         Box::pin(async move {
             if isolates(fault) {
-                link::confirm(node, fault, &cutting(node, fault)).await
+                isolation::confirm(node, fault, &cutting(node, fault)).await
             } else {
                 node_kill::confirm(node).await
             }
@@ -215,7 +215,7 @@ impl Fault for Outage {
     fn heal<'a>(&'a self, node: &'a Node, fault: &'a PlannedFault) -> Step<'a> {
         Box::pin(async move {
             let healed = if isolates(fault) {
-                link::heal(node, fault, &cutting(node, fault)).await?
+                isolation::heal(node, fault, &cutting(node, fault)).await?
             } else {
                 node_kill::heal(node, fault).await?
             };

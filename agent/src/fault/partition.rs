@@ -1,10 +1,9 @@
 //! partition: role instances no longer reach each other, nor load what it is cut from where a side names a workload.
 //!
-//! Owns what both backends share: parameters and sides. How it is carried out is [`link`]'s (stalls inside our own links) or
+//! Owns what both backends share: parameters and sides. How it is carried out is [`super::isolation`]'s (stalls inside our own links) or
 //! [`kernel`]'s (the node's firewall drops packets); the plan says which.
 
 mod kernel;
-pub(super) mod link;
 
 use gauntlet_common::fault::Select;
 use gauntlet_common::plan::{Plan, PlannedFault, Selected};
@@ -13,9 +12,9 @@ use gauntlet_process::clock;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Doing, Fault, Step};
+use super::{Doing, Fault, Step, isolation};
 use crate::journal::Undo;
-use crate::runner::Node;
+use crate::node::Node;
 use crate::supervisor::WorkerId;
 
 pub use kernel::Kernel;
@@ -53,7 +52,7 @@ enum Backend {
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-enum Direction {
+pub(super) enum Direction {
     #[default]
     Both,
     Forward,
@@ -77,7 +76,7 @@ pub(super) type Member = (WorkerId, String);
 pub(super) type Sides = [Vec<Member>; 2];
 
 /// The two sides of a partition. Selectors are in `/between/0`, `/between/1` or `/isolate`.
-fn sides(plan: &Plan, fault: &PlannedFault) -> Sides {
+pub(super) fn sides(plan: &Plan, fault: &PlannedFault) -> Sides {
     let side = |pointer: &str| -> Vec<Member> {
         let selected = fault.selected.get(pointer).map_or(&[][..], Vec::as_slice);
         selected.iter().flat_map(|selected| expand(plan, selected)).collect()
@@ -116,12 +115,12 @@ fn expand(plan: &Plan, selected: &Selected) -> Vec<Member> {
     }
 }
 
-fn direction(fault: &PlannedFault) -> Direction {
+pub(super) fn direction(fault: &PlannedFault) -> Direction {
     serde_json::from_value::<Params>(fault.params.clone().into()).map_or(Direction::Both, |p| p.direction)
 }
 
 /// Whether a fault's time is up: an answer that comes then may have taken a way that was open again.
-fn is_over(node: &Node, fault: &PlannedFault) -> bool {
+pub(super) fn is_over(node: &Node, fault: &PlannedFault) -> bool {
     clock::monotonic_ns() >= node.fault_end_ns(fault)
 }
 
@@ -151,7 +150,7 @@ impl Fault for Partition {
             if by_kernel(fault) {
                 kernel::ready(node, fault).await;
             } else {
-                link::ready(node, fault, &link::cutting(node, fault, 0)).await;
+                isolation::ready(node, fault, &isolation::cutting(node, fault, 0)).await;
             }
         })
     }
@@ -172,7 +171,7 @@ impl Fault for Partition {
             if by_kernel(fault) {
                 kernel::inject(node, fault, until_ns).await
             } else {
-                link::inject(node, fault, link::cutting(node, fault, until_ns)).await
+                isolation::inject(node, fault, isolation::cutting(node, fault, until_ns)).await
             }
         })
     }
@@ -182,7 +181,7 @@ impl Fault for Partition {
             if by_kernel(fault) {
                 kernel::confirm(node, fault).await
             } else {
-                link::confirm(node, fault, &link::cutting(node, fault, 0)).await
+                isolation::confirm(node, fault, &isolation::cutting(node, fault, 0)).await
             }
         })
     }
@@ -202,7 +201,7 @@ impl Fault for Partition {
             if by_kernel(fault) {
                 kernel::heal(node, fault).await
             } else {
-                link::heal(node, fault, &link::cutting(node, fault, 0)).await
+                isolation::heal(node, fault, &isolation::cutting(node, fault, 0)).await
             }
         })
     }

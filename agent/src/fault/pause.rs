@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Fault, Step, instances_here};
 use crate::journal::Undo;
-use crate::runner::Node;
+use crate::node::Node;
 
 /// Parameters of `pause`.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]

@@ -15,8 +15,7 @@ use gauntlet_proto::convert::metrics;
 use gauntlet_proto::worker::from_worker;
 use tokio::sync::mpsc;
 
-use super::Node;
-use super::node::Sent;
+use crate::node::{Node, Sent};
 use crate::supervisor::{Report, WorkerId};
 
 /// Restarts of one instance in a run after ends that nobody planned; after them it stays dead. Those of planned deaths

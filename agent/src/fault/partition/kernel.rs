@@ -19,7 +19,7 @@ use gauntlet_proto::agent::{Endpoint, Wire};
 
 use super::{Direction, Member, Sides, direction, is_over, sides};
 use crate::journal::Undo;
-use crate::runner::Node;
+use crate::node::Node;
 use crate::supervisor::WorkerId;
 
 /// Cuts on one node; a plan with more is refused.

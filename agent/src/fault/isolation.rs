@@ -10,8 +10,8 @@ use gauntlet_process::reach::{COMES_WITHIN, CUT_AFTER, Heard};
 use gauntlet_proto::agent::Endpoint;
 use gauntlet_proto::worker::{Cut, ProbeLink, ProbeOver};
 
-use super::{Direction, Member, Sides, direction, is_over, sides};
-use crate::runner::Node;
+use super::partition::{Direction, Member, Sides, direction, is_over, sides};
+use crate::node::Node;
 use crate::supervisor::WorkerId;
 
 /// How long the opening of an old connection may take.

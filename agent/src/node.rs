@@ -16,10 +16,10 @@ use gauntlet_proto::worker::{
 };
 use tokio::sync::watch;
 
-use super::{Home, WIRED_WITHIN};
 use crate::fault::Kernel;
 use crate::journal::Undo;
 use crate::pump::Pump;
+use crate::runner::{Home, WIRED_WITHIN, join_all};
 use crate::supervisor::{Answer, Supervisor, WorkerError, WorkerId};
 
 /// How long a worker may take to cut its links or answer a probe.
@@ -49,10 +49,10 @@ pub struct Lent {
 
 /// How far a load worker's snapshots have come.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Sent {
-    pub(super) requests: u64,
+pub(crate) struct Sent {
+    pub(crate) requests: u64,
     /// It said that it was the last.
-    pub(super) ended: bool,
+    pub(crate) ended: bool,
 }
 
 /// One node in one run.
@@ -90,7 +90,7 @@ struct State {
 }
 
 impl Node {
-    pub(super) fn new(
+    pub(crate) fn new(
         home: &Home,
         lent: Lent,
         plan: Plan,
@@ -138,7 +138,7 @@ impl Node {
         &self.plan
     }
     /// How many series the plan has.
-    pub(super) fn series(&self) -> usize {
+    pub(crate) fn series(&self) -> usize {
         self.plan.workloads.iter().map(|workload| workload.steps.len() * 2).sum()
     }
     pub fn supervisor(&self) -> &Supervisor {
@@ -150,14 +150,14 @@ impl Node {
     pub fn data_dir(&self) -> &Path {
         &self.data_dir
     }
-    pub(super) fn plan_json(&self) -> bytes::Bytes {
+    pub(crate) fn plan_json(&self) -> bytes::Bytes {
         self.plan_json.clone().into()
     }
-    pub(super) fn data_dir_of(&self, id: &WorkerId) -> String {
+    pub(crate) fn data_dir_of(&self, id: &WorkerId) -> String {
         self.data_dir.join(id.to_string()).to_string_lossy().into_owned()
     }
     /// Where the search for ports begins: another place for each run, so that runs side by side seldom meet.
-    pub(super) fn port_offset(&self) -> u32 {
+    pub(crate) fn port_offset(&self) -> u32 {
         (gauntlet_common::seed::key(0, &[&self.lent.run_id]) >> 40) as u32
     }
 
@@ -173,7 +173,7 @@ impl Node {
     }
 
     /// This node's load workers, living or not, that note down acknowledged work of a ledger.
-    pub(super) fn spooling(&self, role: &str, ledger: &str) -> Vec<WorkerId> {
+    pub(crate) fn spooling(&self, role: &str, ledger: &str) -> Vec<WorkerId> {
         let name = format!("{role}.{ledger}");
         let spools =
             |worker: u32| self.plan.workloads.iter().any(|w| w.ledgers.contains(&name) && w.workers.contains(&worker));
@@ -182,29 +182,29 @@ impl Node {
     }
 
     /// The role instances of this node, living or not, that tell exact figures at the end.
-    pub(super) fn audited(&self) -> Vec<(String, u32)> {
+    pub(crate) fn audited(&self) -> Vec<(String, u32)> {
         let hosted =
             self.plan.hosted_by(self.name()).filter(|(role, _)| gauntlet_roles::catalogue::is_audited(&role.kind));
         hosted.map(|(role, instance)| (role.name.clone(), instance)).collect()
     }
 
-    pub(super) fn living_load(&self) -> Vec<WorkerId> {
+    pub(crate) fn living_load(&self) -> Vec<WorkerId> {
         let living = self.supervisor.living().into_iter().map(|(id, ..)| id);
         living.filter(|id| matches!(id, WorkerId::Load { .. })).collect()
     }
 
     /// Notes a snapshot that is on its way to the coordinator.
-    pub(super) fn note_sent(&self, worker: u32, sent: Sent) {
+    pub(crate) fn note_sent(&self, worker: u32, sent: Sent) {
         self.state().sent.insert(worker, sent);
     }
     /// How far a load worker's snapshots have come.
-    pub(super) fn sent(&self, worker: u32) -> Sent {
+    pub(crate) fn sent(&self, worker: u32) -> Sent {
         self.state().sent.get(&worker).copied().unwrap_or_default()
     }
 
     // ---- the run's clock
 
-    pub(super) fn set_start(&self, start_ns: u64) {
+    pub(crate) fn set_start(&self, start_ns: u64) {
         self.state().start_ns = Some(start_ns);
     }
     /// A moment of the scenario on CLOCK_MONOTONIC.
@@ -216,11 +216,11 @@ impl Node {
         self.scenario_ns(fault.at).saturating_add(fault.duration.0.saturating_mul(1_000))
     }
     /// Whether all workers were told to begin. Before that, a death is the answer to a step and not an event of the run.
-    pub(super) fn is_armed(&self) -> bool {
+    pub(crate) fn is_armed(&self) -> bool {
         self.state().start_ns.is_some()
     }
     /// The interval of a moment; `None` before the start.
-    pub(super) fn interval_at(&self, now_ns: u64) -> Option<u32> {
+    pub(crate) fn interval_at(&self, now_ns: u64) -> Option<u32> {
         let start_ns = self.state().start_ns?;
         Some((now_ns.checked_sub(start_ns)? / 1_000_000_000) as u32)
     }
@@ -250,7 +250,7 @@ impl Node {
         self.advance(Course::Stopping);
     }
     /// No worker is left, and none will be.
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         self.advance(Course::Over);
     }
     /// Whether nothing starts again.
@@ -266,7 +266,7 @@ impl Node {
         self.reached(Course::Stopping).await;
     }
     /// Returns when no worker is left.
-    pub(super) async fn over(&self) {
+    pub(crate) async fn over(&self) {
         self.reached(Course::Over).await;
     }
     /// Sleeps until then; false when the run is being healed first.
@@ -313,12 +313,12 @@ impl Node {
         self.state().held_down.entry(id.clone()).or_default().insert(fault.into());
         self.supervisor.expect_exit(id);
     }
-    pub(super) fn is_held_down(&self, id: &WorkerId) -> bool {
+    pub(crate) fn is_held_down(&self, id: &WorkerId) -> bool {
         self.state().held_down.contains_key(id)
     }
     /// The number of the next restart after an unplanned end, from 0; none once there were `most`. A start that failed
     /// and an end soon after a start draw on the same account, so that a crash loop is bounded however it goes round.
-    pub(super) fn take_restart(&self, id: &WorkerId, most: u32) -> Option<u32> {
+    pub(crate) fn take_restart(&self, id: &WorkerId, most: u32) -> Option<u32> {
         let mut state = self.state();
         let taken = state.restarts.entry(id.clone()).or_default();
         (*taken < most).then(|| std::mem::replace(taken, *taken + 1))
@@ -367,7 +367,7 @@ impl Node {
             state.held_down.retain(|_, faults| !faults.is_empty());
         }
         // At the run's end nothing needs to serve but what is read back: everything does.
-        super::join_all(ids.iter().map(|id| self.revive(id))).await.into_iter().collect::<Result<Vec<()>, _>>()?;
+        join_all(ids.iter().map(|id| self.revive(id))).await.into_iter().collect::<Result<Vec<()>, _>>()?;
         if self.is_stopping() {
             return Ok("everything stops: nothing starts again".into());
         }
@@ -415,13 +415,13 @@ impl Node {
         self.tell(What::RoleRestarted { role: role.clone(), instance: *instance, restarts }).await;
         Ok(())
     }
-    pub(super) fn remember_start(&self, id: &WorkerId, start: StartRole) {
+    pub(crate) fn remember_start(&self, id: &WorkerId, start: StartRole) {
         self.state().starts.insert(id.clone(), start);
     }
 
     // ---- links
 
-    pub(super) fn set_wire(&self, wire: Wire) {
+    pub(crate) fn set_wire(&self, wire: Wire) {
         self.state().wire = Some(wire);
     }
     /// Where everybody is, once it is known.

@@ -27,8 +27,9 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::config::Config;
 use crate::identity;
 use crate::journal::Journal;
+use crate::node::{Lent, Node};
 use crate::pump::Pump;
-use crate::runner::{Home, Lent, Node, Run};
+use crate::runner::{Home, Run};
 use crate::session::{Hello, Refusal, Session, Stage};
 
 /// Replies and batches waiting for a connection; at the bound their producers wait.
