@@ -1,16 +1,16 @@
-//! Faults: what is done to a node, how its effect is proven and how it is taken back. A new one is a file in `fault/` and
-//! a line in [`FAULTS`].
+//! Faults: what is done to a node, how its effect is proven and how it is taken back, each kind in a file of its own below. Which
+//! there are is in [`crate::catalogue`].
 //!
 //! Owns the life of one fault on one node: requested, journalled, applied, confirmed, cleared. Not here: when it may still
 //! fire (the lease, in [`crate::session`]) and what it means (the judge).
 
-mod conduct;
+pub mod conduct;
 mod isolation;
-mod kill;
-mod node_kill;
-mod outage;
-mod partition;
-mod pause;
+pub mod kill;
+pub mod node_kill;
+pub mod outage;
+pub mod partition;
+pub mod pause;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -22,12 +22,13 @@ use crate::journal::Undo;
 use crate::node::Node;
 use crate::supervisor::WorkerId;
 
-pub use conduct::conduct;
-pub use partition::Kernel;
+/// The kinds of faults that a run can do.
+pub type Faults = &'static [&'static dyn Fault];
 
-/// Every fault there is.
-pub const FAULTS: &[&dyn Fault] =
-    &[&kill::Kill, &node_kill::NodeKill, &outage::Outage, &partition::Partition, &pause::Pause];
+/// A kind by its name.
+pub fn find(faults: Faults, kind: &str) -> Option<&'static dyn Fault> {
+    faults.iter().copied().find(|fault| fault.kind().name == kind)
+}
 
 /// A step of a fault, under way.
 pub type Doing<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -85,16 +86,6 @@ pub trait Fault: Sync {
     fn touched<'a>(&'a self, _node: &'a Node, _fault: &'a PlannedFault) -> Doing<'a, Option<u64>> {
         Box::pin(async { None })
     }
-}
-
-/// Every fault's kind, for the catalogue.
-pub fn kinds() -> Vec<Kind> {
-    FAULTS.iter().map(|fault| fault.kind()).collect()
-}
-
-/// A fault by its kind's name.
-pub fn find(kind: &str) -> Option<&'static dyn Fault> {
-    FAULTS.iter().copied().find(|fault| fault.kind().name == kind)
 }
 
 /// A kind without anything that only roles and drivers have.

@@ -4,21 +4,25 @@
 
 pub mod catalogue;
 pub mod config;
+mod facts;
 pub mod fault;
+mod firewall;
+pub mod home;
 pub mod identity;
 pub mod journal;
 pub mod lease;
+pub mod leftovers;
 pub mod node;
 pub mod pump;
 pub mod runner;
 pub mod serve;
 pub mod service;
 pub mod session;
+pub mod state_dir;
 pub mod supervisor;
 pub mod worker;
 
-/// The version of this build, as agents and coordinators tell each other.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+pub use gauntlet_process::VERSION;
 
 /// Logs of Gauntlet itself, to standard error; `RUST_LOG` chooses, warnings unless set.
 pub fn log_to_stderr() {

@@ -64,7 +64,7 @@ fn main() -> ExitCode {
 }
 
 fn serve(path: &std::path::Path) -> Result<ExitCode, (u8, String)> {
-    let config = Config::read(path).map_err(|e| (3, e.to_string()))?;
+    let config = read_config(path).map_err(|e| (3, e.to_string()))?;
     let credentials = Credentials::read(&config.tls).map_err(|e| (3, e.to_string()))?;
     let name = config.name.clone();
     gauntlet_agent::run(config, credentials, move |address| {
@@ -75,11 +75,16 @@ fn serve(path: &std::path::Path) -> Result<ExitCode, (u8, String)> {
 }
 
 fn heal(path: &std::path::Path) -> Result<ExitCode, (u8, String)> {
-    let config = Config::read(path).map_err(|e| (3, e.to_string()))?;
-    let healed = gauntlet_agent::serve::heal_alone(&config.state_dir).map_err(|e| (1, e.to_string()))?;
+    let config = read_config(path).map_err(|e| (3, e.to_string()))?;
+    let healed = gauntlet_agent::leftovers::heal_alone(&config.state_dir).map_err(|e| (1, e.to_string()))?;
     println!("{} undone", gauntlet_common::units::counted(healed.0 as usize, "fault"));
     for failed in &healed.1 {
         eprintln!("agent: not undone: {failed}");
     }
     Ok(if healed.1.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(7) })
+}
+
+fn read_config(path: &std::path::Path) -> Result<Config, gauntlet_agent::config::ConfigError> {
+    let kinds = gauntlet_agent::catalogue::fault_kinds();
+    Config::read(path, &kinds.iter().map(|kind| kind.name).collect::<Vec<_>>())
 }

@@ -2,8 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use gauntlet_common::event::{Event, What};
@@ -14,14 +14,18 @@ use gauntlet_proto::agent::{Endpoint, Wire};
 use gauntlet_proto::worker::{
     Begin, Cut, CutEffect, CutLinks, ProbeLink, ProbeResult, StartRole, from_worker, to_worker,
 };
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
-use crate::fault::Kernel;
+use crate::firewall::Firewall;
+use crate::home::Home;
 use crate::journal::Undo;
 use crate::pump::Pump;
-use crate::runner::{Home, WIRED_WITHIN, join_all};
-use crate::supervisor::{Answer, Supervisor, WorkerError, WorkerId};
+use crate::supervisor::{Awaited, Supervisor, WorkerError, WorkerId};
 
+/// How long a node's roles may take from wire to ready, side by side, and after them its load workers: together well below
+/// what a coordinator waits for a step.
+pub(crate) const WIRED_WITHIN: Duration = Duration::from_secs(20);
 /// How long a worker may take to cut its links or answer a probe.
 const LINKS_WITHIN: Duration = Duration::from_secs(3);
 
@@ -65,7 +69,7 @@ pub struct Node {
     data_dir: PathBuf,
     course: watch::Sender<Course>,
     state: Mutex<State>,
-    kernel: Kernel,
+    firewall: Firewall,
 }
 
 #[derive(Default)]
@@ -107,12 +111,12 @@ impl Node {
             data_dir,
             course: watch::Sender::new(Course::Running),
             state: Mutex::default(),
-            kernel: Kernel::default(),
+            firewall: Firewall::default(),
         }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// The agent's name.
@@ -131,8 +135,8 @@ impl Node {
         &self.lent.run_id
     }
     /// What this run has in the firewall.
-    pub fn kernel(&self) -> &Kernel {
-        &self.kernel
+    pub fn firewall(&self) -> &Firewall {
+        &self.firewall
     }
     pub fn plan(&self) -> &Plan {
         &self.plan
@@ -367,7 +371,10 @@ impl Node {
             state.held_down.retain(|_, faults| !faults.is_empty());
         }
         // At the run's end nothing needs to serve but what is read back: everything does.
-        join_all(ids.iter().map(|id| self.revive(id))).await.into_iter().collect::<Result<Vec<()>, _>>()?;
+        futures_util::future::join_all(ids.iter().map(|id| self.revive(id)))
+            .await
+            .into_iter()
+            .collect::<Result<Vec<()>, _>>()?;
         if self.is_stopping() {
             return Ok("everything stops: nothing starts again".into());
         }
@@ -398,7 +405,7 @@ impl Node {
             (state.wire.clone(), state.start_ns)
         };
         if let Some(wire) = wire {
-            let wired = self.supervisor.ask(id, to_worker::Body::Wire(wire), Answer::Wired, WIRED_WITHIN);
+            let wired = self.supervisor.ask(id, to_worker::Body::Wire(wire), Awaited::Wired, WIRED_WITHIN);
             wired.await.map_err(|e| e.to_string())?;
         }
         // Read only now: a fault may have been healed meanwhile.
@@ -466,7 +473,7 @@ impl Node {
         }
         let number = self.next_question();
         let message = to_worker::Body::Cut(CutLinks { id: number, cuts });
-        match self.supervisor.ask(id, message, Answer::LinksCut(number), LINKS_WITHIN).await {
+        match self.supervisor.ask(id, message, Awaited::LinksCut(number), LINKS_WITHIN).await {
             Ok(from_worker::Body::LinksCut(done)) => {
                 let mut state = self.state();
                 for CutEffect { fault, stalled } in done.effects {
@@ -504,7 +511,7 @@ impl Node {
         let within = Duration::from_millis(probe.timeout_ms.into());
         let probe = ProbeLink { id: number, ..probe };
         let asked =
-            self.supervisor.ask(id, to_worker::Body::Probe(probe), Answer::Probe(number), LINKS_WITHIN + within);
+            self.supervisor.ask(id, to_worker::Body::Probe(probe), Awaited::Probe(number), LINKS_WITHIN + within);
         match asked.await.map_err(|e| e.to_string())? {
             from_worker::Body::ProbeResult(result) => Ok(result),
             _ => Err(format!("{id} answered something else")),

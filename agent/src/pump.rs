@@ -12,13 +12,14 @@ mod spool;
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use gauntlet_common::event::{Event, What};
 use gauntlet_proto::agent::{Batch, LogChunk, Sealed, batch};
 use gauntlet_proto::bounds::{BATCHES_KEPT_MAX, BATCHES_SENT_MAX};
 use gauntlet_proto::convert::sealed::Unnumbered;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use spool::Spool;
@@ -106,7 +107,7 @@ impl Pump {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.state.lock()
     }
 
     /// Forgets everything, and from now on takes nothing and keeps nobody waiting: the session is over for good. What had

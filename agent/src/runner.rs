@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use gauntlet_common::event::What;
 use gauntlet_common::plan::{Plan, PlannedFault};
+use gauntlet_common::scenario::Kind;
 use gauntlet_common::units::Micros;
 use gauntlet_process::clock;
 use gauntlet_proto::agent::{Audit, Audited, Endpoint, ReadBack, ReadBackDone, RefusedWhy, RoleAudit, Wire};
@@ -20,10 +21,11 @@ use gauntlet_roles::host::AUDIT_WITHIN;
 use tokio::sync::mpsc;
 
 use crate::config::Config;
-use crate::journal::Journal;
-use crate::node::{Lent, Node};
+use crate::fault::{self, Faults};
+use crate::home::Home;
+use crate::node::{Lent, Node, WIRED_WITHIN};
 use crate::session::Refusal;
-use crate::supervisor::{Answer, Supervisor, WorkerError, WorkerId};
+use crate::supervisor::{Awaited, Supervisor, WorkerError, WorkerId};
 
 /// Reports of workers that wait to be handled; at the bound the workers' pipes fill.
 const REPORTS_MAX: usize = 1024;
@@ -36,40 +38,17 @@ const WORKERS_MAX: usize = 256;
 const LAST_REPORTS_WITHIN: Duration = Duration::from_secs(30);
 /// How far from now a start may lie, either way.
 const START_WITHIN_NS: u64 = 600_000_000_000;
-/// How long a node's roles may take from wire to ready, side by side, and after them its load workers: together well below
-/// what a coordinator waits for a step.
-pub(crate) const WIRED_WITHIN: Duration = Duration::from_secs(20);
 
 /// How long the load workers may take to read one ledger back, side by side.
 const READ_BACK_WITHIN: Duration = Duration::from_secs(120);
 /// A role's own limit, and the way.
 const AUDITED_WITHIN: Duration = AUDIT_WITHIN.saturating_add(Duration::from_secs(5));
 
-/// What outlives every run of this agent.
-#[derive(Clone)]
-pub struct Home {
-    pub config: Arc<Config>,
-    pub journal: Arc<std::sync::Mutex<Journal>>,
-}
-
-impl Home {
-    /// Does something with the journal, off this thread: a disk that takes seconds for an fsync must not cost the lease.
-    pub async fn with_journal<T: Send + 'static>(
-        &self,
-        act: impl FnOnce(&mut Journal) -> T + Send + 'static,
-    ) -> Result<T, String> {
-        let journal = self.journal.clone();
-        let acted = tokio::task::spawn_blocking(move || {
-            // A panic half-way through an append leaves the journal as a torn line would.
-            act(&mut journal.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
-        });
-        acted.await.map_err(|e| format!("the journal: {e}"))
-    }
-}
-
 /// One prepared run.
 pub struct Run {
     node: Arc<Node>,
+    /// The kinds of faults that it can do.
+    kinds: Faults,
     /// By their ids.
     faults: Vec<(String, tokio::task::JoinHandle<Option<String>>)>,
     load_stopped: bool,
@@ -83,15 +62,15 @@ fn refuse(why: RefusedWhy, message: String) -> Refusal {
 impl Run {
     /// Checks the assignment against what this node allows. Nothing is started, so that whoever holds the run can stop
     /// what [`Run::start`] does.
-    pub fn new(home: &Home, lent: Lent, plan_json: &[u8], agent: &str) -> Result<Self, Refusal> {
-        let plan = read_plan(plan_json, agent, &home.config.name)?;
-        allowed(&plan, &home.config)?;
+    pub fn new(home: &Home, kinds: Faults, lent: Lent, plan_json: &[u8], agent: &str) -> Result<Self, Refusal> {
+        let plan = read_plan(kinds, plan_json, agent, &home.config.name)?;
+        allowed(kinds, &plan, &home.config)?;
         let data_dir = home.config.state_dir.join("runs").join(&lent.run_id);
         std::fs::create_dir_all(&data_dir)
             .map_err(|e| refuse(RefusedWhy::Resources, format!("agent {agent}: {}: {e}", data_dir.display())))?;
         let (reports_tx, reports) = mpsc::channel(REPORTS_MAX);
         let node = Arc::new(Node::new(home, lent, plan, plan_json, Supervisor::new(reports_tx), data_dir));
-        let mut run = Self { node: node.clone(), faults: Vec::new(), load_stopped: false, tasks: Vec::new() };
+        let mut run = Self { node: node.clone(), kinds, faults: Vec::new(), load_stopped: false, tasks: Vec::new() };
         run.tasks.push(tokio::spawn(watch::reports(node, reports)));
         Ok(run)
     }
@@ -166,8 +145,10 @@ impl Run {
     /// Tells every worker where everybody is; returns when all are ready.
     pub async fn wire(&self, wire: Wire) -> Result<(), Refusal> {
         self.node.set_wire(wire.clone());
-        for fault in self.node.plan().faults.iter().filter(|f| takes_part(f, self.node.plan(), self.node.name())) {
-            if let Some(why) = crate::fault::find(&fault.kind).and_then(|kind| kind.refuses(&self.node, fault)) {
+        for fault in
+            self.node.plan().faults.iter().filter(|f| takes_part(self.kinds, f, self.node.plan(), self.node.name()))
+        {
+            if let Some(why) = fault::find(self.kinds, &fault.kind).and_then(|kind| kind.refuses(&self.node, fault)) {
                 let message = format!("agent {}: fault {}: {why}", self.node.name(), fault.id);
                 return Err(refuse(RefusedWhy::Plan, message));
             }
@@ -178,9 +159,9 @@ impl Run {
         for workers in [roles, load] {
             let asking = workers.into_iter().map(|id| {
                 let wire = to_worker::Body::Wire(wire.clone());
-                async move { self.node.supervisor().ask(&id, wire, Answer::Wired, WIRED_WITHIN).await }
+                async move { self.node.supervisor().ask(&id, wire, Awaited::Wired, WIRED_WITHIN).await }
             });
-            for answer in join_all(asking).await {
+            for answer in futures_util::future::join_all(asking).await {
                 answer.map_err(|e| refuse(RefusedWhy::Role, format!("agent {}: {e}", self.node.name())))?;
             }
         }
@@ -216,8 +197,9 @@ impl Run {
         }
         self.tasks.push(tokio::spawn(watch::start(node.clone())));
         self.tasks.push(tokio::spawn(watch::samples(node.clone())));
-        for fault in node.plan().faults.iter().filter(|fault| takes_part(fault, node.plan(), node.name())) {
-            let conducted = tokio::spawn(crate::fault::conduct(node.clone(), fault.clone()));
+        for fault in node.plan().faults.iter().filter(|fault| takes_part(self.kinds, fault, node.plan(), node.name())) {
+            let Some(kind) = fault::find(self.kinds, &fault.kind) else { continue };
+            let conducted = tokio::spawn(fault::conduct::conduct(node.clone(), kind, fault.clone()));
             self.faults.push((fault.id.clone(), conducted));
         }
         Ok(())
@@ -234,7 +216,7 @@ impl Run {
         let within = timeout_max.duration() * if drain { 2 } else { 0 } + Duration::from_secs(10);
         let stopping = node.living_load().into_iter().map(|id| async move {
             let asked =
-                node.supervisor().ask(&id, to_worker::Body::StopLoad(StopLoad { drain }), Answer::LoadStopped, within);
+                node.supervisor().ask(&id, to_worker::Body::StopLoad(StopLoad { drain }), Awaited::LoadStopped, within);
             tokio::select! {
                 biased;
                 answered = asked => answered.inspect_err(|error| tracing::warn!("stopping the load: {error}")).is_ok(),
@@ -242,7 +224,7 @@ impl Run {
                 () = node.healing() => false,
             }
         });
-        let drained = join_all(stopping).await.into_iter().all(|stopped| stopped) && drain;
+        let drained = futures_util::future::join_all(stopping).await.into_iter().all(|stopped| stopped) && drain;
         node.tell(What::LoadStopped { agent: node.name().into(), drained }).await;
     }
 
@@ -266,9 +248,9 @@ impl Run {
         // Those that a fault has killed are asked too: what they alone knew stays unread, and that must be told.
         let asking = node.spooling(&ask.role, &ask.ledger).into_iter().map(|id| {
             let ask = to_worker::Body::ReadBack(ask.clone());
-            async move { node.supervisor().ask(&id, ask, Answer::ReadBack, READ_BACK_WITHIN).await }
+            async move { node.supervisor().ask(&id, ask, Awaited::ReadBack, READ_BACK_WITHIN).await }
         });
-        for answer in join_all(asking).await {
+        for answer in futures_util::future::join_all(asking).await {
             match answer {
                 // A late answer to an earlier question is none to this one.
                 Ok(from_worker::Body::ReadBackDone(done)) if read_back::same_ledger(&sum, &done) => {
@@ -290,7 +272,7 @@ impl Run {
         let node = &self.node;
         let asking = node.audited().into_iter().map(|(role, instance)| async move {
             let id = WorkerId::Role { role: role.clone(), instance };
-            match node.supervisor().ask(&id, to_worker::Body::Audit(Audit {}), Answer::Audit, AUDITED_WITHIN).await {
+            match node.supervisor().ask(&id, to_worker::Body::Audit(Audit {}), Awaited::Audit, AUDITED_WITHIN).await {
                 Ok(from_worker::Body::Audited(audited)) => RoleAudit { role, instance, ..audited },
                 Ok(_) => {
                     RoleAudit { role, instance, error: "it answered something else".into(), ..RoleAudit::default() }
@@ -298,7 +280,7 @@ impl Run {
                 Err(error) => RoleAudit { role, instance, error: error.to_string(), ..RoleAudit::default() },
             }
         });
-        Audited { roles: join_all(asking).await }
+        Audited { roles: futures_util::future::join_all(asking).await }
     }
 
     /// Ends all workers and removes the run's data. What even SIGKILL did not end is returned.
@@ -329,8 +311,8 @@ impl Run {
 }
 
 /// Whether this agent has something to do for a fault.
-fn takes_part(fault: &PlannedFault, plan: &Plan, agent: &str) -> bool {
-    crate::fault::find(&fault.kind).is_some_and(|kind| kind.takes_part(plan, fault, agent))
+fn takes_part(kinds: Faults, fault: &PlannedFault, plan: &Plan, agent: &str) -> bool {
+    fault::find(kinds, &fault.kind).is_some_and(|kind| kind.takes_part(plan, fault, agent))
 }
 
 /// As the scenario language has names, but for their case.
@@ -338,7 +320,7 @@ fn valid_role_name(name: &str) -> bool {
     (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
 }
 
-fn read_plan(json: &[u8], agent: &str, name: &str) -> Result<Plan, Refusal> {
+fn read_plan(faults: Faults, json: &[u8], agent: &str, name: &str) -> Result<Plan, Refusal> {
     let bad = |message: String| refuse(RefusedWhy::Plan, format!("agent {name}: the plan {message}"));
     if json.len() > PLAN_BYTES_MAX {
         return Err(bad(format!("has {} bytes, more than {PLAN_BYTES_MAX}", json.len())));
@@ -358,10 +340,10 @@ fn read_plan(json: &[u8], agent: &str, name: &str) -> Result<Plan, Refusal> {
     if workers > WORKERS_MAX {
         return Err(bad(format!("puts {workers} processes on this node; at most {WORKERS_MAX}")));
     }
-    let catalogue = crate::catalogue::catalogue();
-    let kinds = [
-        (&catalogue.roles, plan.roles.iter().map(|r| (&r.kind, &r.params)).collect::<Vec<_>>()),
-        (&catalogue.faults, plan.faults.iter().map(|f| (&f.kind, &f.params)).collect()),
+    let (roles, faults) = (gauntlet_roles::catalogue::kinds(), faults.iter().map(|fault| fault.kind()).collect());
+    let kinds: [(&Vec<Kind>, Vec<_>); 2] = [
+        (&roles, plan.roles.iter().map(|r| (&r.kind, &r.params)).collect::<Vec<_>>()),
+        (&faults, plan.faults.iter().map(|f| (&f.kind, &f.params)).collect()),
     ];
     for (known, used) in kinds {
         for (kind, params) in used {
@@ -375,12 +357,12 @@ fn read_plan(json: &[u8], agent: &str, name: &str) -> Result<Plan, Refusal> {
 }
 
 /// The node has the last word over what is done to it.
-fn allowed(plan: &Plan, config: &Config) -> Result<(), Refusal> {
+fn allowed(kinds: Faults, plan: &Plan, config: &Config) -> Result<(), Refusal> {
     let no = |message: String| refuse(RefusedWhy::Policy, format!("agent {}: {message} (agent.toml)", config.name));
     if let Some(why) = config.stopped_by() {
         return Err(refuse(RefusedWhy::Policy, why));
     }
-    for fault in plan.faults.iter().filter(|fault| takes_part(fault, plan, &config.name)) {
+    for fault in plan.faults.iter().filter(|fault| takes_part(kinds, fault, plan, &config.name)) {
         if config.allow.faults.as_ref().is_some_and(|allowed| !allowed.contains(&fault.kind)) {
             return Err(no(format!("fault {} is of kind {}, which this node does not allow", fault.id, fault.kind)));
         }
@@ -392,26 +374,4 @@ fn allowed(plan: &Plan, config: &Config) -> Result<(), Refusal> {
         }
     }
     Ok(())
-}
-
-/// Runs futures of one kind side by side on this task.
-pub(crate) async fn join_all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
-    let mut pending: Vec<_> = futures.into_iter().map(|f| (Box::pin(f), None)).collect();
-    std::future::poll_fn(move |cx| {
-        let mut ready = true;
-        for (future, output) in &mut pending {
-            if output.is_none() {
-                match future.as_mut().poll(cx) {
-                    std::task::Poll::Ready(value) => *output = Some(value),
-                    std::task::Poll::Pending => ready = false,
-                }
-            }
-        }
-        if ready {
-            std::task::Poll::Ready(pending.iter_mut().filter_map(|(_, output)| output.take()).collect())
-        } else {
-            std::task::Poll::Pending
-        }
-    })
-    .await
 }

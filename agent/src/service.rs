@@ -5,7 +5,7 @@
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::Stream;
@@ -19,18 +19,22 @@ use gauntlet_proto::agent::{
     control_reply, control_request,
 };
 use gauntlet_proto::{PROTOCOL_VERSION, agent as wire};
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::config::Config;
+use crate::fault::Faults;
+use crate::home::Home;
 use crate::identity;
 use crate::journal::Journal;
 use crate::node::{Lent, Node};
 use crate::pump::Pump;
-use crate::runner::{Home, Run};
+use crate::runner::Run;
 use crate::session::{Hello, Refusal, Session, Stage};
+use crate::{facts, leftovers, state_dir};
 
 /// Replies and batches waiting for a connection; at the bound their producers wait.
 const QUEUE_MAX: usize = 64;
@@ -48,6 +52,8 @@ pub struct Service {
 
 struct Shared {
     home: Home,
+    /// What runs can do to this node.
+    faults: Faults,
     session: Mutex<Session>,
     /// Held for the length of a step, or of a clean-up; steps of one session run in order.
     run: tokio::sync::Mutex<Option<Run>>,
@@ -89,7 +95,7 @@ impl Part {
     }
 
     fn node(&self) -> Option<Arc<Node>> {
-        lock(&self.node).clone()
+        self.node.lock().clone()
     }
 
     /// The run must not pass for one that left nothing behind. Before the last number is told, and waiting for no room:
@@ -112,25 +118,21 @@ impl Part {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Service {
     /// An idle agent.
-    pub fn new(home: Home, session: Session) -> Self {
+    pub fn new(home: Home, faults: Faults, session: Session) -> Self {
         let newest = Mutex::new(Arc::new(Part::new(0, "", &home.config)));
-        let shared = Shared { home, session: session.into(), run: None.into(), newest };
+        let shared = Shared { home, faults, session: session.into(), run: None.into(), newest };
         Self { shared: Arc::new(shared) }
     }
 
     fn newest(&self) -> Arc<Part> {
-        lock(&self.shared.newest).clone()
+        self.shared.newest.lock().clone()
     }
 
     /// The newest session's part while that session holds the agent.
     fn holder(&self) -> Option<Arc<Part>> {
-        let token = lock(&self.shared.session).held().map(|held| held.token)?;
+        let token = self.shared.session.lock().held().map(|held| held.token)?;
         Some(self.newest()).filter(|part| part.token == token)
     }
 
@@ -140,7 +142,7 @@ impl Service {
             tokio::time::sleep(LEASE_TICK).await;
             let Some(part) = self.holder() else { continue };
             let stop_file = self.shared.home.config.stopped_by().is_some();
-            if stop_file || lock(&self.shared.session).expired(clock::monotonic_ns()).is_some() {
+            if stop_file || self.shared.session.lock().expired(clock::monotonic_ns()).is_some() {
                 let token = part.token;
                 tracing::warn!(token, stop_file, "the lease is over: stopping the load, healing, stopping the roles");
                 // Nobody will come for what it still had to say, and nothing may wait for that.
@@ -159,7 +161,7 @@ impl Service {
         let before = home.with_journal(pending).await.unwrap_or_default();
         // Held to the end, so that no step of a next session comes between.
         let mut run = self.shared.run.lock().await;
-        let ours = lock(&self.shared.session).held().is_some_and(|held| held.token == part.token);
+        let ours = self.shared.session.lock().held().is_some_and(|held| held.token == part.token);
         if !ours {
             return (0, Vec::new());
         }
@@ -174,19 +176,19 @@ impl Service {
             }
         }
         // No process of the run is left that a fault could be in: what the faults themselves could not undo is undone now.
-        match home.with_journal(crate::serve::undo_leftovers).await {
+        match home.with_journal(leftovers::undo).await {
             Ok((_, failed)) => not_undone.extend(failed),
             Err(why) => not_undone.push(why),
         }
         let after = home.with_journal(pending).await.unwrap_or(before);
-        *lock(&part.node) = None;
-        lock(&self.shared.session).end(part.token);
+        *part.node.lock() = None;
+        self.shared.session.lock().end(part.token);
         (before.saturating_sub(after) as u32, not_undone)
     }
 
     /// Ends whatever runs and lets nothing begin again; for the agent's own end.
     pub async fn shut_down(&self) {
-        lock(&self.shared.session).close();
+        self.shared.session.lock().close();
         if let Some(part) = self.holder() {
             part.pump.close();
             self.clean_up(&part).await;
@@ -217,17 +219,17 @@ impl Service {
             // The answer to its finish may have been lost with the connection.
             return Ok(newest);
         }
-        let mut session = lock(&self.shared.session);
+        let mut session = self.shared.session.lock();
         let now_ns = clock::monotonic_ns();
         let token = session.hello(&hello, now_ns)?;
         let left_ms = session.held().map_or(0, |held| held.lease.left_ms(now_ns));
         if hello.resume_token == 0 {
-            if let Err(why) = super::serve::write_token(&config.state_dir, token) {
+            if let Err(why) = state_dir::write_token(&config.state_dir, token) {
                 session.end(token);
                 return Err(Refusal::new(RefusedWhy::Resources, why));
             }
             let older =
-                std::mem::replace(&mut *lock(&self.shared.newest), Arc::new(Part::new(token, &hello.run, config)));
+                std::mem::replace(&mut *self.shared.newest.lock(), Arc::new(Part::new(token, &hello.run, config)));
             // A data connection of the session before ends here, whatever it had not acknowledged.
             older.pump.close();
         }
@@ -246,7 +248,7 @@ impl Service {
         if let Some(finished) = part.finished.get().filter(|_| finishes) {
             return Some(Ok(control_reply::Body::Finished(*finished)));
         }
-        let held = lock(&self.shared.session).check(part.token, clock::monotonic_ns());
+        let held = self.shared.session.lock().check(part.token, clock::monotonic_ns());
         if let Err(refusal) = held {
             return Some(Err(refusal));
         }
@@ -259,12 +261,12 @@ impl Service {
         let mut over = part.over.subscribe();
         let step = async {
             let mut run = self.shared.run.lock().await;
-            lock(&self.shared.session).check(part.token, clock::monotonic_ns())?;
-            if let Some((_, reply)) = lock(&part.answered).as_ref().filter(|(asked, _)| *asked == body) {
+            self.shared.session.lock().check(part.token, clock::monotonic_ns())?;
+            if let Some((_, reply)) = part.answered.lock().as_ref().filter(|(asked, _)| *asked == body) {
                 return Ok(reply.clone());
             }
             let reply = self.take_step(part, &mut run, body.clone()).await?;
-            *lock(&part.answered) = Some((body, reply.clone()));
+            *part.answered.lock() = Some((body, reply.clone()));
             Ok(reply)
         };
         tokio::select! {
@@ -282,16 +284,22 @@ impl Service {
         body: control_request::Body,
     ) -> Result<control_reply::Body, Refusal> {
         use control_request::Body;
-        let advance = |to| lock(&self.shared.session).advance(part.token, to, clock::monotonic_ns());
+        let advance = |to| self.shared.session.lock().advance(part.token, to, clock::monotonic_ns());
         let nothing = || Refusal::new(RefusedWhy::State, "nothing is prepared on this agent");
         Ok(match body {
             Body::Prepare(prepare) => {
                 advance(Stage::Placed)?;
-                let run_id = lock(&self.shared.session).held().map(|held| held.run.clone()).ok_or_else(nothing)?;
+                let run_id = self.shared.session.lock().held().map(|held| held.run.clone()).ok_or_else(nothing)?;
                 let (pump, lease_expires_ns) = (part.pump.clone(), part.lease_expires_ns.clone());
                 let lent = Lent { run_id, pump, lease_expires_ns };
-                let prepared = run.insert(Run::new(&self.shared.home, lent, &prepare.plan_json, &prepare.agent)?);
-                *lock(&part.node) = Some(prepared.node().clone());
+                let prepared = run.insert(Run::new(
+                    &self.shared.home,
+                    self.shared.faults,
+                    lent,
+                    &prepare.plan_json,
+                    &prepare.agent,
+                )?);
+                *part.node.lock() = Some(prepared.node().clone());
                 match prepared.start().await {
                     Ok(endpoints) => control_reply::Body::Placed(Placed { endpoints }),
                     Err(refusal) => {
@@ -369,7 +377,7 @@ impl Service {
             match request.body? {
                 control_request::Body::Renew(renew) => {
                     // An ended session answers too, with nothing left: a refusal would look like the answer to a step.
-                    let left_ms = lock(&self.shared.session).renew(token, now_ns).unwrap_or(0);
+                    let left_ms = self.shared.session.lock().renew(token, now_ns).unwrap_or(0);
                     part.renewed(left_ms);
                     let renewed = LeaseRenewed { sequence: renew.sequence, left_ms };
                     replies.send(control_reply::Body::Renewed(renewed)).await?;
@@ -433,12 +441,12 @@ type Outgoing<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 impl Agent for Service {
     async fn describe(&self, request: Request<DescribeRequest>) -> Result<Response<DescribeReply>, Status> {
         authorize(&request)?;
-        let mut reply = crate::serve::facts(&self.shared.home.config);
+        let mut reply = facts::facts(&self.shared.home.config);
         reply.protocol = PROTOCOL_VERSION;
-        reply.capabilities.extend(crate::serve::kernel_capabilities().await);
+        reply.capabilities.extend(facts::kernel_capabilities().await);
         let pending = self.shared.home.with_journal(|journal| journal.pending().count());
         reply.leftovers = pending.await.map_err(Status::internal)? as u32;
-        if let Some(held) = lock(&self.shared.session).held() {
+        if let Some(held) = self.shared.session.lock().held() {
             reply.busy_owner = format!("run {} of {}", held.run, held.owner);
             reply.busy_expires_ms = u64::from(held.lease.left_ms(clock::monotonic_ns()));
         }
@@ -507,7 +515,7 @@ impl Agent for Service {
                 part.pump.end();
                 self.clean_up(part).await
             }
-            None => self.shared.home.with_journal(crate::serve::undo_leftovers).await.map_err(Status::internal)?,
+            None => self.shared.home.with_journal(leftovers::undo).await.map_err(Status::internal)?,
         };
         let (swept, left) = nft::off_thread(|| Ok(nft::sweep(false))).await.map_err(Status::internal)?;
         faults_undone += swept;

@@ -1,4 +1,4 @@
-//! Worker processes, seen from outside: spawning, talking to, watching and killing them. The only place that starts processes.
+//! Child processes, seen from outside: spawning, talking to, watching and killing them. The only place that starts processes.
 //!
 //! Each worker is its own process group and gets SIGKILL when the agent's main thread dies (PR_SET_PDEATHSIG follows the
 //! *thread* that forked, so [`Supervisor::spawn`] must run on the agent's main thread, which lives as long as the agent; the
@@ -7,8 +7,8 @@
 use std::collections::HashMap;
 use std::os::fd::AsRawFd;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
@@ -18,6 +18,7 @@ use gauntlet_proto::bounds::{FRAME_BYTES_MAX, LOG_CHUNK_BYTES_MAX};
 use gauntlet_proto::worker::{FromWorker, ToWorker, from_worker, to_worker};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+use parking_lot::Mutex;
 use prost::Message;
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
@@ -72,7 +73,7 @@ pub enum WorkerError {
 
 /// Which answer a caller waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Answer {
+pub enum Awaited {
     Started,
     Wired,
     LinksCut(u64),
@@ -82,9 +83,9 @@ pub enum Answer {
     Audit,
 }
 
-type Waiting = HashMap<Answer, oneshot::Sender<Result<from_worker::Body, (String, bool)>>>;
+type Waiting = HashMap<Awaited, oneshot::Sender<Result<from_worker::Body, (String, bool)>>>;
 
-struct Worker {
+struct Child {
     pid: Pid,
     incarnation: u32,
     to_worker: mpsc::Sender<to_worker::Body>,
@@ -100,13 +101,8 @@ struct Worker {
 
 /// All workers of this agent, living or dead.
 pub struct Supervisor {
-    workers: Mutex<HashMap<WorkerId, Worker>>,
+    workers: Mutex<HashMap<WorkerId, Child>>,
     reports: mpsc::Sender<Report>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A poisoned lock means a panic in a section of a few assignments; what it guards is still whole.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Supervisor {
@@ -131,11 +127,11 @@ impl Supervisor {
             command(&theirs, tally.as_ref(), nice).and_then(|mut c| c.spawn()).map_err(|e| failed(e.to_string()))?;
         drop(theirs);
         let Some(pid) = child.id() else { return Err(failed("it ended at once".into())) };
-        let incarnation = lock(&self.workers).get(&id).map_or(0, |w| w.incarnation + 1);
+        let incarnation = self.workers.lock().get(&id).map_or(0, |w| w.incarnation + 1);
         let (read, write) = UnixStream::from_std(ours).map_err(|e| failed(e.to_string()))?.into_split();
         let (to_worker, to_write) = mpsc::channel(TO_WORKER_MAX);
         let (exited_tx, exited) = watch::channel(false);
-        let worker = Worker {
+        let worker = Child {
             pid: Pid::from_raw(pid as i32),
             incarnation,
             to_worker,
@@ -165,15 +161,15 @@ impl Supervisor {
             for reader in readers {
                 let _ = tokio::time::timeout_at(deadline, reader).await;
             }
-            for (_, answer) in lock(&waiting).drain() {
+            for (_, answer) in waiting.lock().drain() {
                 let _ = answer.send(Err((format!("it ended: {how}"), false)));
             }
             let _ = exited_tx.send(true);
-            let planned = *lock(&planned);
+            let planned = *planned.lock();
             let _ = reports.send(Report::Exited { id: exited_id, planned, how }).await;
         });
-        lock(&self.workers).insert(id.clone(), worker);
-        if let Err(error) = self.ask(&id, start, Answer::Started, Duration::from_secs(20)).await {
+        self.workers.lock().insert(id.clone(), worker);
+        if let Err(error) = self.ask(&id, start, Awaited::Started, Duration::from_secs(20)).await {
             // Nobody would look after a process that the next start of its name replaces.
             let _ = self.signal(&id, Signal::SIGKILL, true);
             self.wait_exit(&id, Duration::from_secs(5)).await;
@@ -187,15 +183,15 @@ impl Supervisor {
         &self,
         id: &WorkerId,
         message: to_worker::Body,
-        answer: Answer,
+        answer: Awaited,
         within: Duration,
     ) -> Result<from_worker::Body, WorkerError> {
         let (tx, rx) = oneshot::channel();
         let gone = || WorkerError::Gone { id: id.clone() };
         let (to_worker, mut exited) = {
-            let workers = lock(&self.workers);
+            let workers = self.workers.lock();
             let worker = workers.get(id).filter(|w| !*w.exited.borrow()).ok_or_else(gone)?;
-            lock(&worker.waiting).insert(answer, tx);
+            worker.waiting.lock().insert(answer, tx);
             (worker.to_worker.clone(), worker.exited.clone())
         };
         let asked = async {
@@ -218,17 +214,17 @@ impl Supervisor {
     /// Sends a message that has no answer.
     pub async fn tell(&self, id: &WorkerId, message: to_worker::Body) -> Result<(), WorkerError> {
         let gone = || WorkerError::Gone { id: id.clone() };
-        let to_worker = lock(&self.workers).get(id).map(|w| w.to_worker.clone()).ok_or_else(gone)?;
+        let to_worker = self.workers.lock().get(id).map(|w| w.to_worker.clone()).ok_or_else(gone)?;
         to_worker.send(message).await.map_err(|_| gone())
     }
 
     /// Signals the whole process group of a living worker. `planned` announces its death first, so that it is no accident.
     pub fn signal(&self, id: &WorkerId, signal: Signal, planned: bool) -> Result<(), WorkerError> {
-        let workers = lock(&self.workers);
-        let living = |w: &&Worker| !w.reaped.load(Ordering::Relaxed);
+        let workers = self.workers.lock();
+        let living = |w: &&Child| !w.reaped.load(Ordering::Relaxed);
         let worker = workers.get(id).filter(living).ok_or(WorkerError::Gone { id: id.clone() })?;
         if planned {
-            *lock(&worker.planned) = true;
+            *worker.planned.lock() = true;
         }
         killpg(worker.pid, signal).map_err(|e| WorkerError::Failed {
             id: id.clone(),
@@ -239,27 +235,27 @@ impl Supervisor {
 
     /// Announces that a worker's end is no accident.
     pub fn expect_exit(&self, id: &WorkerId) {
-        if let Some(worker) = lock(&self.workers).get(id) {
-            *lock(&worker.planned) = true;
+        if let Some(worker) = self.workers.lock().get(id) {
+            *worker.planned.lock() = true;
         }
     }
 
     /// Waits until a worker is reaped; false when it lives on after `within`.
     pub async fn wait_exit(&self, id: &WorkerId, within: Duration) -> bool {
-        let Some(mut exited) = lock(&self.workers).get(id).map(|w| w.exited.clone()) else { return true };
+        let Some(mut exited) = self.workers.lock().get(id).map(|w| w.exited.clone()) else { return true };
         tokio::time::timeout(within, exited.wait_for(|gone| *gone)).await.is_ok()
     }
 
     /// What a load worker has counted, living or dead; none where it has no shared counts.
     pub fn tally(&self, id: &WorkerId) -> Option<tally::Reading> {
-        let workers = lock(&self.workers);
+        let workers = self.workers.lock();
         let kept = workers.get(id)?.tally.as_ref()?;
         kept.read().inspect_err(|error| tracing::error!("the counts of {id}: {error}")).ok()
     }
 
     /// Process ids of the living.
     pub fn living(&self) -> Vec<(WorkerId, u32, u32)> {
-        let workers = lock(&self.workers);
+        let workers = self.workers.lock();
         let mut living: Vec<_> = workers
             .iter()
             .filter(|(_, w)| !*w.exited.borrow())
@@ -271,7 +267,7 @@ impl Supervisor {
 
     /// The process id of a living worker.
     pub fn pid(&self, id: &WorkerId) -> Option<u32> {
-        lock(&self.workers).get(id).filter(|w| !*w.exited.borrow()).map(|w| w.pid.as_raw() as u32)
+        self.workers.lock().get(id).filter(|w| !*w.exited.borrow()).map(|w| w.pid.as_raw() as u32)
     }
 
     /// Ends all workers: asked first, killed after `within`. Returns those that even SIGKILL did not end within a second.
@@ -281,7 +277,7 @@ impl Supervisor {
             self.expect_exit(id);
             // A stopped process reads nothing.
             let _ = self.signal(id, Signal::SIGCONT, true);
-            if let Some(worker) = lock(&self.workers).get(id) {
+            if let Some(worker) = self.workers.lock().get(id) {
                 // One whose queue is full has not read for long: it is killed below.
                 let shutdown = to_worker::Body::Shutdown(gauntlet_proto::worker::Shutdown {});
                 let _ = worker.to_worker.try_send(shutdown);
@@ -298,7 +294,7 @@ impl Supervisor {
                 left.push(id);
             }
         }
-        lock(&self.workers).clear();
+        self.workers.lock().clear();
         left
     }
 }
@@ -382,15 +378,15 @@ async fn read_frames(
     while let Some(Ok(frame)) = frames.next().await {
         let Ok(FromWorker { body: Some(body) }) = FromWorker::decode(frame) else { break };
         let answer = match &body {
-            Body::Started(_) => Some(Answer::Started),
-            Body::Wired(_) => Some(Answer::Wired),
-            Body::LinksCut(cut) => Some(Answer::LinksCut(cut.id)),
-            Body::ProbeResult(result) => Some(Answer::Probe(result.id)),
-            Body::LoadStopped(_) => Some(Answer::LoadStopped),
-            Body::ReadBackDone(_) => Some(Answer::ReadBack),
-            Body::Audited(_) => Some(Answer::Audit),
+            Body::Started(_) => Some(Awaited::Started),
+            Body::Wired(_) => Some(Awaited::Wired),
+            Body::LinksCut(cut) => Some(Awaited::LinksCut(cut.id)),
+            Body::ProbeResult(result) => Some(Awaited::Probe(result.id)),
+            Body::LoadStopped(_) => Some(Awaited::LoadStopped),
+            Body::ReadBackDone(_) => Some(Awaited::ReadBack),
+            Body::Audited(_) => Some(Awaited::Audit),
             Body::Failed(failed) => {
-                let drained: Vec<_> = lock(&waiting).drain().collect();
+                let drained: Vec<_> = waiting.lock().drain().collect();
                 for (_, answer) in drained {
                     let _ = answer.send(Err((failed.message.clone(), failed.port_in_use)));
                 }
@@ -398,7 +394,7 @@ async fn read_frames(
             }
             _ => None,
         };
-        let waiter = answer.and_then(|answer| lock(&waiting).remove(&answer));
+        let waiter = answer.and_then(|answer| waiting.lock().remove(&answer));
         match waiter {
             Some(waiter) => drop(waiter.send(Ok(body))),
             None if reports.send(Report::Message { id: id.clone(), body }).await.is_err() => break,

@@ -126,7 +126,7 @@ pub fn table(findings: &[Finding]) -> String {
 
 /// What faults can do on each node: what its kernel offers, and the kinds that its agent.toml allows.
 fn faults(findings: &[Finding], width: usize) -> String {
-    let all = gauntlet_agent::fault::kinds().len();
+    let all = gauntlet_agent::catalogue::fault_kinds().len();
     let mut text = format!("\n{:width$}  {:26}  faults\n", "agent", "network");
     for (name, facts) in findings.iter().filter_map(|finding| Some((&finding.host.name, finding.facts.as_ref()?))) {
         let allowed = match facts.allowed_faults.as_slice() {
@@ -150,7 +150,8 @@ pub fn forbidden(plan: &Plan, findings: &[Finding]) -> Vec<String> {
     let mut told = Vec::new();
     for (name, facts) in findings.iter().filter_map(|finding| Some((&finding.host.name, finding.facts.as_ref()?))) {
         for fault in &plan.faults {
-            let part = gauntlet_agent::fault::find(&fault.kind).is_some_and(|kind| kind.takes_part(plan, fault, name));
+            let part =
+                gauntlet_agent::catalogue::fault(&fault.kind).is_some_and(|kind| kind.takes_part(plan, fault, name));
             if part && !facts.allowed_faults.contains(&fault.kind) {
                 told.push(format!(
                     "agent {name} does not allow {}, which fault {} needs; allow it in agent.toml there, or take the fault out",
@@ -197,7 +198,7 @@ mod tests {
             clock_offset_us: 0,
             problems: Vec::new(),
         };
-        let all: Vec<&str> = gauntlet_agent::fault::kinds().iter().map(|kind| kind.name).collect();
+        let all: Vec<&str> = gauntlet_agent::catalogue::fault_kinds().iter().map(|kind| kind.name).collect();
         let text = table(&[finding("n1", &["net_admin", "nft"], &all), finding("n2", &[], &["kill", "pause"])]);
         let line = |name: &str| text.lines().rfind(|line| line.starts_with(name)).unwrap().to_string();
         assert!(line("n1").contains("net_admin nft no netem") && line("n1").ends_with("all"), "{text}");
@@ -218,7 +219,7 @@ mod tests {
             clock_offset_us: 0,
             problems: Vec::new(),
         };
-        let all: Vec<&str> = gauntlet_agent::fault::kinds().iter().map(|kind| kind.name).collect();
+        let all: Vec<&str> = gauntlet_agent::catalogue::fault_kinds().iter().map(|kind| kind.name).collect();
         assert_eq!(forbidden(&plan, &[finding(&all)]), [""; 0]);
         let told = forbidden(&plan, &[finding(&[])]).join("\n");
         assert!(told.contains(&format!("agent {hit} ")) && told.contains(&fault.id), "{told}");

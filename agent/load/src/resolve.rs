@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use gauntlet_process::clock::monotonic_ns;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::reactor::Bell;
 
@@ -65,7 +66,7 @@ pub struct Resolved {
 
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// The next question that somebody still waits for; waits for one. `None`: there will be no more.
@@ -80,7 +81,7 @@ impl Shared {
                 return Some(question);
             }
             state.idle += 1;
-            state = self.asked.wait(state).unwrap_or_else(PoisonError::into_inner);
+            self.asked.wait(&mut state);
             state.idle -= 1;
         }
     }

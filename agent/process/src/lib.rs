@@ -8,3 +8,6 @@ pub mod nft;
 pub mod reach;
 pub mod sample;
 pub mod tool;
+
+/// The version of this build, as agents and coordinators tell each other.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

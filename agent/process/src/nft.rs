@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::tool::{Tool, ToolError};
 
-pub use ruleset::{Cut, Dropped, PREFIX, PROBE_PORTS, Port, Rules};
+pub use ruleset::{Dropped, Flow, PREFIX, PROBE_PORTS, Port, Rules};
 
 /// The packet filter's command; looked for where systems put it.
 const NFT: Tool = Tool {

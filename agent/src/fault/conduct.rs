@@ -5,6 +5,7 @@ use std::sync::Arc;
 use gauntlet_common::event::{FaultEdge, What};
 use gauntlet_common::plan::PlannedFault;
 
+use super::Fault;
 use crate::node::Node;
 
 /// How long before its time a node gets ready for a fault: for connections to open and answer on a slow machine.
@@ -12,8 +13,7 @@ const READY_NS: u64 = 3_000_000_000;
 
 /// Runs one fault from its time to its verified end. Ends early, healed, when the run is being healed. Returns why it is
 /// not undone, if so.
-pub async fn conduct(node: Arc<Node>, fault: PlannedFault) -> Option<String> {
-    let kind = super::find(&fault.kind)?;
+pub async fn conduct(node: Arc<Node>, kind: &dyn Fault, fault: PlannedFault) -> Option<String> {
     let at_ns = node.scenario_ns(fault.at);
     let until_ns = node.fault_end_ns(&fault);
     if !node.sleep_unless_healing(at_ns.saturating_sub(READY_NS)).await || node.is_aborting() {
@@ -77,21 +77,5 @@ pub async fn conduct(node: Arc<Node>, fault: PlannedFault) -> Option<String> {
             edge(FaultEdge::NotUndone, why.clone()).await;
             Some(format!("{} on {}: {why}", fault.id, node.name()))
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    /// Each fault's name is the one it is found by, once.
-    #[test]
-    fn every_registered_fault_is_found_by_its_own_name() {
-        for fault in super::super::FAULTS {
-            let name = fault.kind().name;
-            assert!(super::super::find(name).is_some_and(|f| f.kind().name == name));
-        }
-        let mut names: Vec<_> = super::super::kinds().iter().map(|kind| kind.name).collect();
-        names.sort_unstable();
-        names.dedup();
-        assert_eq!(names.len(), super::super::FAULTS.len());
     }
 }

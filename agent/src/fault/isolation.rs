@@ -10,7 +10,7 @@ use gauntlet_process::reach::{COMES_WITHIN, CUT_AFTER, Heard};
 use gauntlet_proto::agent::Endpoint;
 use gauntlet_proto::worker::{Cut, ProbeLink, ProbeOver};
 
-use super::partition::{Direction, Member, Sides, direction, is_over, sides};
+use super::partition::sides::{Direction, Member, Sides, direction, is_over, sides};
 use crate::node::Node;
 use crate::supervisor::WorkerId;
 
@@ -20,7 +20,7 @@ const OPENED_WITHIN: Duration = Duration::from_secs(2);
 const ABOUT: Micros = Micros::from_secs(2);
 
 /// What one fault does to the links of one node.
-pub struct Cutting {
+pub struct LinkCuts {
     /// Whom this node's workers try to reach, and do not; and who among both stands on this node.
     pub sides: Sides,
     /// For each worker of this node that stands on a side: the directed pairs to cut.
@@ -30,10 +30,10 @@ pub struct Cutting {
 }
 
 /// That of a partition.
-pub fn cutting(node: &Node, fault: &PlannedFault, until_ns: u64) -> Cutting {
+pub fn link_cuts(node: &Node, fault: &PlannedFault, until_ns: u64) -> LinkCuts {
     let sides = sides(node.plan(), fault);
     let bystander = node.bystander(&fault.id, &[&sides[0], &sides[1]]);
-    Cutting { cuts: cuts_here(node, fault, &sides, until_ns), sides, bystander }
+    LinkCuts { cuts: cuts_here(node, fault, &sides, until_ns), sides, bystander }
 }
 
 fn cuts_here(node: &Node, fault: &PlannedFault, [first, second]: &Sides, until_ns: u64) -> Vec<(WorkerId, Vec<Cut>)> {
@@ -131,31 +131,31 @@ fn trials(node: &Node, [first, second]: &Sides) -> Vec<Trial> {
 }
 
 /// Opens the old connections of the probe. Once the first node cuts, others can no longer.
-pub async fn ready(node: &Node, fault: &PlannedFault, cutting: &Cutting) {
-    keep_open(node, fault, cutting, OPENED_WITHIN).await;
+pub async fn ready(node: &Node, fault: &PlannedFault, link_cuts: &LinkCuts) {
+    keep_open(node, fault, link_cuts, OPENED_WITHIN).await;
 }
 
 /// A peer that does not answer is another fault's doing: then only a new connection is tried.
-async fn keep_open(node: &Node, fault: &PlannedFault, cutting: &Cutting, within: Duration) {
-    let trials = trials(node, &cutting.sides);
+async fn keep_open(node: &Node, fault: &PlannedFault, link_cuts: &LinkCuts, within: Duration) {
+    let trials = trials(node, &link_cuts.sides);
     join_all(trials.iter().map(|trial| trial.probe(node, fault, ProbeOver::KeptNew, within))).await;
 }
 
 /// Cuts.
-pub async fn inject(node: &Node, fault: &PlannedFault, cutting: Cutting) -> Result<String, String> {
+pub async fn inject(node: &Node, fault: &PlannedFault, link_cuts: LinkCuts) -> Result<String, String> {
     // Those that were in the way of another fault's end, or whose worker was not there yet.
-    keep_open(node, fault, &cutting, CUT_AFTER).await;
-    let pairs: usize = cutting.cuts.iter().map(|(_, cuts)| cuts.len()).sum();
-    for (id, cuts) in cutting.cuts {
+    keep_open(node, fault, &link_cuts, CUT_AFTER).await;
+    let pairs: usize = link_cuts.cuts.iter().map(|(_, cuts)| cuts.len()).sum();
+    for (id, cuts) in link_cuts.cuts {
         node.cut(&id, &fault.id, cuts).await?;
     }
     Ok(format!("{pairs} directed links cut"))
 }
 
 /// Each worker tries its peer over a new connection and over the old one, and a bystander, which must get through.
-pub async fn confirm(node: &Node, fault: &PlannedFault, cutting: &Cutting) -> Result<String, String> {
-    let bystander = cutting.bystander.as_ref();
-    let trials = trials(node, &cutting.sides);
+pub async fn confirm(node: &Node, fault: &PlannedFault, link_cuts: &LinkCuts) -> Result<String, String> {
+    let bystander = link_cuts.bystander.as_ref();
+    let trials = trials(node, &link_cuts.sides);
     let probing = join_all(trials.iter().map(|trial| async move {
         let through = async { trial.ask(node, &bystander?.foundation, fault, ProbeOver::New, COMES_WITHIN).await };
         let new = trial.probe_cut(node, fault, ProbeOver::New);
@@ -194,11 +194,11 @@ pub async fn confirm(node: &Node, fault: &PlannedFault, cutting: &Cutting) -> Re
 }
 
 /// Lets the links go on, and looks that new connections get through again and the old ones flow or have ended.
-pub async fn heal(node: &Node, fault: &PlannedFault, cutting: &Cutting) -> Result<String, String> {
-    for (id, _) in &cutting.cuts {
+pub async fn heal(node: &Node, fault: &PlannedFault, link_cuts: &LinkCuts) -> Result<String, String> {
+    for (id, _) in &link_cuts.cuts {
         node.uncut(id, &fault.id).await?;
     }
-    let trials = trials(node, &cutting.sides);
+    let trials = trials(node, &link_cuts.sides);
     let probing = join_all(trials.iter().map(|trial| async move {
         // What another fault still cuts is its to prove; the old connection is only closed.
         let still_cut = node.cut_by_another(&trial.id, &fault.id, &trial.peer.1);

@@ -14,7 +14,7 @@ use gauntlet_proto::worker::Cut;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::partition::Member;
+use super::partition::sides::Member;
 use super::{Doing, Fault, Step, isolation, node_kill};
 use crate::journal::Undo;
 use crate::node::Node;
@@ -108,7 +108,7 @@ fn members(plan: &Plan) -> Vec<Member> {
 }
 
 /// What an isolation does to the links of this node. The cuts towards each peer end by themselves when it is to be reached again.
-fn cutting(node: &Node, fault: &PlannedFault) -> isolation::Cutting {
+fn link_cuts(node: &Node, fault: &PlannedFault) -> isolation::LinkCuts {
     let (plan, own) = (node.plan(), node.name());
     let lost = Lost::of(plan, fault);
     let all = members(plan);
@@ -130,10 +130,10 @@ fn cutting(node: &Node, fault: &PlannedFault) -> isolation::Cutting {
     let cuts = all.iter().filter(|(_, agent)| agent == own).map(|(id, _)| (id.clone(), cuts.clone())).collect();
     if lost.has(own) {
         // Of the other lost ones it returns before some, and nobody is a bystander.
-        return isolation::Cutting { sides: [there(&|agent| agent == own), unhurt], cuts, bystander: None };
+        return isolation::LinkCuts { sides: [there(&|agent| agent == own), unhurt], cuts, bystander: None };
     }
     let bystander = node.bystander(&fault.id, &[&hurt]);
-    isolation::Cutting { sides: [unhurt, hurt], cuts, bystander }
+    isolation::LinkCuts { sides: [unhurt, hurt], cuts, bystander }
 }
 
 /// Whether the plan gave it to links, and not to signals.
@@ -178,7 +178,7 @@ impl Fault for Outage {
     fn ready<'a>(&'a self, node: &'a Node, fault: &'a PlannedFault) -> Doing<'a, ()> {
         Box::pin(async move {
             if isolates(fault) {
-                isolation::ready(node, fault, &cutting(node, fault)).await;
+                isolation::ready(node, fault, &link_cuts(node, fault)).await;
             }
         })
     }
@@ -186,7 +186,7 @@ impl Fault for Outage {
     fn inject<'a>(&'a self, node: &'a Node, fault: &'a PlannedFault, _until_ns: u64) -> Step<'a> {
         Box::pin(async move {
             if isolates(fault) {
-                isolation::inject(node, fault, cutting(node, fault)).await
+                isolation::inject(node, fault, link_cuts(node, fault)).await
             } else {
                 node_kill::inject(node, fault)
             }
@@ -196,7 +196,7 @@ impl Fault for Outage {
     fn confirm<'a>(&'a self, node: &'a Node, fault: &'a PlannedFault) -> Step<'a> {
         Box::pin(async move {
             if isolates(fault) {
-                isolation::confirm(node, fault, &cutting(node, fault)).await
+                isolation::confirm(node, fault, &link_cuts(node, fault)).await
             } else {
                 node_kill::confirm(node).await
             }
@@ -215,7 +215,7 @@ impl Fault for Outage {
     fn heal<'a>(&'a self, node: &'a Node, fault: &'a PlannedFault) -> Step<'a> {
         Box::pin(async move {
             let healed = if isolates(fault) {
-                isolation::heal(node, fault, &cutting(node, fault)).await?
+                isolation::heal(node, fault, &link_cuts(node, fault)).await?
             } else {
                 node_kill::heal(node, fault).await?
             };

@@ -67,7 +67,7 @@ fn remove_dead(folder: &Path) -> bool {
     let Ok(_held) = hold(folder) else { return false };
     let inside = || std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     for agent in inside().filter(|path| path.is_dir()) {
-        gauntlet_agent::serve::remove_abandoned(&agent);
+        gauntlet_agent::leftovers::remove_abandoned(&agent);
     }
     let empty = inside().all(|path| path.ends_with(LOCK));
     empty && std::fs::remove_file(folder.join(LOCK)).is_ok() && std::fs::remove_dir(folder).is_ok()

@@ -1,9 +1,11 @@
 //! Who asked for another look. HTTP/2's library tells by wakers; here a waker notes its owner in a list, and the driver takes
 //! the list when the loop gives it a turn. All of it happens on one thread, so that the lock is never waited for.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Wake, Waker};
+
+use parking_lot::Mutex;
 
 /// An owner of a waker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +31,7 @@ impl Wake for Note {
     fn wake(self: Arc<Self>) {
         if !self.noted.swap(true, Ordering::Relaxed) {
             let wakes = self.wakes.clone();
-            wakes.0.lock().unwrap_or_else(PoisonError::into_inner).push(self);
+            wakes.0.lock().push(self);
         }
     }
 
@@ -49,7 +51,7 @@ impl Wakes {
     /// Takes everybody noted so far.
     pub fn take(&self, into: &mut Vec<Who>) {
         into.clear();
-        for note in self.0.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        for note in self.0.lock().drain(..) {
             note.noted.store(false, Ordering::Relaxed);
             into.push(note.who);
         }

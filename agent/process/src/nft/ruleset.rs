@@ -34,14 +34,14 @@ pub enum Port {
 
 /// Packets to drop: from one address to another, of connections to one server's port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Cut {
+pub struct Flow {
     pub from: IpAddr,
     pub to: IpAddr,
     pub port: u16,
     pub which: Port,
 }
 
-impl Cut {
+impl Flow {
     /// The server's address and port that it takes packets from.
     pub fn server(&self) -> SocketAddr {
         let address = if self.which == Port::Destination { self.to } else { self.from };
@@ -55,7 +55,7 @@ pub struct Rules {
     pub table: String,
     /// Agents' own addresses: let through by the first rules, whatever the sets hold.
     pub control: BTreeSet<SocketAddr>,
-    pub cuts: BTreeSet<Cut>,
+    pub flows: BTreeSet<Flow>,
 }
 
 /// Packets that the table dropped.
@@ -119,9 +119,9 @@ impl Rules {
 
     fn elements(&self, verb: &'static str, timeout_s: Option<u32>) -> impl Iterator<Item = Value> {
         SETS.into_iter().filter_map(move |(name, v4, which)| {
-            let cuts = self.cuts.iter().filter(|cut| cut.which == which && cut.from.is_ipv4() == v4);
-            let elements: Vec<Value> = cuts
-                .map(|cut| json!({"concat": [cut.from.to_string(), cut.to.to_string(), cut.port]}))
+            let flows = self.flows.iter().filter(|flow| flow.which == which && flow.from.is_ipv4() == v4);
+            let elements: Vec<Value> = flows
+                .map(|flow| json!({"concat": [flow.from.to_string(), flow.to.to_string(), flow.port]}))
                 .map(|value| match timeout_s {
                     Some(seconds) => json!({"elem": {"val": value, "timeout": seconds}}),
                     None => value,
@@ -183,10 +183,10 @@ pub fn delete(table: &str) -> String {
 /// Asks whether this kernel and these rights can do all of it: for `nft --check`, which changes nothing.
 pub fn trial() -> String {
     let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
-    let cut = Cut { from: at(1).ip(), to: at(1).ip(), port: 1, which: Port::Destination };
+    let flow = Flow { from: at(1).ip(), to: at(1).ip(), port: 1, which: Port::Destination };
     let six = std::net::Ipv6Addr::LOCALHOST.into();
-    let cut6 = Cut { from: six, to: six, ..cut };
-    let rules = Rules { table: format!("{PREFIX}trial"), control: [at(1)].into(), cuts: [cut, cut6].into() };
+    let flow6 = Flow { from: six, to: six, ..flow };
+    let rules = Rules { table: format!("{PREFIX}trial"), control: [at(1)].into(), flows: [flow, flow6].into() };
     rules.create(1)
 }
 
@@ -297,8 +297,8 @@ mod tests {
     #[test]
     fn a_cut_names_the_server_it_takes_packets_from() {
         let (a, b) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
-        let cut = Cut { from: a, to: b, port: 7, which: Port::Destination };
-        assert_eq!(cut.server(), "10.0.0.2:7".parse().unwrap());
-        assert_eq!(Cut { which: Port::Source, ..cut }.server(), "10.0.0.1:7".parse().unwrap());
+        let flow = Flow { from: a, to: b, port: 7, which: Port::Destination };
+        assert_eq!(flow.server(), "10.0.0.2:7".parse().unwrap());
+        assert_eq!(Flow { which: Port::Source, ..flow }.server(), "10.0.0.1:7".parse().unwrap());
     }
 }

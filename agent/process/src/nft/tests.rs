@@ -27,13 +27,13 @@ fn in_namespace(addresses: &'static [&'static str], test: impl FnOnce() + Send +
     ran.join().unwrap();
 }
 
-fn rules(cuts: &[(SocketAddr, SocketAddr)], control: &[SocketAddr]) -> Rules {
+fn rules(flows: &[(SocketAddr, SocketAddr)], control: &[SocketAddr]) -> Rules {
     let both = |(client, server): &(SocketAddr, SocketAddr)| {
-        let there = Cut { from: client.ip(), to: server.ip(), port: server.port(), which: Port::Destination };
-        [there, Cut { from: server.ip(), to: client.ip(), which: Port::Source, ..there }]
+        let there = Flow { from: client.ip(), to: server.ip(), port: server.port(), which: Port::Destination };
+        [there, Flow { from: server.ip(), to: client.ip(), which: Port::Source, ..there }]
     };
     let table = table_name("run", "cut", "n1");
-    Rules { table, control: control.iter().copied().collect(), cuts: cuts.iter().flat_map(both).collect() }
+    Rules { table, control: control.iter().copied().collect(), flows: flows.iter().flat_map(both).collect() }
 }
 
 /// A server that repeats what it hears.

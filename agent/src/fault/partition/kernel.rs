@@ -6,18 +6,20 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use gauntlet_common::plan::{Plan, PlannedFault};
 use gauntlet_common::scenario::Target;
 use gauntlet_common::units::{Micros, counted};
 use gauntlet_process::clock;
-use gauntlet_process::nft::{self, Cut, Dropped, Port, Rules};
+use gauntlet_process::nft::{self, Flow, Port, Rules};
 use gauntlet_process::reach::{self, COMES_WITHIN, CUT_AFTER, Heard, Old};
 use gauntlet_proto::agent::{Endpoint, Wire};
+use parking_lot::Mutex;
 
-use super::{Direction, Member, Sides, direction, is_over, sides};
+use super::sides::{Direction, Member, Sides, direction, is_over, sides};
+use crate::firewall::{Opened, Table};
 use crate::journal::Undo;
 use crate::node::Node;
 use crate::supervisor::WorkerId;
@@ -32,56 +34,6 @@ const SHORTEST: Micros = Micros::from_secs(2);
 /// outlive the fault's end.
 const AHEAD_NS: u64 = 150_000_000;
 const SECOND_NS: u64 = 1_000_000_000;
-
-/// What one run has in this node's firewall, by fault, and what it has ready for faults to come.
-#[derive(Default)]
-pub struct Kernel {
-    cutting: Mutex<HashMap<String, Arc<Cutting>>>,
-    ready: Mutex<HashMap<String, Ready>>,
-}
-
-/// What was opened before a fault.
-#[derive(Default)]
-struct Ready {
-    old: Vec<Old>,
-    /// Peers that are there and have no old connection, and why.
-    unproven: Vec<(SocketAddr, String)>,
-}
-
-/// One fault's table.
-struct Cutting {
-    rules: Rules,
-    /// The rest of the firewall, before.
-    others: String,
-    peers: Vec<SocketAddr>,
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    old: Vec<Old>,
-    /// Why a peer that is there has no old connection.
-    unproven: Option<String>,
-    dropped: Option<Dropped>,
-    healed: bool,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Kernel {
-    fn get(&self, fault: &str) -> Result<Arc<Cutting>, String> {
-        lock(&self.cutting).get(fault).cloned().ok_or_else(|| "nothing was looked at before".into())
-    }
-
-    /// Whether another fault of this node still cuts that peer off.
-    fn cut_by_another(&self, fault: &str, peer: SocketAddr) -> bool {
-        let all = lock(&self.cutting);
-        let others = all.iter().filter(|(id, _)| *id != fault).map(|(_, cutting)| cutting);
-        others.filter(|cutting| !lock(&cutting.state).healed).any(|cutting| cutting.peers.contains(&peer))
-    }
-}
 
 /// Where everybody is: parsed from the wire.
 struct Places {
@@ -135,8 +87,8 @@ fn load_of<'p>(plan: &'p Plan, role: &str, agent: &str) -> Option<&'p str> {
 }
 
 /// Everything that a partition drops, on whatever node.
-fn cuts(plan: &Plan, [first, second]: &Sides, direction: Direction, places: &Places) -> BTreeSet<Cut> {
-    let mut cuts = BTreeSet::new();
+fn flows(plan: &Plan, [first, second]: &Sides, direction: Direction, places: &Places) -> BTreeSet<Flow> {
+    let mut flows = BTreeSet::new();
     let pairs = first.iter().flat_map(|a| second.iter().map(move |b| (a, b))).filter(|(a, b)| a.1 != b.1);
     for (a, b) in pairs {
         let (Some(at_a), Some(at_b)) = (places.address(a), places.address(b)) else { continue };
@@ -153,13 +105,13 @@ fn cuts(plan: &Plan, [first, second]: &Sides, direction: Direction, places: &Pla
                 let back = served(sender, receiver).map(|at| (at.ip(), to, at.port(), Port::Source));
                 let of_one_family = |(from, to, ..): &(IpAddr, IpAddr, u16, Port)| from.is_ipv4() == to.is_ipv4();
                 let both = there.chain(back).filter(of_one_family);
-                cuts.extend(both.map(|(from, to, port, which)| Cut { from, to, port, which }));
+                flows.extend(both.map(|(from, to, port, which)| Flow { from, to, port, which }));
             }
         };
         drop(at_a, at_b, true);
         drop(at_b, at_a, false);
     }
-    cuts
+    flows
 }
 
 /// The table of one fault on this node: what comes to or leaves its own addresses.
@@ -171,10 +123,10 @@ fn rules(node: &Node, fault: &PlannedFault, places: &Places) -> Rules {
         .filter(|(_, on)| on == node.name())
         .filter_map(|member| places.address(member))
         .collect();
-    let mut cuts = cuts(node.plan(), &sides, direction(fault), places);
-    cuts.retain(|cut| own.contains(&cut.from) || own.contains(&cut.to));
+    let mut flows = flows(node.plan(), &sides, direction(fault), places);
+    flows.retain(|cut| own.contains(&cut.from) || own.contains(&cut.to));
     let control = places.agents.values().filter_map(|(_, control)| *control).chain([node.control()]).collect();
-    Rules { table: nft::table_name(node.run_id(), &fault.id, node.name()), control, cuts }
+    Rules { table: nft::table_name(node.run_id(), &fault.id, node.name()), control, flows }
 }
 
 /// Why this node will not do it.
@@ -192,23 +144,24 @@ pub fn refuses(node: &Node, fault: &PlannedFault) -> Option<String> {
         return Some("load on loopback comes from many addresses; cut load off on real hosts only".into());
     }
     let rules = rules(node, fault, &places);
-    if let Some(cut) = rules.cuts.iter().find(|cut| rules.control.contains(&cut.server())) {
+    if let Some(cut) = rules.flows.iter().find(|cut| rules.control.contains(&cut.server())) {
         return Some(format!(
             "it would cut the control plane at {}; no role may have an agent's address and port",
             cut.server()
         ));
     }
-    (rules.cuts.len() > CUTS_MAX).then(|| format!("it has {} cuts on this node; at most {CUTS_MAX}", rules.cuts.len()))
+    (rules.flows.len() > CUTS_MAX)
+        .then(|| format!("it has {} cuts on this node; at most {CUTS_MAX}", rules.flows.len()))
 }
 
 /// A port that stays open to a node for its load's sake, though a role there is to lose it: the kernel sees only addresses.
 fn shared_port(plan: &Plan, [first, second]: &Sides, places: &Places) -> Option<String> {
-    let catalogue = crate::catalogue::catalogue();
+    let kinds = gauntlet_roles::catalogue::kinds();
     let pairs = first.iter().flat_map(|a| second.iter().flat_map(move |b| [(a, b), (b, a)]));
     for (client, server) in pairs.filter(|(a, b)| a.1 != b.1) {
         let (WorkerId::Role { role: from, .. }, Some(to)) = (&client.0, places.endpoint(&server.0)) else { continue };
         let (Some(workload), Some(role)) = (load_of(plan, &to.role, &client.1), plan.role(from)) else { continue };
-        let kind = catalogue.roles.iter().find(|kind| kind.name == role.kind);
+        let kind = kinds.iter().find(|kind| kind.name == role.kind);
         let named = kind.map(|kind| kind.find_format(&role.params.clone().into(), "role")).unwrap_or_default();
         if named.iter().any(|(_, name)| *name == to.role) {
             return Some(format!(
@@ -242,7 +195,7 @@ pub async fn ready(node: &Node, fault: &PlannedFault) {
     let peers = peers(node, fault, &Places::of(&node.wire()));
     let opening = peers.iter().take(PROBED_MAX).map(|peer| async move {
         let opened = Old::open(*peer, reach::connect(from, *peer)).await;
-        let mut ready = lock(&node.kernel().ready);
+        let mut ready = node.firewall().ready.lock();
         let ready = ready.entry(fault.id.clone()).or_default();
         match opened {
             Ok(old) => ready.old.extend(old),
@@ -253,10 +206,10 @@ pub async fn ready(node: &Node, fault: &PlannedFault) {
 }
 
 /// What [`ready`] opened, and what can still be opened at once: another fault may just have let go of the peer.
-async fn opened(node: &Node, fault: &PlannedFault, peers: &[SocketAddr]) -> Ready {
+async fn opened(node: &Node, fault: &PlannedFault, peers: &[SocketAddr]) -> Opened {
     let from = node.control().ip();
-    let mut ready = lock(&node.kernel().ready).remove(&fault.id).unwrap_or_default();
-    let has = |ready: &Ready, peer: &SocketAddr| ready.old.iter().any(|old| old.to == *peer);
+    let mut ready = node.firewall().ready.lock().remove(&fault.id).unwrap_or_default();
+    let has = |ready: &Opened, peer: &SocketAddr| ready.old.iter().any(|old| old.to == *peer);
     let missing = peers.iter().take(PROBED_MAX).filter(|peer| !has(&ready, peer));
     let late = missing.map(|peer| tokio::time::timeout(CUT_AFTER, Old::open(*peer, reach::connect(from, *peer))));
     let late = futures_util::future::join_all(late).await;
@@ -272,19 +225,17 @@ pub async fn look(node: &Node, fault: &PlannedFault) -> Result<String, String> {
     let places = Places::of(&node.wire());
     let peers = peers(node, fault, &places);
     let others = nft::off_thread(nft::others).await?;
-    let cutting = Cutting { rules: rules(node, fault, &places), others, peers, state: Mutex::default() };
-    lock(&node.kernel().cutting).insert(fault.id.clone(), Arc::new(cutting));
+    let table = Table { rules: rules(node, fault, &places), others, peers, seen: Mutex::default() };
+    node.firewall().tables.lock().insert(fault.id.clone(), Arc::new(table));
     Ok(String::new())
 }
 
 /// For the journal.
 pub fn undo(node: &Node, fault: &PlannedFault) -> Vec<Undo> {
-    let cutting = node.kernel().get(&fault.id);
-    let undo = |cutting: Arc<Cutting>| Undo::Table {
-        table: cutting.rules.table.clone(),
-        others: nft::fingerprint(&cutting.others),
-    };
-    cutting.map(undo).into_iter().collect()
+    let table = node.firewall().get(&fault.id);
+    let undo =
+        |table: Arc<Table>| Undo::Table { table: table.rules.table.clone(), others: nft::fingerprint(&table.others) };
+    table.map(undo).into_iter().collect()
 }
 
 /// Whole seconds that elements may live: as long as the lease, rounded up, so that they do not lapse under a session that
@@ -299,33 +250,33 @@ fn whole_s(left_ns: u64, lease_left: Duration) -> u32 {
 
 /// Makes the table.
 pub async fn inject(node: &Node, fault: &PlannedFault, until_ns: u64) -> Result<String, String> {
-    let cutting = node.kernel().get(&fault.id)?;
-    let ready = opened(node, fault, &cutting.peers).await;
+    let table = node.firewall().get(&fault.id)?;
+    let ready = opened(node, fault, &table.peers).await;
     {
-        let mut state = lock(&cutting.state);
-        state.old = ready.old;
-        state.unproven = ready.unproven.into_iter().next().map(|(_, why)| why);
+        let mut seen = table.seen.lock();
+        seen.old = ready.old;
+        seen.unproven = ready.unproven.into_iter().next().map(|(_, why)| why);
     }
     let seconds = timeout_s(node, until_ns);
     if seconds == 0 {
         return Err("less than a second is left of the lease or of the fault".into());
     }
-    let made = cutting.clone();
+    let made = table.clone();
     nft::off_thread(move || nft::create(&made.rules, seconds)).await?;
-    let cuts = cutting.rules.cuts.len();
-    Ok(format!("table inet {}: {} of address and port", cutting.rules.table, counted(cuts, "cut")))
+    let flows = table.rules.flows.len();
+    Ok(format!("table inet {}: {} of address and port", table.rules.table, counted(flows, "cut")))
 }
 
 /// Tries every peer over a new connection and over an old one, and what must get through.
 pub async fn confirm(node: &Node, fault: &PlannedFault) -> Result<String, String> {
-    let cutting = node.kernel().get(&fault.id)?;
+    let table = node.firewall().get(&fault.id)?;
     let from = node.control().ip();
-    let peers = &cutting.peers[..cutting.peers.len().min(PROBED_MAX)];
+    let peers = &table.peers[..table.peers.len().min(PROBED_MAX)];
     // Whether it is cut; `None` of what was reached when the fault's time was up.
     let cut = |reached: bool| (!reached || !is_over(node, fault)).then_some(!reached);
     let heard = |heard: Heard| (heard != Heard::Answer || !is_over(node, fault)).then_some(heard);
     let new = peers.iter().map(|peer| async move { (cut(reach::reaches(from, *peer, CUT_AFTER).await), *peer) });
-    let mut old = std::mem::take(&mut lock(&cutting.state).old);
+    let mut old = std::mem::take(&mut table.seen.lock().old);
     let living = old.iter_mut().map(|old| async move { (heard(old.ask(CUT_AFTER).await), old.to) });
     let places = Places::of(&node.wire());
     let sides = sides(node.plan(), fault);
@@ -344,14 +295,14 @@ pub async fn confirm(node: &Node, fault: &PlannedFault) -> Result<String, String
         () = node.healing() => return Err("the run was healed before the probes ended".into()),
     };
     // Kept to the heal: closed within the cut, they would stay open at the other end for ever.
-    lock(&cutting.state).old = old;
+    table.seen.lock().old = old;
     if let Some((_, peer)) = new.iter().find(|(cut, _)| *cut == Some(false)) {
         return Err(format!("a new connection from {from} still reaches {peer}"));
     }
     if let Some((_, peer)) = living.iter().find(|(heard, _)| *heard == Some(Heard::Answer)) {
         return Err(format!("an old connection from {from} to {peer} lives on"));
     }
-    if let Some(why) = lock(&cutting.state).unproven.take() {
+    if let Some(why) = table.seen.lock().unproven.take() {
         return Err(why);
     }
     if let Some((_, at)) = through.iter().find(|(reached, _)| !*reached) {
@@ -362,7 +313,7 @@ pub async fn confirm(node: &Node, fault: &PlannedFault) -> Result<String, String
         // Too late to see: only others can say whether it had an effect.
         return Ok(String::new());
     }
-    let table = cutting.rules.table.clone();
+    let table = table.rules.table.clone();
     let dropped = nft::off_thread(move || nft::dropped(&table)).await?;
     if direction(fault) == Direction::Both && !peers.is_empty() && dropped.probes == 0 {
         return Err("no probe got through, but our rules dropped none".into());
@@ -391,7 +342,7 @@ fn next_renewal_ns(left_ns: u64) -> Option<u64> {
 
 /// Renews the elements once a second while the lease lives.
 pub async fn hold(node: &Node, fault: &PlannedFault, until_ns: u64) -> Result<String, String> {
-    let cutting = node.kernel().get(&fault.id)?;
+    let table = node.firewall().get(&fault.id)?;
     loop {
         let Some(before_ns) = next_renewal_ns(until_ns.saturating_sub(clock::monotonic_ns())) else {
             node.sleep_unless_healing(until_ns).await;
@@ -405,7 +356,7 @@ pub async fn hold(node: &Node, fault: &PlannedFault, until_ns: u64) -> Result<St
         if seconds == 0 {
             continue;
         }
-        let renewed = cutting.clone();
+        let renewed = table.clone();
         if let Err(why) = nft::off_thread(move || nft::renew(&renewed.rules, seconds)).await {
             return Err(format!("not renewed, so it ends before its time: {why}"));
         }
@@ -414,8 +365,8 @@ pub async fn hold(node: &Node, fault: &PlannedFault, until_ns: u64) -> Result<St
 
 /// Reads what was dropped, removes the table, looks that the firewall is as before, and that the peers are reached again.
 pub async fn heal(node: &Node, fault: &PlannedFault) -> Result<String, String> {
-    let cutting = node.kernel().get(&fault.id)?;
-    let removed = cutting.clone();
+    let table = node.firewall().get(&fault.id)?;
+    let removed = table.clone();
     let dropped = nft::off_thread(move || {
         let dropped = nft::dropped(&removed.rules.table).ok();
         nft::remove(&removed.rules.table)?;
@@ -430,12 +381,12 @@ pub async fn heal(node: &Node, fault: &PlannedFault) -> Result<String, String> {
     });
     let dropped = dropped.await?;
     {
-        let mut state = lock(&cutting.state);
-        state.old.clear();
-        state.dropped = state.dropped.or(dropped);
-        state.healed = true;
+        let mut seen = table.seen.lock();
+        seen.old.clear();
+        seen.dropped = seen.dropped.or(dropped);
+        seen.healed = true;
     }
-    let told = lock(&cutting.state).dropped.unwrap_or_default();
+    let told = table.seen.lock().dropped.unwrap_or_default();
     let evidence = format!(
         "{} ({}) of real traffic and {} dropped",
         counted(told.packets as usize, "packet"),
@@ -447,7 +398,7 @@ pub async fn heal(node: &Node, fault: &PlannedFault) -> Result<String, String> {
         return Ok(format!("{evidence}; the table is gone; everything stops"));
     }
     let from = node.control().ip();
-    let again = cutting.peers.iter().take(PROBED_MAX).filter(|peer| !node.kernel().cut_by_another(&fault.id, **peer));
+    let again = table.peers.iter().take(PROBED_MAX).filter(|peer| !node.firewall().cut_by_another(&fault.id, **peer));
     let reached = futures_util::future::join_all(again.map(|peer| async move {
         tokio::select! {
             reached = reach::comes_to_reach(from, *peer) => (reached, peer),
@@ -463,8 +414,8 @@ pub async fn heal(node: &Node, fault: &PlannedFault) -> Result<String, String> {
 
 /// Packets of real traffic; none where the table could not be read.
 pub fn touched(node: &Node, fault: &PlannedFault) -> Option<u64> {
-    let cutting = node.kernel().get(&fault.id).ok()?;
-    let dropped = lock(&cutting.state).dropped;
+    let table = node.firewall().get(&fault.id).ok()?;
+    let dropped = table.seen.lock().dropped;
     dropped.map(|dropped| dropped.packets)
 }
 

@@ -42,9 +42,9 @@ fn wire(plan: &Plan) -> Wire {
     Wire { endpoints: endpoints.collect(), agents: plan.agents.iter().map(|agent| address(&agent.name)).collect() }
 }
 
-fn found(plan: &Plan) -> BTreeSet<Cut> {
+fn found(plan: &Plan) -> BTreeSet<Flow> {
     let fault = &plan.faults[0];
-    cuts(plan, &sides(plan, fault), direction(fault), &Places::of(&wire(plan)))
+    flows(plan, &sides(plan, fault), direction(fault), &Places::of(&wire(plan)))
 }
 
 fn at(plan: &Plan, role: &str, instance: usize) -> IpAddr {
@@ -59,7 +59,7 @@ fn both_ways_are_cut_for_clients_and_servers_of_exactly_the_two_nodes() {
     for (from, to) in [(a, b), (b, a)] {
         for port in [20_000, 20_001] {
             for which in [Port::Destination, Port::Source] {
-                expected.insert(Cut { from, to, port, which });
+                expected.insert(Flow { from, to, port, which });
             }
         }
     }
@@ -80,7 +80,7 @@ fn one_way_is_cut_where_the_fault_says_so() {
 fn load_is_exempt_unless_it_is_named() {
     let exempt = plan("gateway", r#"between: [gateway, "app[1]"]"#);
     let (gateway, app) = (at(&exempt, "gateway", 0), at(&exempt, "app", 1));
-    let open = |cut: &Cut| cut.server() == SocketAddr::new(gateway, 20_000);
+    let open = |cut: &Flow| cut.server() == SocketAddr::new(gateway, 20_000);
     assert!(!found(&exempt).iter().any(open), "load on the application server's node reaches the gateway");
     let named = plan("gateway", "between: [web, gateway]");
     let cut: BTreeSet<IpAddr> = found(&named).iter().filter(|cut| open(cut)).map(|cut| cut.from).collect();
