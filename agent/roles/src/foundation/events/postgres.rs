@@ -7,13 +7,13 @@
 //! brought the log to the disk.
 //!
 //! Owns the bridge (the trait blocks, the protocol is async: a runtime of its own, on one thread) and what is done with connections. Not here: a
-//! connection and who may hold the schema (`session`), events as columns and queries as statements (`rows`), what the file says of the
+//! connection and who may hold the schema (`connection`), events as columns and queries as statements (`rows`), what the file says of the
 //! database (`settings`).
 
+mod connection;
 mod rows;
 #[cfg(test)]
 pub(crate) mod server;
-mod session;
 mod settings;
 
 use std::collections::HashMap;
@@ -30,8 +30,8 @@ use tokio::runtime::Runtime;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, NoTls, Row, Statement};
 
+use self::connection::{Connection, Failed};
 use self::rows::{COLUMNS, Columns, INSERT, Param, event, select, whole};
-use self::session::{Failed, Session};
 pub use self::settings::check;
 use gauntlet_common::storage::Durability;
 
@@ -55,7 +55,7 @@ pub struct PostgresStore {
 }
 
 struct Shared {
-    session: Session,
+    connection: Connection,
     schema: String,
     writer: tokio::sync::Mutex<Option<Writer>>,
     reader: Slot,
@@ -106,7 +106,7 @@ impl PostgresStore {
             .build()
             .map_err(|e| EventsError::Engine(e.to_string()))?;
         let shared = Shared {
-            session: Session::new(config, &schema, storage.durability == Durability::Fsync),
+            connection: Connection::new(config, &schema, storage.durability == Durability::Fsync),
             schema,
             writer: tokio::sync::Mutex::default(),
             reader: Slot::default(),
@@ -120,7 +120,7 @@ impl PostgresStore {
         let store = Self { runtime: Some(runtime), shared };
         store.write(|_, _| Box::pin(async { Ok(()) }))?;
         if let Some(runtime) = &store.runtime {
-            runtime.spawn(async move { sweeper.session.sweep().await });
+            runtime.spawn(async move { sweeper.connection.sweep().await });
         }
         Ok(store)
     }
@@ -219,12 +219,12 @@ fn name(dir: &Path) -> Result<String, EventsError> {
     let path: PathBuf = dir.join(NAME_FILE);
     let failed = |error: std::io::Error| EventsError::Engine(format!("{}: {error}", path.display()));
     match std::fs::read_to_string(&path) {
-        Ok(name) if session::made_at_ms(&name).is_some() => return Ok(name),
+        Ok(name) if connection::made_at_ms(&name).is_some() => return Ok(name),
         Ok(_) => return Err(EventsError::Engine(format!("{} holds no schema of ours", path.display()))),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => return Err(failed(error)),
     }
-    let name = session::new_name();
+    let name = connection::new_name();
     std::fs::create_dir_all(dir).map_err(failed)?;
     // All of it or nothing: a kill half-way leaves no name that nobody can read.
     let new = dir.join("postgres.new");
@@ -239,8 +239,8 @@ impl Shared {
         if slot.as_ref().is_none_or(|writer| writer.client.is_closed()) {
             *slot = None;
             self.unsure.store(true, Ordering::Release);
-            let client = self.session.connect().await?;
-            self.session.hold(&client).await?;
+            let client = self.connection.connect().await?;
+            self.connection.hold(&client).await?;
             let insert = client.prepare(INSERT).await?;
             let position_of = client.prepare("SELECT position FROM events WHERE id = $1").await?;
             *slot = Some(Writer { client, insert, position_of });
@@ -264,7 +264,7 @@ impl Shared {
         if let Some(reader) = reader.as_ref().filter(|reader| !reader.client.is_closed()) {
             return Ok(reader.clone());
         }
-        let client = self.session.connect().await?;
+        let client = self.connection.connect().await?;
         let made = Arc::new(Reader { client, statements: Mutex::default() });
         *reader = Some(made.clone());
         Ok(made)
@@ -286,7 +286,7 @@ impl Shared {
         self.unsure.store(true, Ordering::Release);
         match columns.as_slice() {
             // Its own transaction, committed as the session is set.
-            [all] if synchronous == self.session.synchronous => drop(client.execute(&*insert, &all.params()).await?),
+            [all] if synchronous == self.connection.synchronous => drop(client.execute(&*insert, &all.params()).await?),
             parts => {
                 let transaction = client.transaction().await?;
                 let commit = if synchronous { "on" } else { "off" };

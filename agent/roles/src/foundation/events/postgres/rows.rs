@@ -7,7 +7,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use super::super::store::ANSWER_BYTES_MAX;
-use super::session::Failed;
+use super::connection::Failed;
 
 /// Bytes of one statement's events; a larger group is several statements of one transaction.
 const STATEMENT_BYTES_MAX: usize = 8 * 1024 * 1024;

@@ -234,7 +234,7 @@ async fn what_earlier_runs_left_is_swept_and_nothing_that_lives_or_is_anothers()
     // Held until they are in use: other tests' stores sweep too.
     let reader = server.client().await;
     for schema in &in_use {
-        reader.execute("SELECT pg_advisory_lock($1)", &[&session::key(schema)]).await.unwrap();
+        reader.execute("SELECT pg_advisory_lock($1)", &[&connection::key(schema)]).await.unwrap();
     }
     for schema in [&stale, &held, &young, &anothers].into_iter().chain(&in_use) {
         client.batch_execute(&format!("CREATE SCHEMA {schema}; CREATE TABLE {schema}.kept ()")).await.unwrap();
@@ -244,9 +244,9 @@ async fn what_earlier_runs_left_is_swept_and_nothing_that_lives_or_is_anothers()
         reader.batch_execute(&format!("LOCK TABLE {schema}.kept IN ACCESS SHARE MODE")).await.unwrap();
     }
     reader.execute("SELECT pg_advisory_unlock_all()", &[]).await.unwrap();
-    let session = Session::new(server.url().parse().unwrap(), &held, false);
-    let holder = session.connect().await.unwrap();
-    session.hold(&holder).await.unwrap();
+    let connection = Connection::new(server.url().parse().unwrap(), &held, false);
+    let holder = connection.connect().await.unwrap();
+    connection.hold(&holder).await.unwrap();
     let dir = tempfile::tempdir().unwrap();
     // What cannot be dropped holds up neither the start nor the rest.
     let (events, _store) = open(dir.path(), server.url(), "sweeper");

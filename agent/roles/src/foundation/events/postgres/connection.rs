@@ -55,14 +55,14 @@ fn told(error: &tokio_postgres::Error) -> String {
     text
 }
 
-pub(super) struct Session {
+pub(super) struct Connection {
     config: Config,
     schema: String,
     /// How transactions commit that do not say so themselves.
     pub(super) synchronous: bool,
 }
 
-impl Session {
+impl Connection {
     pub(super) fn new(config: Config, schema: &str, synchronous: bool) -> Self {
         Self { config, schema: schema.into(), synchronous }
     }
@@ -127,7 +127,7 @@ pub(super) fn made_at_ms(name: &str) -> Option<u64> {
     Some(seconds * 1000 + u64::from(nanos) / 1_000_000)
 }
 
-impl Session {
+impl Connection {
     /// Drops schemas of ours that are old and held by nobody, over a connection of its own, as nothing waits for it. What cannot be
     /// dropped, or not in time, is left to the next.
     pub(super) async fn sweep(&self) {
