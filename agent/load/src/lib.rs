@@ -5,7 +5,7 @@
 
 mod answer;
 pub mod catalogue;
-mod connection;
+pub mod connection;
 pub mod driver;
 pub mod engine;
 pub mod error;

@@ -6,6 +6,7 @@
 mod connections;
 mod flow;
 mod grpc;
+mod line;
 mod own;
 mod reflection;
 mod rpc;

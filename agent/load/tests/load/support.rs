@@ -9,6 +9,7 @@ use futures_util::{SinkExt, StreamExt};
 use gauntlet_common::plan::Plan;
 use gauntlet_common::scenario::{Step, flow};
 use gauntlet_common::snapshot::{ErrorClass, LoadSnapshot};
+use gauntlet_load::driver::DriverEntry;
 use gauntlet_process::channel::Channel;
 use gauntlet_process::clock::monotonic_ns;
 use gauntlet_proto::agent::{Endpoint, ReadBack, ReadBackDone, Wire};
@@ -194,6 +195,8 @@ pub struct Also {
     /// The stop follows the agreed start at once, before that comes.
     pub stop_before_start: bool,
     pub read_back: Option<(String, String)>,
+    /// In the place of the shipped drivers.
+    pub drivers: Option<&'static [DriverEntry]>,
 }
 
 /// Runs one worker of a plan to its end.
@@ -208,7 +211,8 @@ pub async fn run_worker(plan: &Value, worker: u32, also: Also) -> Told {
         data_dir: also.data_dir.clone(),
         tally_cells: 0,
     };
-    let running = tokio::task::spawn_local(gauntlet_load::worker::run(start, Channel::new(theirs)));
+    let drivers = also.drivers.unwrap_or(gauntlet_load::catalogue::DRIVERS);
+    let running = tokio::task::spawn_local(gauntlet_load::worker::run_of(drivers, start, Channel::new(theirs)));
     let told = drive(ours, also).await;
     let _ = running.await.unwrap();
     told
