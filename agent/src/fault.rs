@@ -12,6 +12,9 @@ pub mod outage;
 pub mod partition;
 pub mod pause;
 
+#[cfg(test)]
+mod tests;
+
 use std::future::Future;
 use std::pin::Pin;
 

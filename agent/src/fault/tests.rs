@@ -1,0 +1,3 @@
+//! Faults as a run conducts them.
+
+mod mark;
