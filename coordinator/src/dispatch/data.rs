@@ -6,8 +6,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Duration, MissedTickBehavior, interval, sleep};
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::inbox::{Inbox, Next};
-use super::{Arrival, Arrived, Keeper, Order, QUEUE_MAX, RETRY_AFTER, connect};
+use super::connect::{QUEUE_MAX, RETRY_AFTER, connect};
+use super::control::{Keeper, Order};
+use super::inbox::{Arrival, Arrived, Inbox, Next};
 
 /// How often it is looked at what is missing.
 const LOOK_EVERY: Duration = Duration::from_millis(100);

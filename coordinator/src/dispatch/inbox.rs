@@ -38,6 +38,16 @@ impl std::fmt::Display for Lost {
     }
 }
 
+/// What came from an agent, with its index in the plan.
+pub type Arrival = (usize, Arrived);
+
+/// Batches come in order and once, and so do those that are lost.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Arrived {
+    Batch(Batch),
+    Lost(Lost),
+}
+
 /// What to do now.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Next {
