@@ -1,6 +1,6 @@
 //! How the state of a run looks: a block for terminals, a line for logs. Pure.
 
-use super::{Live, Offered};
+use super::state::{Live, Offered};
 use crate::report::facts::plural;
 use crate::report::format::{self, NONE};
 use crate::report::paint::{Line, Tone};
@@ -156,7 +156,7 @@ fn flow(label: &str, parts: Vec<Line>, width: usize) -> Vec<Line> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{ActiveFault, sample};
+    use super::super::state::{ActiveFault, sample};
     use super::*;
 
     #[test]

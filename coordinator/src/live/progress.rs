@@ -5,8 +5,11 @@ use std::io::{self, IsTerminal, Write};
 
 use anstream::ColorChoice;
 
-use super::{Live, frame, line, terminal_width, told};
 use gauntlet_common::event::Event;
+
+use super::frame::{frame, line};
+use super::state::Live;
+use super::words::told;
 
 /// Seconds between two lines where there is no terminal.
 const EVERY: f64 = 30.0;
@@ -151,6 +154,11 @@ impl Progress {
     }
 }
 
+/// Columns of the terminal; none without one.
+pub fn terminal_width() -> Option<usize> {
+    terminal_size::terminal_size().map(|(width, _)| usize::from(width.0))
+}
+
 impl Drop for Progress {
     fn drop(&mut self) {
         self.finish();
@@ -163,7 +171,7 @@ mod tests {
 
     use gauntlet_common::event::{FaultEdge, What};
 
-    use super::super::sample;
+    use super::super::state::sample;
     use super::*;
 
     #[derive(Clone, Default)]
