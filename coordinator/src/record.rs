@@ -19,6 +19,7 @@ mod cells;
 mod column;
 mod figures;
 mod packed;
+mod seconds;
 mod store;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -32,19 +33,17 @@ use gauntlet_common::snapshot::{
     IntervalDelta, Layout, LoadSnapshot, METRICS_MAX, NodeSample, ProcessSample, RoleMetrics, SeriesDelta,
 };
 
-pub use cells::Usage;
-use cells::{Second, Slot, Tally, Wakeup};
+pub use cells::{Bin, Usage};
+use cells::{Second, Slot, Wakeup};
 use column::Column;
-pub use figures::Bin;
-pub(crate) use figures::Seconds;
 use packed::Packed;
+pub use seconds::INTERVALS_MAX;
+pub(crate) use seconds::Seconds;
 pub use store::HELD_BYTES_MAX;
 use store::Store;
 
 /// Most series of a run.
 pub const SERIES_MAX: usize = 500;
-/// Longest record, in intervals of a second: two days.
-pub const INTERVALS_MAX: u32 = 172_800;
 /// Most events.
 pub const EVENTS_MAX: usize = 200_000;
 /// Seconds of series whose histograms are live at once: the newest. An older one is packed, and what still comes for it is
