@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use gauntlet_agent::config::Credentials;
 use gauntlet_common::units::counted;
 
-use super::{Failure, FleetArgs, PkiCommand, print_bytes};
+use super::args::{FleetArgs, PkiCommand};
+use super::output::{Failure, print_bytes};
 use crate::inventory::{self, Host};
 use crate::{dispatch, pki, preflight};
 

@@ -6,7 +6,9 @@ use gauntlet_common::scenario::Scenario;
 use gauntlet_process::clock;
 
 use super::agents::{fleet, runtime};
-use super::{Failure, Format, RunArgs, offline, print_bytes, series};
+use super::args::{Format, RunArgs};
+use super::output::{Failure, print_bytes};
+use super::{offline, series};
 use crate::inventory::Host;
 use crate::report::model::Report;
 use crate::report::runs::RunRow;

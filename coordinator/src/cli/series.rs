@@ -6,7 +6,8 @@ use clap::ValueEnum;
 use gauntlet_common::scenario::Scenario;
 
 use super::agents::runtime;
-use super::{Failure, RunArgs, print_bytes};
+use super::args::RunArgs;
+use super::output::{Failure, print_bytes};
 use crate::report::junit;
 use crate::report::series::{Row, Series};
 use crate::report::text::{Place as Shown, WIDTH, print_summary};
