@@ -1,6 +1,7 @@
 //! The story of a run, from a scenario to an exit code.
 
 mod conduct;
+mod not_run;
 mod ready;
 
 use std::path::PathBuf;
@@ -10,7 +11,6 @@ use gauntlet_agent::config::Credentials;
 use gauntlet_common::plan::bind::bind;
 use gauntlet_common::plan::{Isolation, Plan};
 use gauntlet_common::scenario::Scenario;
-use gauntlet_common::verdict::Cause;
 
 use crate::cluster::Cluster;
 use crate::collect::Collector;
@@ -21,6 +21,7 @@ use crate::rundir::Place;
 use crate::screen::Screen;
 use crate::signals::Signals;
 use crate::{judge, report};
+pub use not_run::NotRun;
 
 /// What to run, and where.
 pub struct Request {
@@ -38,32 +39,6 @@ pub enum Fleet {
     Embedded,
     /// Those of an inventory.
     Inventory { hosts: Vec<Host>, credentials: Credentials },
-}
-
-/// Why a run never began. Its exit code, and a sentence for people.
-#[derive(Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct NotRun {
-    pub cause: Cause,
-    /// 3 instead of the cause's code when the user's files are at fault.
-    pub bad_input: bool,
-    pub message: String,
-}
-
-impl NotRun {
-    fn not_ready(message: impl std::fmt::Display) -> Self {
-        Self { cause: Cause::ClusterNotReady, bad_input: false, message: message.to_string() }
-    }
-    fn bad_input(message: impl std::fmt::Display) -> Self {
-        Self { cause: Cause::ClusterNotReady, bad_input: true, message: message.to_string() }
-    }
-    fn internal(message: impl std::fmt::Display) -> Self {
-        Self { cause: Cause::Internal, bad_input: false, message: message.to_string() }
-    }
-    /// The process's exit code.
-    pub fn exit_code(&self) -> u8 {
-        if self.bad_input { 3 } else { self.cause.exit_code() }
-    }
 }
 
 /// A run that ended, well or not, with its directory.

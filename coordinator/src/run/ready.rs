@@ -16,7 +16,7 @@ use indexmap::IndexMap;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
-use super::NotRun;
+use super::not_run::NotRun;
 use crate::collect::Collector;
 use crate::dispatch::{Arrival, Arrived, Caller, ClockOffset, Session, SessionError};
 use crate::inventory::{self, Host};
