@@ -1,6 +1,6 @@
 //! The story of a run, from a scenario to an exit code.
 
-mod conduct;
+mod event_loop;
 mod not_run;
 mod ready;
 
@@ -82,7 +82,7 @@ pub async fn run(request: Request, screen: &mut Screen, signals: &mut Signals) -
     let mut armed = ready::arm(&plan, &hosts, &credentials, &caller, &mut collector, signals).await?;
 
     // 5. The run itself, until load has ended, faults are healed, acknowledged work is read back and every batch is here.
-    conduct::conduct(&plan, &mut armed, &mut collector, screen, signals).await;
+    event_loop::run(&plan, &mut armed, &mut collector, screen, signals).await;
     drop(armed);
     if let Some(mut cluster) = cluster {
         // Ending processes blocks, and nothing else is left to do.

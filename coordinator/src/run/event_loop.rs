@@ -62,7 +62,7 @@ struct Shell<'a> {
 }
 
 /// Conducts an armed run to its end; returns when everything on every agent has ended and every batch is here, or is known to be lost.
-pub(super) async fn conduct(
+pub(super) async fn run(
     plan: &Plan,
     armed: &mut Armed,
     collector: &mut Collector,
