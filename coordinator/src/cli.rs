@@ -2,10 +2,11 @@
 
 mod agents;
 mod args;
+mod campaign;
+mod history;
 mod offline;
 mod output;
-mod runs;
-mod series;
+mod run;
 
 use std::process::ExitCode;
 
@@ -17,18 +18,18 @@ use output::print_bytes;
 /// Does what was typed.
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Run(args) => runs::run(args),
+        Command::Run(args) => run::run(args),
         Command::Check { scenarios } => offline::check(&scenarios),
         Command::Show { scenario, profile } => offline::show(&scenario, profile),
         Command::List { names } => offline::list(names),
         Command::Schema => offline::schema(),
         Command::Agents { fleet } => agents::agents(&fleet),
         Command::Heal { fleet } => agents::heal(&fleet),
-        Command::Report { run, format } => runs::report(&run, format.as_deref()),
+        Command::Report { run, format } => history::report(&run, format.as_deref()),
         Command::Runs { command } => match command {
-            RunsCommand::List => runs::list(),
-            RunsCommand::Show { run } => runs::show(&run),
-            RunsCommand::Prune { keep } => runs::prune(keep),
+            RunsCommand::List => history::list(),
+            RunsCommand::Show { run } => history::show(&run),
+            RunsCommand::Prune { keep } => history::prune(keep),
         },
         Command::Pki { command } => agents::pki(&command),
         Command::Completions { shell } => {

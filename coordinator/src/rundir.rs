@@ -15,9 +15,9 @@
 
 mod error;
 mod files;
+mod history;
 mod load;
 mod logs;
-mod runs;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -33,9 +33,9 @@ pub use error::RunDirError;
 use error::failed;
 pub(crate) use files::{EVENTS, LEDGER, METRICS, PLAN, SERIES};
 use files::{MetricLine, point_latest, sync_directory, write_synced};
+pub use history::{Prune, RunInfo, list, prune, resolve};
 pub use load::{Loaded, load};
 pub use logs::LOG_BYTES_MAX;
-pub use runs::{Prune, RunInfo, list, prune, resolve};
 
 /// Begins `series.hlog`.
 const SERIES_HEADER: &str = "\

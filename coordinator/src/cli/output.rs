@@ -1,5 +1,8 @@
 //! What a command leaves: bytes on standard output, or a failure with its exit code.
 
+use crate::report;
+use crate::report::model::Report;
+
 /// Why a command ended without its result: the exit code, and what to tell.
 #[derive(Debug)]
 pub struct Failure {
@@ -24,4 +27,11 @@ pub(super) fn print_bytes(bytes: &[u8]) -> Result<u8, Failure> {
         }
         _ => Ok(0),
     }
+}
+
+/// To standard output, in a format that `--format` names.
+pub(super) fn print_report(report: &Report, format: &str) -> Result<(), Failure> {
+    let format = report::named(format).map_err(|e| Failure::new(2, e))?;
+    let bytes = format.render(report).map_err(|e| Failure::new(1, e))?;
+    print_bytes(&bytes).map(drop)
 }
