@@ -1,8 +1,9 @@
 //! The story of a run, from a scenario to an exit code.
 
+mod arm;
 mod event_loop;
+mod fleet;
 mod not_run;
-mod ready;
 
 use std::path::PathBuf;
 
@@ -55,7 +56,7 @@ pub async fn run(request: Request, screen: &mut Screen, signals: &mut Signals) -
     let mut cluster = None;
     let (hosts, credentials, isolation) = match request.fleet {
         Fleet::Inventory { hosts, credentials } => {
-            let isolation = ready::isolation(&hosts);
+            let isolation = fleet::isolation(&hosts);
             (hosts, credentials, isolation)
         }
         Fleet::Embedded => {
@@ -65,21 +66,21 @@ pub async fn run(request: Request, screen: &mut Screen, signals: &mut Signals) -
             ready
         }
     };
-    let (facts, findings) = ready::preflight(&hosts, &credentials).await?;
+    let (facts, findings) = fleet::all_ready(&hosts, &credentials).await?;
 
     // 2. The plan: a pure function of scenario, agents and seed.
     let plan = bind(&request.scenario, &catalogue(), &facts, request.seed, isolation).map_err(NotRun::bad_input)?;
-    ready::allowed(&plan, &findings)?;
-    ready::fits(&plan, &findings)?;
-    let hosts = ready::taking_part(&plan, &hosts);
+    fleet::allowed(&plan, &findings)?;
+    fleet::fits(&plan, &findings)?;
+    let hosts = fleet::taking_part(&plan, &hosts);
 
     // 3. The run directory, before anything happens that it should tell.
     let mut collector = Collector::new(&plan, &request.place, &run_id).map_err(NotRun::bad_input)?;
     let dir = collector.dir().to_path_buf();
 
     // 4. Sessions: hello, prepare, placed, wire, ready, clocks, armed for one instant.
-    let caller = Caller { run: run_id.clone(), owner: ready::owner() };
-    let mut armed = ready::arm(&plan, &hosts, &credentials, &caller, &mut collector, signals).await?;
+    let caller = Caller { run: run_id.clone(), owner: arm::owner() };
+    let mut armed = arm::arm(&plan, &hosts, &credentials, &caller, &mut collector, signals).await?;
 
     // 5. The run itself, until load has ended, faults are healed, acknowledged work is read back and every batch is here.
     event_loop::run(&plan, &mut armed, &mut collector, screen, signals).await;
@@ -100,8 +101,8 @@ pub async fn run(request: Request, screen: &mut Screen, signals: &mut Signals) -
 /// The plan that a run would have: for `--dry-run`, without any agent.
 pub fn dry_run(scenario: &Scenario, hosts: Option<&[Host]>, seed: u64) -> Result<Plan, NotRun> {
     let (facts, isolation) = match hosts {
-        Some(hosts) => (ready::assumed_facts(hosts), ready::isolation(hosts)),
-        None => (ready::embedded_facts(&scenario.needs), Isolation::Shared),
+        Some(hosts) => (fleet::assumed_facts(hosts), fleet::isolation(hosts)),
+        None => (fleet::embedded_facts(&scenario.needs), Isolation::Shared),
     };
     bind(scenario, &catalogue(), &facts, seed, isolation).map_err(NotRun::bad_input)
 }

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::ready::{self, Armed};
+use super::arm::{Armed, PINGS};
 use crate::collect::Collector;
 use crate::conductor::{Action, Conductor, Input};
 use crate::dispatch::{Arrival, Arrived, ClockOffset, Session, SessionError};
@@ -228,7 +228,7 @@ impl Shell<'_> {
                     let mut answers = Vec::new();
                     for body in bodies {
                         let clock = match body {
-                            control_request::Body::Finish(_) => session.measure_clock(ready::PINGS).await.ok(),
+                            control_request::Body::Finish(_) => session.measure_clock(PINGS).await.ok(),
                             _ => None,
                         };
                         let reply = session.step(body.clone(), ANSWER_WITHIN).await;
