@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use crate::inventory::Host;
 use connect::QUEUE_MAX;
-pub use connect::{SessionError, connect, describe, heal};
+pub use connect::{AgentError, connect, describe, heal};
 pub use control::{Caller, LEASE};
 use control::{Control, Keeper, Order};
 pub use inbox::{Arrival, Arrived, Lost};
@@ -29,8 +29,8 @@ pub struct ClockOffset {
     pub uncertainty_ns: u64,
 }
 
-/// One agent's session. Dropping it ends the renewals, and so the run on that agent.
-pub struct Session {
+/// The coordinator's end of the session with one agent. Dropping it ends the renewals, and so the run on that agent.
+pub struct RemoteAgent {
     pub host: Host,
     pub version: String,
     orders: mpsc::Sender<Order>,
@@ -38,15 +38,15 @@ pub struct Session {
     acknowledged: watch::Sender<u64>,
 }
 
-impl Session {
-    /// Opens both connections. Batches go to `arrivals`, each acknowledged by [`Session::acknowledge`].
+impl RemoteAgent {
+    /// Opens both connections. Batches go to `arrivals`, each acknowledged by [`RemoteAgent::acknowledge`].
     pub async fn open(
         index: usize,
         host: &Host,
         credentials: &Credentials,
         caller: &Caller,
         arrivals: mpsc::Sender<Arrival>,
-    ) -> Result<Self, SessionError> {
+    ) -> Result<Self, AgentError> {
         let control = Control::open(host, credentials, caller, 0).await?;
         let (token, version) = (control.token, control.version.clone());
         let (orders, orders_rx) = mpsc::channel(QUEUE_MAX);
@@ -74,27 +74,23 @@ impl Session {
     }
 
     /// Asks for one step and waits for its answer.
-    pub async fn step(
-        &self,
-        body: control_request::Body,
-        within: Duration,
-    ) -> Result<control_reply::Body, SessionError> {
+    pub async fn step(&self, body: control_request::Body, within: Duration) -> Result<control_reply::Body, AgentError> {
         let (tx, rx) = oneshot::channel();
-        let lost = || SessionError::Lost { agent: self.host.name.clone(), why: self.lost_why() };
+        let lost = || AgentError::Lost { agent: self.host.name.clone(), why: self.lost_why() };
         self.orders.send(Order::Step(body, tx)).await.map_err(|_| lost())?;
         match timeout(within, rx).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(lost()),
-            Err(_) => Err(SessionError::Silent { agent: self.host.name.clone(), after: within }),
+            Err(_) => Err(AgentError::Silent { agent: self.host.name.clone(), after: within }),
         }
     }
 
     /// Measures the agent's clock by so many pings; the fastest counts (Cristian 1989), half its round trip is the uncertainty.
-    pub async fn measure_clock(&self, pings: u32) -> Result<ClockOffset, SessionError> {
+    pub async fn measure_clock(&self, pings: u32) -> Result<ClockOffset, AgentError> {
         let mut best: Option<ClockOffset> = None;
         for _ in 0..pings {
             let (tx, rx) = oneshot::channel();
-            let lost = || SessionError::Lost { agent: self.host.name.clone(), why: self.lost_why() };
+            let lost = || AgentError::Lost { agent: self.host.name.clone(), why: self.lost_why() };
             self.orders.send(Order::Ping(tx)).await.map_err(|_| lost())?;
             // Unanswered within the time, or its connection broke: another one may be answered.
             let Ok(Ok((sent, agent, received))) = timeout(Duration::from_secs(2), rx).await else { continue };
@@ -106,7 +102,7 @@ impl Session {
                 best = Some(sample);
             }
         }
-        best.ok_or(SessionError::Silent { agent: self.host.name.clone(), after: Duration::from_secs(2) * pings })
+        best.ok_or(AgentError::Silent { agent: self.host.name.clone(), after: Duration::from_secs(2) * pings })
     }
 
     /// Says that every batch up to this number is safe here.

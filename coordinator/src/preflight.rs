@@ -8,7 +8,7 @@ use gauntlet_proto::PROTOCOL_VERSION;
 use gauntlet_proto::agent::DescribeReply;
 use tokio::task::JoinSet;
 
-use crate::dispatch::{SessionError, describe};
+use crate::dispatch::{AgentError, describe};
 use crate::inventory::Host;
 
 /// What one agent answered, and what stands in a run's way.
@@ -45,7 +45,7 @@ async fn look_at(host: Host, credentials: &Credentials) -> Finding {
             finding.problems = problems(&finding.host, &facts);
             finding.facts = Some(facts);
         }
-        Err(SessionError::Unreachable { why, .. }) => finding.problems.push(why),
+        Err(AgentError::Unreachable { why, .. }) => finding.problems.push(why),
         Err(error) => finding.problems.push(error.to_string()),
     }
     finding

@@ -22,7 +22,7 @@ pub(super) const QUEUE_MAX: usize = 64;
 
 /// Why an agent does not serve.
 #[derive(Debug, Clone, thiserror::Error)]
-pub enum SessionError {
+pub enum AgentError {
     #[error("agent {agent} at {address} cannot be reached: {why}")]
     Unreachable { agent: String, address: String, why: String },
     #[error("{message}")]
@@ -36,9 +36,9 @@ pub enum SessionError {
 type Client = AgentClient<Channel>;
 
 /// Opens one connection, proving both identities.
-pub async fn connect(host: &Host, credentials: &Credentials) -> Result<Client, SessionError> {
+pub async fn connect(host: &Host, credentials: &Credentials) -> Result<Client, AgentError> {
     let unreachable =
-        |why: String| SessionError::Unreachable { agent: host.name.clone(), address: host.address.clone(), why };
+        |why: String| AgentError::Unreachable { agent: host.name.clone(), address: host.address.clone(), why };
     let tls = ClientTlsConfig::new()
         .domain_name(agent_dns_name(&host.name))
         .ca_certificate(Certificate::from_pem(&credentials.ca))
@@ -89,14 +89,14 @@ fn explain(text: &str, host: &Host) -> String {
 }
 
 /// Asks an agent what it is. For the preflight; opens no session.
-pub async fn describe(host: &Host, credentials: &Credentials) -> Result<DescribeReply, SessionError> {
+pub async fn describe(host: &Host, credentials: &Credentials) -> Result<DescribeReply, AgentError> {
     let mut client = connect(host, credentials).await?;
     let asked = timeout(CONNECT_WITHIN, client.describe(DescribeRequest { protocol: PROTOCOL_VERSION }));
     Ok(answer(host, asked.await)?.into_inner())
 }
 
 /// Stops everything on an agent and undoes every fault.
-pub async fn heal(host: &Host, credentials: &Credentials, reason: &str) -> Result<HealReply, SessionError> {
+pub async fn heal(host: &Host, credentials: &Credentials, reason: &str) -> Result<HealReply, AgentError> {
     let mut client = connect(host, credentials).await?;
     let asked = timeout(Duration::from_secs(60), client.heal(HealRequest { reason: reason.into() }));
     Ok(answer(host, asked.await)?.into_inner())
@@ -105,8 +105,8 @@ pub async fn heal(host: &Host, credentials: &Credentials, reason: &str) -> Resul
 pub(super) fn answer<T>(
     host: &Host,
     result: Result<Result<T, tonic::Status>, tokio::time::error::Elapsed>,
-) -> Result<T, SessionError> {
-    let unreachable = |why| SessionError::Unreachable { agent: host.name.clone(), address: host.address.clone(), why };
+) -> Result<T, AgentError> {
+    let unreachable = |why| AgentError::Unreachable { agent: host.name.clone(), address: host.address.clone(), why };
     match result {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(status)) => Err(unreachable(explain(&format!("{}: {}", status.code(), status.message()), host))),

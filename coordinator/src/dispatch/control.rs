@@ -13,7 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
-use super::connect::{CONNECT_WITHIN, QUEUE_MAX, RETRY_AFTER, SessionError, answer, connect};
+use super::connect::{AgentError, CONNECT_WITHIN, QUEUE_MAX, RETRY_AFTER, answer, connect};
 use crate::inventory::Host;
 
 /// How long an agent goes on without hearing from here.
@@ -33,7 +33,7 @@ pub struct Caller {
 pub(super) type Pong = (u64, u64, u64);
 
 pub(super) enum Order {
-    Step(control_request::Body, oneshot::Sender<Result<control_reply::Body, SessionError>>),
+    Step(control_request::Body, oneshot::Sender<Result<control_reply::Body, AgentError>>),
     Ping(oneshot::Sender<Pong>),
 }
 
@@ -51,7 +51,7 @@ impl Control {
         credentials: &Credentials,
         caller: &Caller,
         resume: u64,
-    ) -> Result<Self, SessionError> {
+    ) -> Result<Self, AgentError> {
         let mut client = connect(host, credentials).await?;
         let (requests, rx) = mpsc::channel(QUEUE_MAX);
         let hello = Hello {
@@ -73,9 +73,9 @@ impl Control {
                 Ok(Self { requests, replies, token: welcome.token, version: welcome.version })
             }
             Some(control_reply::Body::Refused(refused)) => {
-                Err(SessionError::Refused { why: refused.why(), message: refused.message })
+                Err(AgentError::Refused { why: refused.why(), message: refused.message })
             }
-            _ => Err(SessionError::Unreachable {
+            _ => Err(AgentError::Unreachable {
                 agent: host.name.clone(),
                 address: host.address.clone(),
                 why: "it did not say welcome".into(),
@@ -113,7 +113,7 @@ pub(super) struct Keeper {
     pub(super) end: std::sync::Arc<watch::Sender<Option<u64>>>,
 }
 
-type Waiting = Option<(control_request::Body, oneshot::Sender<Result<control_reply::Body, SessionError>>)>;
+type Waiting = Option<(control_request::Body, oneshot::Sender<Result<control_reply::Body, AgentError>>)>;
 
 impl Keeper {
     /// Keeps the control connection and the lease until nobody gives orders any more, or the agent is lost.
@@ -139,7 +139,7 @@ impl Keeper {
                     Err(why) => {
                         lost.send_replace(Some(why.clone()));
                         if let Some((_, answer)) = waiting.take() {
-                            let _ = answer.send(Err(SessionError::Lost { agent: self.host.name.clone(), why }));
+                            let _ = answer.send(Err(AgentError::Lost { agent: self.host.name.clone(), why }));
                         }
                         return;
                     }
@@ -185,7 +185,7 @@ impl Keeper {
                             }
                         }
                         control_reply::Body::Refused(refused) => {
-                            let error = SessionError::Refused { why: refused.why(), message: refused.message.clone() };
+                            let error = AgentError::Refused { why: refused.why(), message: refused.message.clone() };
                             match waiting.take() {
                                 Some((_, answer)) => drop(answer.send(Err(error))),
                                 None => return Some(refused.message),
@@ -219,7 +219,7 @@ impl Keeper {
                     Order::Step(body, answer) => {
                         if let Some((_, earlier)) = waiting.replace((body.clone(), answer)) {
                             let why = "overtaken by a later order".to_string();
-                            let _ = earlier.send(Err(SessionError::Lost { agent: self.host.name.clone(), why }));
+                            let _ = earlier.send(Err(AgentError::Lost { agent: self.host.name.clone(), why }));
                         }
                         body
                     }
@@ -243,7 +243,7 @@ impl Keeper {
         while heard.elapsed() < LEASE {
             match timeout(LEASE, Control::open(&self.host, &self.credentials, &self.caller, self.token)).await {
                 Ok(Ok(control)) => return Ok(control),
-                Ok(Err(error @ SessionError::Refused { .. })) => return Err(error.to_string()),
+                Ok(Err(error @ AgentError::Refused { .. })) => return Err(error.to_string()),
                 Ok(Err(error)) => why = error.to_string(),
                 Err(_) => {}
             }

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::not_run::NotRun;
 use crate::collect::Collector;
-use crate::dispatch::{Arrival, Arrived, Caller, ClockOffset, Session, SessionError};
+use crate::dispatch::{AgentError, Arrival, Arrived, Caller, ClockOffset, RemoteAgent};
 use crate::inventory::Host;
 use crate::signals::Signals;
 
@@ -32,7 +32,7 @@ const QUIET: Duration = Duration::from_millis(200);
 
 /// Sessions that have started on one clock.
 pub(super) struct Armed {
-    pub sessions: Vec<Session>,
+    pub remotes: Vec<RemoteAgent>,
     pub arrivals: mpsc::Receiver<Arrival>,
     /// The scenario's zero on this machine's CLOCK_MONOTONIC.
     pub start_ns: u64,
@@ -55,14 +55,14 @@ pub(super) async fn arm(
     signals: &mut Signals,
 ) -> Result<Armed, NotRun> {
     let (arrivals_tx, mut arrivals) = mpsc::channel(ARRIVALS_MAX);
-    let mut sessions = Vec::new();
+    let mut remotes = Vec::new();
     let opening = async {
         for (i, host) in hosts.iter().enumerate() {
-            sessions.push(Session::open(i, host, credentials, caller, arrivals_tx.clone()).await.map_err(not_run)?);
+            remotes.push(RemoteAgent::open(i, host, credentials, caller, arrivals_tx.clone()).await.map_err(not_run)?);
         }
-        prepare_and_wire(plan, &sessions).await?;
-        let clocks = measure(&sessions).await.map_err(not_run)?;
-        let start_ns = start(&sessions, &clocks).await?;
+        prepare_and_wire(plan, &remotes).await?;
+        let clocks = measure(&remotes).await.map_err(not_run)?;
+        let start_ns = start(&remotes, &clocks).await?;
         Ok((clocks, start_ns))
     };
     let result = tokio::select! {
@@ -75,25 +75,25 @@ pub(super) async fn arm(
     };
     match result {
         Ok((clocks, start_ns)) => {
-            tell_joined(&sessions, &clocks, caller, collector);
-            Ok(Armed { sessions, arrivals, start_ns })
+            tell_joined(&remotes, &clocks, caller, collector);
+            Ok(Armed { remotes, arrivals, start_ns })
         }
         Err(error) => {
-            release(&sessions).await;
-            last_words(&sessions, &mut arrivals, collector).await;
+            release(&remotes).await;
+            last_words(&remotes, &mut arrivals, collector).await;
             Err(with_logs(error, collector.dir()))
         }
     }
 }
 
-fn not_run(error: SessionError) -> NotRun {
+fn not_run(error: AgentError) -> NotRun {
     NotRun::not_ready(error)
 }
 
-async fn prepare_and_wire(plan: &Plan, sessions: &[Session]) -> Result<(), NotRun> {
+async fn prepare_and_wire(plan: &Plan, remotes: &[RemoteAgent]) -> Result<(), NotRun> {
     let plan_json: bytes::Bytes = serde_json::to_vec(plan).map_err(NotRun::internal)?.into();
-    let prepared = each(sessions, |session| {
-        control_request::Body::Prepare(Prepare { plan_json: plan_json.clone(), agent: session.host.name.clone() })
+    let prepared = each(remotes, |remote| {
+        control_request::Body::Prepare(Prepare { plan_json: plan_json.clone(), agent: remote.host.name.clone() })
     });
     let mut endpoints: Vec<Endpoint> = Vec::new();
     for reply in prepared.await? {
@@ -108,27 +108,27 @@ async fn prepare_and_wire(plan: &Plan, sessions: &[Session]) -> Result<(), NotRu
             endpoints.len()
         )));
     }
-    let agents = sessions
+    let agents = remotes
         .iter()
-        .map(|session| AgentAddress { agent: session.host.name.clone(), host: session.host.address.clone() });
+        .map(|remote| AgentAddress { agent: remote.host.name.clone(), host: remote.host.address.clone() });
     let wire = Wire { endpoints, agents: agents.collect() };
-    each(sessions, |_| control_request::Body::Wire(wire.clone())).await.map(drop)
+    each(remotes, |_| control_request::Body::Wire(wire.clone())).await.map(drop)
 }
 
 /// Measures all clocks; one after the other, so that no ping waits behind another.
-async fn measure(sessions: &[Session]) -> Result<Vec<ClockOffset>, SessionError> {
+async fn measure(remotes: &[RemoteAgent]) -> Result<Vec<ClockOffset>, AgentError> {
     let mut clocks = Vec::new();
-    for session in sessions {
-        clocks.push(session.measure_clock(PINGS).await?);
+    for remote in remotes {
+        clocks.push(remote.measure_clock(PINGS).await?);
     }
     Ok(clocks)
 }
 
 /// One instant, told to each agent in its own time.
-async fn start(sessions: &[Session], clocks: &[ClockOffset]) -> Result<u64, NotRun> {
+async fn start(remotes: &[RemoteAgent], clocks: &[ClockOffset]) -> Result<u64, NotRun> {
     let start_ns = clock::monotonic_ns() + AHEAD.as_nanos() as u64;
     let mut i = 0;
-    let arming = each(sessions, |_| {
+    let arming = each(remotes, |_| {
         let offset_ns = clocks[i].offset_ns;
         i += 1;
         control_request::Body::Arm(Arm { start_ns: (start_ns as i64 + offset_ns) as u64 })
@@ -145,21 +145,21 @@ async fn start(sessions: &[Session], clocks: &[ClockOffset]) -> Result<u64, NotR
 
 /// One step on all agents side by side; the first failure counts.
 async fn each(
-    sessions: &[Session],
-    mut body: impl FnMut(&Session) -> control_request::Body,
+    remotes: &[RemoteAgent],
+    mut body: impl FnMut(&RemoteAgent) -> control_request::Body,
 ) -> Result<Vec<control_reply::Body>, NotRun> {
-    let steps: Vec<_> = sessions.iter().map(|session| session.step(body(session), STEP_WITHIN)).collect();
+    let steps: Vec<_> = remotes.iter().map(|remote| remote.step(body(remote), STEP_WITHIN)).collect();
     futures_util::future::try_join_all(steps).await.map_err(not_run)
 }
 
 /// Gives agents back that will not run.
-async fn release(sessions: &[Session]) {
-    let steps = sessions.iter().map(|s| s.step(control_request::Body::Finish(Finish {}), Duration::from_secs(15)));
+async fn release(remotes: &[RemoteAgent]) {
+    let steps = remotes.iter().map(|s| s.step(control_request::Body::Finish(Finish {}), Duration::from_secs(15)));
     futures_util::future::join_all(steps).await;
 }
 
 /// Takes what agents and roles wrote before they failed: their logs say why.
-async fn last_words(sessions: &[Session], arrivals: &mut mpsc::Receiver<Arrival>, collector: &mut Collector) {
+async fn last_words(remotes: &[RemoteAgent], arrivals: &mut mpsc::Receiver<Arrival>, collector: &mut Collector) {
     let deadline = Instant::now() + LAST_WORDS_WITHIN;
     while Instant::now() < deadline {
         let Ok(Some((agent, arrived))) = timeout_at(deadline.min(Instant::now() + QUIET), arrivals.recv()).await else {
@@ -179,8 +179,8 @@ async fn last_words(sessions: &[Session], arrivals: &mut mpsc::Receiver<Arrival>
             }
         };
         // A session that did not open has no number, and nobody to thank.
-        if let Some(session) = sessions.get(agent) {
-            session.acknowledge(sequence);
+        if let Some(remote) = remotes.get(agent) {
+            remote.acknowledge(sequence);
         }
     }
 }
@@ -195,18 +195,18 @@ fn with_logs(error: NotRun, dir: &Path) -> NotRun {
     NotRun { message: format!("{}\n  logs of agents and roles: {}", error.message, logs.display()), ..error }
 }
 
-fn tell_joined(sessions: &[Session], clocks: &[ClockOffset], caller: &Caller, collector: &mut Collector) {
+fn tell_joined(remotes: &[RemoteAgent], clocks: &[ClockOffset], caller: &Caller, collector: &mut Collector) {
     let started = What::RunStarted {
         run: caller.run.clone(),
         started_at: clock::rfc3339(clock::unix_us()),
         version: gauntlet_agent::VERSION.into(),
     };
     collector.event(Event { at_us: 0, agent: None, what: started });
-    for (session, clock) in sessions.iter().zip(clocks) {
+    for (remote, clock) in remotes.iter().zip(clocks) {
         let joined = What::AgentJoined {
-            agent: session.host.name.clone(),
-            address: session.host.address.clone(),
-            version: session.version.clone(),
+            agent: remote.host.name.clone(),
+            address: remote.host.address.clone(),
+            version: remote.version.clone(),
             clock_offset_us: clock.offset_ns / 1_000,
             clock_uncertainty_us: clock.uncertainty_ns.div_ceil(1_000),
         };

@@ -18,7 +18,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::arm::{Armed, PINGS};
 use crate::collect::Collector;
 use crate::conductor::{Action, Conductor, Input};
-use crate::dispatch::{Arrival, Arrived, ClockOffset, Session, SessionError};
+use crate::dispatch::{AgentError, Arrival, Arrived, ClockOffset, RemoteAgent};
 use crate::judge;
 use crate::screen::Screen;
 use crate::signals::Signals;
@@ -45,14 +45,14 @@ type Answers = Vec<Answer>;
 struct Answer {
     agent: usize,
     asked: control_request::Body,
-    reply: Result<control_reply::Body, SessionError>,
+    reply: Result<control_reply::Body, AgentError>,
     /// Measured again before the session ends.
     clock: Option<ClockOffset>,
 }
 
 struct Shell<'a> {
     plan: &'a Plan,
-    sessions: Vec<std::sync::Arc<Session>>,
+    remotes: Vec<std::sync::Arc<RemoteAgent>>,
     start_ns: u64,
     collector: &'a mut Collector,
     screen: &'a mut Screen,
@@ -69,14 +69,14 @@ pub(super) async fn run(
     screen: &mut Screen,
     signals: &mut Signals,
 ) {
-    let sessions: Vec<_> = armed.sessions.drain(..).map(std::sync::Arc::new).collect();
+    let remotes: Vec<_> = armed.remotes.drain(..).map(std::sync::Arc::new).collect();
     let (start_ns, asking) = (armed.start_ns, JoinSet::new());
-    let mut shell = Shell { plan, sessions, start_ns, collector, screen, asking, order: 0 };
+    let mut shell = Shell { plan, remotes, start_ns, collector, screen, asking, order: 0 };
     let mut conductor = Conductor::new(&plan.phases, plan.on_agent_loss, !shell.questions().is_empty());
-    let mut losses = watch_losses(&shell.sessions);
+    let mut losses = watch_losses(&shell.remotes);
     // Ends with this function: nobody holds a session after it.
     let mut looking = JoinSet::new();
-    let mut clocks = watch_clocks(plan, &shell.sessions, &mut looking);
+    let mut clocks = watch_clocks(plan, &shell.remotes, &mut looking);
     let mut ticker = interval(TICK);
     ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut next_look = 0;
@@ -157,7 +157,7 @@ impl Shell<'_> {
             Arrived::Batch(batch) => batch,
             Arrived::Lost(lost) => {
                 self.collector.lost(index, &lost);
-                self.sessions[index].acknowledge(lost.to);
+                self.remotes[index].acknowledge(lost.to);
                 return None;
             }
         };
@@ -166,12 +166,12 @@ impl Shell<'_> {
         if let Some(event) = event {
             self.screen.event(&event);
         }
-        self.sessions[index].acknowledge(sequence);
+        self.remotes[index].acknowledge(sequence);
         trouble
     }
 
     fn look(&mut self, now_us: i64) {
-        let up = self.sessions.iter().filter(|session| session.lost().borrow().is_none()).count();
+        let up = self.remotes.iter().filter(|remote| remote.lost().borrow().is_none()).count();
         self.screen.tick(self.plan, self.collector.record(), now_us, up);
     }
 
@@ -219,19 +219,19 @@ impl Shell<'_> {
     fn order(&mut self, bodies: Vec<control_request::Body>) {
         self.order += 1;
         let order = self.order;
-        let sessions = self.sessions.clone();
+        let remotes = self.remotes.clone();
         self.asking.spawn(async move {
             let mut asking = JoinSet::new();
-            for (agent, session) in sessions.into_iter().enumerate() {
+            for (agent, remote) in remotes.into_iter().enumerate() {
                 let bodies = bodies.clone();
                 asking.spawn(async move {
                     let mut answers = Vec::new();
                     for body in bodies {
                         let clock = match body {
-                            control_request::Body::Finish(_) => session.measure_clock(PINGS).await.ok(),
+                            control_request::Body::Finish(_) => remote.measure_clock(PINGS).await.ok(),
                             _ => None,
                         };
-                        let reply = session.step(body.clone(), ANSWER_WITHIN).await;
+                        let reply = remote.step(body.clone(), ANSWER_WITHIN).await;
                         answers.push(Answer { agent, asked: body, reply, clock });
                     }
                     answers
@@ -243,7 +243,7 @@ impl Shell<'_> {
 
     fn take_clock(&mut self, agent: usize, clock: ClockOffset) {
         self.record(What::ClockMeasured {
-            agent: self.sessions[agent].host.name.clone(),
+            agent: self.remotes[agent].host.name.clone(),
             clock_offset_us: clock.offset_ns / 1_000,
             clock_uncertainty_us: clock.uncertainty_ns.div_ceil(1_000),
         });
@@ -261,13 +261,13 @@ impl Shell<'_> {
             match reply {
                 Ok(control_reply::Body::ReadBackDone(done)) => gather(&mut read_back, done),
                 Ok(control_reply::Body::FaultsHealed(healed)) => {
-                    let name = self.sessions[agent].host.name.clone();
+                    let name = self.remotes[agent].host.name.clone();
                     for told in healed.not_undone {
                         self.record_of(Some(name.clone()), not_undone(self.plan, &name, &told));
                     }
                 }
                 Ok(control_reply::Body::Audited(Audited { roles })) => {
-                    let name = self.sessions[agent].host.name.clone();
+                    let name = self.remotes[agent].host.name.clone();
                     for RoleAudit { role, instance, figures, error } in roles {
                         let figures = figures.into_iter().collect();
                         self.record_of(Some(name.clone()), What::Audited { role, instance, figures, error });
@@ -277,7 +277,7 @@ impl Shell<'_> {
                 Ok(_) => {}
                 Err(error) => {
                     tracing::warn!("{error}");
-                    let name = &self.sessions[agent].host.name;
+                    let name = &self.remotes[agent].host.name;
                     if !matches!(asked, control_request::Body::ReadBack(_) | control_request::Body::Audit(_)) {
                         failed.push((name.clone(), error.to_string()));
                     }
@@ -309,7 +309,7 @@ impl Shell<'_> {
     /// Waits for every batch that the agents said they had made, and for what a lost agent may still have to tell: one
     /// that was healed by somebody else has undone its faults, and its word for that is on its way.
     async fn last_batches(&mut self, arrivals: &mut mpsc::Receiver<Arrival>) {
-        if self.sessions.iter().any(|session| session.lost().borrow().is_some()) {
+        if self.remotes.iter().any(|remote| remote.lost().borrow().is_some()) {
             while let Ok(Some(arrival)) = tokio::time::timeout(LAST_WORD_WITHIN, arrivals.recv()).await {
                 self.take(arrival);
             }
@@ -353,23 +353,23 @@ fn gather(sums: &mut Vec<ReadBackDone>, done: ReadBackDone) {
 /// Looks at every agent's clock as long as the run goes on, in turns, and tells what it found.
 fn watch_clocks(
     plan: &Plan,
-    sessions: &[std::sync::Arc<Session>],
+    remotes: &[std::sync::Arc<RemoteAgent>],
     looking: &mut JoinSet<()>,
 ) -> mpsc::Receiver<(usize, ClockOffset)> {
-    let (tx, rx) = mpsc::channel(sessions.len().max(1));
-    let agents = sessions.len().max(1) as u32;
+    let (tx, rx) = mpsc::channel(remotes.len().max(1));
+    let agents = remotes.len().max(1) as u32;
     let looks = (CLOCK_LOOKS_MAX / agents).clamp(1, CLOCK_LOOKS_AN_AGENT_MAX);
     let every = LOOK_AT_CLOCKS_EVERY.max(plan.end().duration() / looks);
-    for (agent, session) in sessions.iter().cloned().enumerate() {
+    for (agent, remote) in remotes.iter().cloned().enumerate() {
         let tx = tx.clone();
         looking.spawn(async move {
             tokio::time::sleep(every * agent as u32 / agents).await;
             let mut ticker = interval(every);
             ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            while session.lost().borrow().is_none() {
+            while remote.lost().borrow().is_none() {
                 ticker.tick().await;
                 // An agent that does not answer is lost or will be; that is said elsewhere.
-                let Ok(clock) = session.measure_clock(PINGS_BETWEEN).await else { continue };
+                let Ok(clock) = remote.measure_clock(PINGS_BETWEEN).await else { continue };
                 if tx.send((agent, clock)).await.is_err() {
                     return;
                 }
@@ -380,10 +380,10 @@ fn watch_clocks(
 }
 
 /// A queue of agents as they are lost, each once.
-fn watch_losses(sessions: &[std::sync::Arc<Session>]) -> mpsc::Receiver<(String, String)> {
-    let (tx, rx) = mpsc::channel(sessions.len().max(1));
-    for session in sessions {
-        let (mut lost, name, tx) = (session.lost(), session.host.name.clone(), tx.clone());
+fn watch_losses(remotes: &[std::sync::Arc<RemoteAgent>]) -> mpsc::Receiver<(String, String)> {
+    let (tx, rx) = mpsc::channel(remotes.len().max(1));
+    for remote in remotes {
+        let (mut lost, name, tx) = (remote.lost(), remote.host.name.clone(), tx.clone());
         tokio::spawn(async move {
             let why = lost.wait_for(Option::is_some).await.ok().and_then(|why| why.clone());
             if let Some(why) = why {
