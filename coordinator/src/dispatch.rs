@@ -20,7 +20,7 @@ use connect::QUEUE_MAX;
 pub use connect::{AgentError, connect, describe, heal};
 pub use control::{Caller, LEASE};
 use control::{Control, Keeper, Order};
-pub use inbox::{Arrival, Arrived, Lost};
+pub use inbox::{Delivered, Delivery, LostBatches};
 
 /// The offset of an agent's clock: agent = coordinator + offset, give or take the uncertainty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,13 +39,13 @@ pub struct RemoteAgent {
 }
 
 impl RemoteAgent {
-    /// Opens both connections. Batches go to `arrivals`, each acknowledged by [`RemoteAgent::acknowledge`].
+    /// Opens both connections. Batches go to `deliveries`, each acknowledged by [`RemoteAgent::acknowledge`].
     pub async fn open(
         index: usize,
         host: &Host,
         credentials: &Credentials,
         caller: &Caller,
-        arrivals: mpsc::Sender<Arrival>,
+        deliveries: mpsc::Sender<Delivery>,
     ) -> Result<Self, AgentError> {
         let control = Control::open(host, credentials, caller, 0).await?;
         let (token, version) = (control.token, control.version.clone());
@@ -62,7 +62,7 @@ impl RemoteAgent {
         let receiver = data::Receiver {
             keeper: keeper.clone(),
             index,
-            arrivals,
+            deliveries,
             acknowledged: acknowledged.subscribe(),
             end: keeper.end.subscribe(),
             session: orders.downgrade(),

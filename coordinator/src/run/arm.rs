@@ -14,12 +14,12 @@ use tokio::time::{Instant, timeout_at};
 
 use super::not_run::NotRun;
 use crate::collect::Collector;
-use crate::dispatch::{AgentError, Arrival, Arrived, Caller, ClockOffset, RemoteAgent};
+use crate::dispatch::{AgentError, Caller, ClockOffset, Delivered, Delivery, RemoteAgent};
 use crate::inventory::Host;
 use crate::signals::Signals;
 
 /// Batches of all agents waiting for the collector; at the bound the connections wait, and behind them the agents.
-const ARRIVALS_MAX: usize = 1024;
+const DELIVERIES_MAX: usize = 1024;
 /// How long a step may take; starting many roles on a busy machine takes seconds.
 const STEP_WITHIN: Duration = Duration::from_secs(60);
 /// Pings for one measurement of a clock.
@@ -33,7 +33,7 @@ const QUIET: Duration = Duration::from_millis(200);
 /// Sessions that have started on one clock.
 pub(super) struct Armed {
     pub remotes: Vec<RemoteAgent>,
-    pub arrivals: mpsc::Receiver<Arrival>,
+    pub deliveries: mpsc::Receiver<Delivery>,
     /// The scenario's zero on this machine's CLOCK_MONOTONIC.
     pub start_ns: u64,
 }
@@ -54,11 +54,12 @@ pub(super) async fn arm(
     collector: &mut Collector,
     signals: &mut Signals,
 ) -> Result<Armed, NotRun> {
-    let (arrivals_tx, mut arrivals) = mpsc::channel(ARRIVALS_MAX);
+    let (deliveries_tx, mut deliveries) = mpsc::channel(DELIVERIES_MAX);
     let mut remotes = Vec::new();
     let opening = async {
         for (i, host) in hosts.iter().enumerate() {
-            remotes.push(RemoteAgent::open(i, host, credentials, caller, arrivals_tx.clone()).await.map_err(not_run)?);
+            let opened = RemoteAgent::open(i, host, credentials, caller, deliveries_tx.clone()).await;
+            remotes.push(opened.map_err(not_run)?);
         }
         prepare_and_wire(plan, &remotes).await?;
         let clocks = measure(&remotes).await.map_err(not_run)?;
@@ -76,11 +77,11 @@ pub(super) async fn arm(
     match result {
         Ok((clocks, start_ns)) => {
             tell_joined(&remotes, &clocks, caller, collector);
-            Ok(Armed { remotes, arrivals, start_ns })
+            Ok(Armed { remotes, deliveries, start_ns })
         }
         Err(error) => {
             release(&remotes).await;
-            last_words(&remotes, &mut arrivals, collector).await;
+            last_words(&remotes, &mut deliveries, collector).await;
             Err(with_logs(error, collector.dir()))
         }
     }
@@ -159,21 +160,22 @@ async fn release(remotes: &[RemoteAgent]) {
 }
 
 /// Takes what agents and roles wrote before they failed: their logs say why.
-async fn last_words(remotes: &[RemoteAgent], arrivals: &mut mpsc::Receiver<Arrival>, collector: &mut Collector) {
+async fn last_words(remotes: &[RemoteAgent], deliveries: &mut mpsc::Receiver<Delivery>, collector: &mut Collector) {
     let deadline = Instant::now() + LAST_WORDS_WITHIN;
     while Instant::now() < deadline {
-        let Ok(Some((agent, arrived))) = timeout_at(deadline.min(Instant::now() + QUIET), arrivals.recv()).await else {
+        let Ok(Some((agent, delivered))) = timeout_at(deadline.min(Instant::now() + QUIET), deliveries.recv()).await
+        else {
             return;
         };
-        let sequence = match arrived {
-            Arrived::Batch(batch) => {
+        let sequence = match delivered {
+            Delivered::Batch(batch) => {
                 let sequence = batch.sequence;
                 if let (_, Some(trouble)) = collector.take(agent, batch) {
                     tracing::error!("{trouble}");
                 }
                 sequence
             }
-            Arrived::Lost(lost) => {
+            Delivered::Lost(lost) => {
                 collector.lost(agent, &lost);
                 lost.to
             }
@@ -229,10 +231,10 @@ mod tests {
         let mut collector = Collector::new(&Run::good().plan, &place, "r").unwrap();
         let plain = with_logs(NotRun::not_ready("app[0] died before the start"), collector.dir());
         assert_eq!(plain.message, "app[0] died before the start", "no logs, no word of them");
-        let (tx, mut arrivals) = mpsc::channel(1);
+        let (tx, mut deliveries) = mpsc::channel(1);
         let log = LogChunk { process: "app[0]".into(), text: "no such disk\n".into() };
-        tx.send((0, Arrived::Batch(Batch { sequence: 1, body: Some(batch::Body::Log(log)) }))).await.unwrap();
-        last_words(&[], &mut arrivals, &mut collector).await;
+        tx.send((0, Delivered::Batch(Batch { sequence: 1, body: Some(batch::Body::Log(log)) }))).await.unwrap();
+        last_words(&[], &mut deliveries, &mut collector).await;
         let error = with_logs(plain, collector.dir());
         let logs = home.path().join("run/agents");
         assert!(error.message.contains(logs.to_str().unwrap()), "{error}");

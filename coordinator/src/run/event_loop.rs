@@ -18,7 +18,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::arm::{Armed, PINGS};
 use crate::collect::Collector;
 use crate::conductor::{Action, Conductor, Input};
-use crate::dispatch::{AgentError, Arrival, Arrived, ClockOffset, RemoteAgent};
+use crate::dispatch::{AgentError, ClockOffset, Delivered, Delivery, RemoteAgent};
 use crate::judge;
 use crate::screen::Screen;
 use crate::signals::Signals;
@@ -121,7 +121,7 @@ pub(super) async fn run(
                 }
                 continue;
             }
-            Some(arrival) = armed.arrivals.recv() => match shell.take(arrival) {
+            Some(delivery) = armed.deliveries.recv() => match shell.take(delivery) {
                 Some(trouble) => Input::Broken(trouble),
                 None => continue,
             },
@@ -131,7 +131,7 @@ pub(super) async fn run(
         }
     }
     looking.shutdown().await;
-    shell.last_batches(&mut armed.arrivals).await;
+    shell.last_batches(&mut armed.deliveries).await;
     let ended = What::RunEnded { duration_us: shell.now_us().max(0) as u64 };
     shell.record(ended);
 }
@@ -152,10 +152,10 @@ impl Shell<'_> {
     }
 
     /// Takes a batch and acknowledges it once it is safe; the first trouble with the disk is told.
-    fn take(&mut self, (index, arrived): Arrival) -> Option<String> {
-        let batch = match arrived {
-            Arrived::Batch(batch) => batch,
-            Arrived::Lost(lost) => {
+    fn take(&mut self, (index, delivered): Delivery) -> Option<String> {
+        let batch = match delivered {
+            Delivered::Batch(batch) => batch,
+            Delivered::Lost(lost) => {
                 self.collector.lost(index, &lost);
                 self.remotes[index].acknowledge(lost.to);
                 return None;
@@ -308,17 +308,17 @@ impl Shell<'_> {
 
     /// Waits for every batch that the agents said they had made, and for what a lost agent may still have to tell: one
     /// that was healed by somebody else has undone its faults, and its word for that is on its way.
-    async fn last_batches(&mut self, arrivals: &mut mpsc::Receiver<Arrival>) {
+    async fn last_batches(&mut self, deliveries: &mut mpsc::Receiver<Delivery>) {
         if self.remotes.iter().any(|remote| remote.lost().borrow().is_some()) {
-            while let Ok(Some(arrival)) = tokio::time::timeout(LAST_WORD_WITHIN, arrivals.recv()).await {
-                self.take(arrival);
+            while let Ok(Some(delivery)) = tokio::time::timeout(LAST_WORD_WITHIN, deliveries.recv()).await {
+                self.take(delivery);
             }
         }
         let deadline = tokio::time::Instant::now() + LAST_BATCHES_WITHIN;
         while !self.collector.complete() {
-            match tokio::time::timeout_at(deadline, arrivals.recv()).await {
-                Ok(Some(arrival)) => {
-                    if let Some(trouble) = self.take(arrival) {
+            match tokio::time::timeout_at(deadline, deliveries.recv()).await {
+                Ok(Some(delivery)) => {
+                    if let Some(trouble) = self.take(delivery) {
                         tracing::error!("{trouble}");
                     }
                 }
