@@ -92,17 +92,17 @@ fn explain(text: &str, host: &Host) -> String {
 pub async fn describe(host: &Host, credentials: &Credentials) -> Result<DescribeReply, AgentError> {
     let mut client = connect(host, credentials).await?;
     let asked = timeout(CONNECT_WITHIN, client.describe(DescribeRequest { protocol: PROTOCOL_VERSION }));
-    Ok(answer(host, asked.await)?.into_inner())
+    Ok(reply_of(host, asked.await)?.into_inner())
 }
 
 /// Stops everything on an agent and undoes every fault.
 pub async fn heal(host: &Host, credentials: &Credentials, reason: &str) -> Result<HealReply, AgentError> {
     let mut client = connect(host, credentials).await?;
     let asked = timeout(Duration::from_secs(60), client.heal(HealRequest { reason: reason.into() }));
-    Ok(answer(host, asked.await)?.into_inner())
+    Ok(reply_of(host, asked.await)?.into_inner())
 }
 
-pub(super) fn answer<T>(
+pub(super) fn reply_of<T>(
     host: &Host,
     result: Result<Result<T, tonic::Status>, tokio::time::error::Elapsed>,
 ) -> Result<T, AgentError> {

@@ -13,7 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
-use super::connect::{AgentError, CONNECT_WITHIN, QUEUE_MAX, RETRY_AFTER, answer, connect};
+use super::connect::{AgentError, CONNECT_WITHIN, QUEUE_MAX, RETRY_AFTER, connect, reply_of};
 use crate::inventory::Host;
 
 /// How long an agent goes on without hearing from here.
@@ -66,8 +66,8 @@ impl Control {
         let hello = ControlRequest { body: Some(control_request::Body::Hello(hello)) };
         let _ = requests.send(hello).await;
         let opened = timeout(CONNECT_WITHIN, client.control(ReceiverStream::new(rx))).await;
-        let mut replies = answer(host, opened)?.into_inner();
-        let first = answer(host, timeout(CONNECT_WITHIN, replies.message()).await)?;
+        let mut replies = reply_of(host, opened)?.into_inner();
+        let first = reply_of(host, timeout(CONNECT_WITHIN, replies.message()).await)?;
         match first.and_then(|reply| reply.body) {
             Some(control_reply::Body::Welcome(welcome)) => {
                 Ok(Self { requests, replies, token: welcome.token, version: welcome.version })
@@ -85,7 +85,7 @@ impl Control {
 }
 
 /// Whether a reply is what this step asks for.
-fn answers(reply: &control_reply::Body, asked: &control_request::Body) -> bool {
+fn is_reply_to(reply: &control_reply::Body, asked: &control_request::Body) -> bool {
     use control_reply::Body as Reply;
     use control_request::Body as Ask;
     match (asked, reply) {
@@ -197,7 +197,7 @@ impl Keeper {
                                 self.end.send_replace(Some(finished.last_sequence));
                             }
                             // Late words on an order that was overtaken are no answer to the one that overtook it.
-                            if let Some((_, answer)) = waiting.take_if(|(asked, _)| answers(&body, asked)) {
+                            if let Some((_, answer)) = waiting.take_if(|(asked, _)| is_reply_to(&body, asked)) {
                                 let _ = answer.send(Ok(body));
                             }
                             if finished {
@@ -261,14 +261,14 @@ mod tests {
     #[test]
     fn an_order_that_overtook_another_is_not_answered_by_what_the_other_asked() {
         let stopped = control_reply::Body::LoadStopped(LoadStopped {});
-        assert!(answers(&stopped, &control_request::Body::StopLoad(StopLoad { drain: true, aborted: false })));
-        assert!(!answers(&stopped, &control_request::Body::HealFaults(HealFaults {})));
+        assert!(is_reply_to(&stopped, &control_request::Body::StopLoad(StopLoad { drain: true, aborted: false })));
+        assert!(!is_reply_to(&stopped, &control_request::Body::HealFaults(HealFaults {})));
         let finished = control_reply::Body::Finished(Finished { last_sequence: 7 });
-        assert!(answers(&finished, &control_request::Body::Finish(Finish {})));
+        assert!(is_reply_to(&finished, &control_request::Body::Finish(Finish {})));
         let ask =
             |ledger: &str| control_request::Body::ReadBack(ReadBack { role: "app".into(), ledger: ledger.into() });
         let done = ReadBackDone { role: "app".into(), ledger: "events".into(), ..Default::default() };
-        assert!(answers(&control_reply::Body::ReadBackDone(done.clone()), &ask("events")));
-        assert!(!answers(&control_reply::Body::ReadBackDone(done), &ask("jobs")));
+        assert!(is_reply_to(&control_reply::Body::ReadBackDone(done.clone()), &ask("events")));
+        assert!(!is_reply_to(&control_reply::Body::ReadBackDone(done), &ask("jobs")));
     }
 }

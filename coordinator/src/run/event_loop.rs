@@ -25,7 +25,7 @@ use crate::signals::Signals;
 
 const TICK: Duration = Duration::from_millis(100);
 /// The longest wait for agents to end: their own time-outs are shorter.
-const ANSWER_WITHIN: Duration = Duration::from_secs(180);
+const REPLY_WITHIN: Duration = Duration::from_secs(180);
 /// How long lost agents may be silent until nothing more is expected of them.
 const LAST_WORD_WITHIN: Duration = Duration::from_secs(1);
 /// Between two looks at an agent's clock; seldomer where a long run or many agents would fill the record with them.
@@ -39,13 +39,11 @@ const PINGS_BETWEEN: u32 = 8;
 /// The longest wait for the last batches: what stays missing is given up long before.
 const LAST_BATCHES_WITHIN: Duration = Duration::from_secs(30);
 
-/// What all agents answered to one order.
-type Answers = Vec<Answer>;
-
-struct Answer {
+/// One agent's reply to one request of an order.
+struct Reply {
     agent: usize,
-    asked: control_request::Body,
-    reply: Result<control_reply::Body, AgentError>,
+    request: control_request::Body,
+    body: Result<control_reply::Body, AgentError>,
     /// Measured again before the session ends.
     clock: Option<ClockOffset>,
 }
@@ -57,7 +55,7 @@ struct Shell<'a> {
     collector: &'a mut Collector,
     screen: &'a mut Screen,
     /// Orders under way; one unless the second signal overtook the first's drain.
-    asking: JoinSet<(u32, Answers)>,
+    asking: JoinSet<(u32, Vec<Reply>)>,
     order: u32,
 }
 
@@ -85,10 +83,10 @@ pub(super) async fn run(
             biased;
             number = signals.next() => Input::Signal(number),
             Some((agent, why)) = losses.recv() => Input::AgentLost { agent, why },
-            Some(answered) = shell.asking.join_next() => match answered {
-                Ok((order, answers)) if order == shell.order => {
+            Some(ended) = shell.asking.join_next() => match ended {
+                Ok((order, replies)) if order == shell.order => {
                     // Before the next order goes out, and before the run may end: the two ways to hear of a loss race.
-                    for (agent, why) in shell.take_answers(answers) {
+                    for (agent, why) in shell.take_replies(replies) {
                         shell.act(conductor.on(Input::AgentLost { agent, why }));
                     }
                     Input::Answered
@@ -216,25 +214,25 @@ impl Shell<'_> {
     }
 
     /// Gives the same orders, in order, to all agents side by side.
-    fn order(&mut self, bodies: Vec<control_request::Body>) {
+    fn order(&mut self, requests: Vec<control_request::Body>) {
         self.order += 1;
         let order = self.order;
         let remotes = self.remotes.clone();
         self.asking.spawn(async move {
             let mut asking = JoinSet::new();
             for (agent, remote) in remotes.into_iter().enumerate() {
-                let bodies = bodies.clone();
+                let requests = requests.clone();
                 asking.spawn(async move {
-                    let mut answers = Vec::new();
-                    for body in bodies {
-                        let clock = match body {
+                    let mut replies = Vec::new();
+                    for request in requests {
+                        let clock = match request {
                             control_request::Body::Finish(_) => remote.measure_clock(PINGS).await.ok(),
                             _ => None,
                         };
-                        let reply = remote.step(body.clone(), ANSWER_WITHIN).await;
-                        answers.push(Answer { agent, asked: body, reply, clock });
+                        let body = remote.step(request.clone(), REPLY_WITHIN).await;
+                        replies.push(Reply { agent, request, body, clock });
                     }
-                    answers
+                    replies
                 });
             }
             (order, asking.join_all().await.into_iter().flatten().collect())
@@ -249,16 +247,16 @@ impl Shell<'_> {
         });
     }
 
-    /// Takes what all agents answered to one order. Returns those that did not do it, with why: whatever the reason, what they
+    /// Takes all agents' replies to one order. Returns those that did not do it, with why: whatever the reason, what they
     /// still had to do and to tell is missing from the run.
-    fn take_answers(&mut self, answers: Answers) -> Vec<(String, String)> {
+    fn take_replies(&mut self, replies: Vec<Reply>) -> Vec<(String, String)> {
         let mut failed = Vec::new();
         let (mut read_back, mut unread): (Vec<ReadBackDone>, Vec<ReadBackDone>) = Default::default();
-        for Answer { agent, asked, reply, clock } in answers {
+        for Reply { agent, request, body, clock } in replies {
             if let Some(clock) = clock {
                 self.take_clock(agent, clock);
             }
-            match reply {
+            match body {
                 Ok(control_reply::Body::ReadBackDone(done)) => gather(&mut read_back, done),
                 Ok(control_reply::Body::FaultsHealed(healed)) => {
                     let name = self.remotes[agent].host.name.clone();
@@ -278,11 +276,11 @@ impl Shell<'_> {
                 Err(error) => {
                     tracing::warn!("{error}");
                     let name = &self.remotes[agent].host.name;
-                    if !matches!(asked, control_request::Body::ReadBack(_) | control_request::Body::Audit(_)) {
+                    if !matches!(request, control_request::Body::ReadBack(_) | control_request::Body::Audit(_)) {
                         failed.push((name.clone(), error.to_string()));
                     }
                     // What its workers know was acknowledged, nobody can ask any more: at least one id stays unread.
-                    if let control_request::Body::ReadBack(ask) = asked
+                    if let control_request::Body::ReadBack(ask) = request
                         && self.plan.load_workers.iter().any(|worker| worker.agent == *name)
                     {
                         let ReadBack { role, ledger } = ask;
