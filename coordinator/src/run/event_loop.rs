@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use gauntlet_common::event::{Event, FaultEdge, What};
 use gauntlet_common::plan::Plan;
 use gauntlet_common::units::Micros;
@@ -219,23 +220,8 @@ impl Shell<'_> {
         let order = self.order;
         let remotes = self.remotes.clone();
         self.asking.spawn(async move {
-            let mut asking = JoinSet::new();
-            for (agent, remote) in remotes.into_iter().enumerate() {
-                let requests = requests.clone();
-                asking.spawn(async move {
-                    let mut replies = Vec::new();
-                    for request in requests {
-                        let clock = match request {
-                            control_request::Body::Finish(_) => remote.measure_clock(PINGS).await.ok(),
-                            _ => None,
-                        };
-                        let body = remote.step(request.clone(), REPLY_WITHIN).await;
-                        replies.push(Reply { agent, request, body, clock });
-                    }
-                    replies
-                });
-            }
-            (order, asking.join_all().await.into_iter().flatten().collect())
+            let asking = remotes.iter().enumerate().map(|(agent, remote)| ask(agent, remote, &requests));
+            (order, join_all(asking).await.into_iter().flatten().collect())
         });
     }
 
@@ -327,6 +313,20 @@ impl Shell<'_> {
             }
         }
     }
+}
+
+/// Asks one agent for one step after the other.
+async fn ask(agent: usize, remote: &RemoteAgent, requests: &[control_request::Body]) -> Vec<Reply> {
+    let mut replies = Vec::new();
+    for request in requests {
+        let clock = match request {
+            control_request::Body::Finish(_) => remote.measure_clock(PINGS).await.ok(),
+            _ => None,
+        };
+        let body = remote.step(request.clone(), REPLY_WITHIN).await;
+        replies.push(Reply { agent, request: request.clone(), body, clock });
+    }
+    replies
 }
 
 /// What an agent's word of a fault that it could not undo is in the record. The agent may have said it there before; but
