@@ -5,10 +5,10 @@
 
 mod frame;
 mod progress;
-mod state;
+mod status;
 mod words;
 
 pub use frame::{frame, line};
 pub use progress::{Mode, Progress, terminal_width};
-pub use state::{ActiveFault, Live, Offered};
+pub use status::{ActiveFault, Offered, RunStatus};
 pub use words::{Told, told};

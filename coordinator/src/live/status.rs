@@ -2,7 +2,7 @@
 
 /// Where a run stands.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Live {
+pub struct RunStatus {
     pub scenario: String,
     /// Seconds since the scenario's zero.
     pub elapsed_s: f64,
@@ -48,8 +48,8 @@ pub struct ActiveFault {
 }
 
 #[cfg(test)]
-pub(crate) fn sample() -> Live {
-    Live {
+pub(crate) fn sample() -> RunStatus {
+    RunStatus {
         scenario: "p1".into(),
         elapsed_s: 134.0,
         total_s: 310.0,
