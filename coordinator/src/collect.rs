@@ -7,7 +7,7 @@ use gauntlet_common::snapshot::LoadSnapshot;
 use gauntlet_proto::agent::{Batch, batch};
 use gauntlet_proto::convert;
 
-use crate::dispatch::Lost;
+use crate::dispatch::LostBatches;
 use crate::record::{Record, RecordError};
 use crate::rundir::{Place, RunDir, RunDirError};
 
@@ -97,7 +97,7 @@ impl Collector {
     }
 
     /// Batches of this agent that were asked for and will not come: named, and the run goes on without them.
-    pub fn lost(&mut self, agent: usize, lost: &Lost) {
+    pub fn lost(&mut self, agent: usize, lost: &LostBatches) {
         self.taken[agent] = self.taken[agent].max(lost.to);
         self.trouble(format!("agent {}: {lost}", self.agents[agent]));
     }

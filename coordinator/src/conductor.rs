@@ -1,4 +1,4 @@
-//! The course of a run, pure: what happened in, what to do out. The shell around it is [`crate::run`].
+//! The course of a run, pure: what happened in, what to do out. The event loop of `run/` asks it and does what it orders.
 //!
 //! running → draining → healing → reading back → finishing → done. Every way out of a run goes through the same gates, so that
 //! nothing is left running and nothing broken, however it ends.

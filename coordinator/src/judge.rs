@@ -3,14 +3,17 @@
 //! Three values: a run is invalid when the measurement is at fault, failed when the target is, and passes only when
 //! every guard and every check has its evidence. Deliberately not here: where the record comes from and how a report looks.
 
+mod agents;
 mod chart;
 mod checks;
 mod clocks;
 mod coverage;
+mod fault_story;
 mod faults;
 mod figures;
 mod guards;
 mod heatmap;
+mod reasons;
 mod schedule;
 mod starved;
 mod success;
@@ -24,19 +27,17 @@ use gauntlet_common::event::{Event, What};
 use gauntlet_common::plan::Plan;
 use gauntlet_common::scenario::{OnFail, Severity};
 use gauntlet_common::units::Micros;
-use gauntlet_common::verdict::{Cause, Outcome, exit_code};
+use gauntlet_common::verdict::{Cause, exit_code};
 use indexmap::IndexMap;
 
 use crate::record::Record;
-use crate::report::model::{Agent, Check, CheckResult, Guard, Ledger, LedgerSeries, Phase, Report, SCHEMA, Verdict};
+use crate::report::model::{Check, CheckResult, Guard, Ledger, LedgerSeries, Phase, Report, SCHEMA, Verdict};
 
-pub use faults::SETTLING;
+pub use fault_story::SETTLING;
+use reasons::{Reasons, outcome};
 use taint::Taint;
 pub use view::RECOVERY_HOLDS;
 use view::View;
-
-/// Why a run's exit code is not 0, in words for people.
-type Reasons = Vec<(Cause, String)>;
 
 /// Judges a run.
 pub fn judge(plan: &Plan, record: &Record) -> Report {
@@ -53,7 +54,7 @@ pub fn judge(plan: &Plan, record: &Record) -> Report {
     let workloads: IndexMap<_, _> =
         plan.workloads.iter().map(|w| (w.name.clone(), figures::workload(&view, w))).collect();
     let roles: IndexMap<_, _> = plan.roles.iter().map(|role| (role.name.clone(), figures::role(&view, role))).collect();
-    let (agents, phases, faults) = (agents(&view), phases(&view, &taint.all()), faults::report(&view));
+    let (agents, phases, faults) = (agents::of(&view), phases(&view, &taint.all()), faults::report(&view));
     let ledger = ledger(&view);
     // Last: all of the record that a report needs has been read by now.
     unreadable(record, &mut validity, &mut reasons);
@@ -117,16 +118,6 @@ fn unreadable(record: &Record, validity: &mut [Guard], reasons: &mut Reasons) {
     }
 }
 
-/// Invalid before failed before passed.
-fn outcome(reasons: &Reasons) -> Outcome {
-    let failed = |cause: &Cause| matches!(cause, Cause::CheckFailed | Cause::Correctness | Cause::Regression);
-    match () {
-        () if reasons.iter().any(|(cause, _)| !failed(cause)) => Outcome::Invalid,
-        () if reasons.is_empty() => Outcome::Pass,
-        () => Outcome::Fail,
-    }
-}
-
 /// What checks say about the verdict. A check that aborted the run is what the target did, not the measurement: the run
 /// failed, and the checks it left without data are not judged.
 fn check_reasons(view: &View<'_>, checks: &mut [Check], reasons: &mut Reasons) {
@@ -180,31 +171,6 @@ impl Story {
         }
         story
     }
-}
-
-fn agents(view: &View<'_>) -> Vec<Agent> {
-    let mut agents: Vec<Agent> = view.plan.agents.iter().map(|planned| figures::agent(view, &planned.name)).collect();
-    for agent in &mut agents {
-        let clock = clocks::of(view, &agent.name);
-        agent.clock_offset_us = clock.newest().map_or(0, |look| look.offset_us);
-        agent.clock_uncertainty_us = clock.uncertainty_us_max();
-        agent.clock = clock;
-    }
-    for event in view.record.events() {
-        let mut with = |name: &str, change: &dyn Fn(&mut Agent)| {
-            agents.iter_mut().filter(|a| a.name == name).for_each(change);
-        };
-        match &event.what {
-            What::AgentJoined { agent, address, version, .. } => with(agent, &|a| {
-                a.address = address.clone();
-                a.version = version.clone();
-            }),
-            What::AgentStarted { agent, skew_us } => with(agent, &|a| a.start_skew_us = Some(*skew_us)),
-            What::AgentLost { agent, .. } => with(agent, &|a| a.lost = true),
-            _ => {}
-        }
-    }
-    agents
 }
 
 fn phases(view: &View<'_>, tainted: &Intervals) -> Vec<Phase> {

@@ -1,14 +1,14 @@
 //! The preflight: is every agent of an inventory there, of this build, free, and its clock measurable.
 
+use futures_util::future::join_all;
 use gauntlet_agent::config::Credentials;
 use gauntlet_common::plan::Plan;
 use gauntlet_common::plan::needs::{Limits, grouped};
 use gauntlet_process::clock;
 use gauntlet_proto::PROTOCOL_VERSION;
 use gauntlet_proto::agent::DescribeReply;
-use tokio::task::JoinSet;
 
-use crate::dispatch::{SessionError, describe};
+use crate::dispatch::{AgentError, describe};
 use crate::inventory::Host;
 
 /// What one agent answered, and what stands in a run's way.
@@ -24,14 +24,7 @@ pub struct Finding {
 
 /// Asks all agents, side by side; in the inventory's order.
 pub async fn look(hosts: &[Host], credentials: &Credentials) -> Vec<Finding> {
-    let mut asking = JoinSet::new();
-    for (i, host) in hosts.iter().cloned().enumerate() {
-        let credentials = credentials.clone();
-        asking.spawn(async move { (i, look_at(host, &credentials).await) });
-    }
-    let mut findings: Vec<_> = asking.join_all().await;
-    findings.sort_by_key(|(i, _)| *i);
-    findings.into_iter().map(|(_, finding)| finding).collect()
+    join_all(hosts.iter().map(|host| look_at(host.clone(), credentials))).await
 }
 
 async fn look_at(host: Host, credentials: &Credentials) -> Finding {
@@ -45,7 +38,7 @@ async fn look_at(host: Host, credentials: &Credentials) -> Finding {
             finding.problems = problems(&finding.host, &facts);
             finding.facts = Some(facts);
         }
-        Err(SessionError::Unreachable { why, .. }) => finding.problems.push(why),
+        Err(AgentError::Unreachable { why, .. }) => finding.problems.push(why),
         Err(error) => finding.problems.push(error.to_string()),
     }
     finding

@@ -19,6 +19,7 @@ mod cells;
 mod column;
 mod figures;
 mod packed;
+mod seconds;
 mod store;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -32,19 +33,17 @@ use gauntlet_common::snapshot::{
     IntervalDelta, Layout, LoadSnapshot, METRICS_MAX, NodeSample, ProcessSample, RoleMetrics, SeriesDelta,
 };
 
-pub use cells::Usage;
-use cells::{Second, Slot, Tally, Wakeup};
+pub use cells::{Bin, Usage};
+use cells::{Second, Slot, Wakeup};
 use column::Column;
-pub use figures::Bin;
-pub(crate) use figures::Seconds;
 use packed::Packed;
+pub use seconds::INTERVALS_MAX;
+pub(crate) use seconds::Seconds;
 pub use store::HELD_BYTES_MAX;
 use store::Store;
 
 /// Most series of a run.
 pub const SERIES_MAX: usize = 500;
-/// Longest record, in intervals of a second: two days.
-pub const INTERVALS_MAX: u32 = 172_800;
 /// Most events.
 pub const EVENTS_MAX: usize = 200_000;
 /// Seconds of series whose histograms are live at once: the newest. An older one is packed, and what still comes for it is
@@ -72,7 +71,7 @@ type Metrics<T> = BTreeMap<(String, String), BTreeMap<u32, Column<T>>>;
 /// All that arrived of one run.
 #[derive(Debug)]
 pub struct Record {
-    names: Vec<(String, Vec<Named>)>,
+    names: Vec<(String, Vec<Step>)>,
     workers: u32,
     events: Vec<Event>,
     store: Store,
@@ -93,7 +92,7 @@ pub struct Record {
     ledger: Ledger,
     troubles: Vec<String>,
     /// Oldest first.
-    live: VecDeque<Live>,
+    live: VecDeque<Unpacked>,
 }
 
 /// Bytes that a record takes for what came by the second.
@@ -107,22 +106,22 @@ pub struct Memory {
     pub written: u64,
 }
 
-/// A series of a workload.
+/// A step of a workload, which has a series for each outcome.
 #[derive(Debug)]
-struct Named {
+struct Step {
     name: String,
     /// It counts as no request.
     assertion: bool,
 }
 
-fn named(workload: &PlannedWorkload) -> Vec<Named> {
-    let one = |name: &String| Named { name: name.clone(), assertion: workload.assertions.contains(name) };
+fn steps_of(workload: &PlannedWorkload) -> Vec<Step> {
+    let one = |name: &String| Step { name: name.clone(), assertion: workload.assertions.contains(name) };
     workload.steps.iter().map(one).collect()
 }
 
 /// One second whose histograms are live.
 #[derive(Debug, Clone, Copy)]
-enum Live {
+enum Unpacked {
     Series { workload: u32, step: u32, ok: bool, interval: u32 },
     Workload { workload: u32, interval: u32 },
 }
@@ -137,7 +136,7 @@ impl Record {
         }
         let series = plan.workloads.iter().map(|w| w.steps.iter().map(|_| Default::default()).collect());
         Ok(Self {
-            names: plan.workloads.iter().map(|w| (w.name.clone(), named(w))).collect(),
+            names: plan.workloads.iter().map(|w| (w.name.clone(), steps_of(w))).collect(),
             workers: plan.load_workers.len() as u32,
             events: Vec::new(),
             store: Store::new(vec![std::env::temp_dir()]),
@@ -260,13 +259,13 @@ impl Record {
                 slot.response_time.add(&new.response_time) | slot.service_time.add(&new.service_time)
             });
             if live {
-                self.live.push_back(Live::Series { workload, step, ok, interval: delta.interval });
+                self.live.push_back(Unpacked::Series { workload, step, ok, interval: delta.interval });
             }
         }
         for new in &delta.workloads {
             let seconds = &mut self.seconds[new.workload as usize];
             if seconds.change(&mut self.store, delta.interval, |second| second.merge(new)) {
-                self.live.push_back(Live::Workload { workload: new.workload, interval: delta.interval });
+                self.live.push_back(Unpacked::Workload { workload: new.workload, interval: delta.interval });
             }
         }
         self.freeze();
@@ -276,14 +275,14 @@ impl Record {
     fn freeze(&mut self) {
         while self.live.len() > LIVE_MAX {
             match self.live.pop_front() {
-                Some(Live::Series { workload, step, ok, interval }) => {
+                Some(Unpacked::Series { workload, step, ok, interval }) => {
                     let series = &mut self.series[workload as usize][step as usize][usize::from(ok)];
                     series.change_fresh(&mut self.store, interval, |slot| {
                         slot.response_time.freeze();
                         slot.service_time.freeze();
                     });
                 }
-                Some(Live::Workload { workload, interval }) => {
+                Some(Unpacked::Workload { workload, interval }) => {
                     self.seconds[workload as usize].change_fresh(&mut self.store, interval, |second| {
                         second.lateness.freeze();
                         second.connect.freeze();

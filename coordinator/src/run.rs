@@ -1,7 +1,9 @@
 //! The story of a run, from a scenario to an exit code.
 
-mod conduct;
-mod ready;
+mod arm;
+mod event_loop;
+mod fleet;
+mod not_run;
 
 use std::path::PathBuf;
 
@@ -10,7 +12,6 @@ use gauntlet_agent::config::Credentials;
 use gauntlet_common::plan::bind::bind;
 use gauntlet_common::plan::{Isolation, Plan};
 use gauntlet_common::scenario::Scenario;
-use gauntlet_common::verdict::Cause;
 
 use crate::cluster::Cluster;
 use crate::collect::Collector;
@@ -21,6 +22,7 @@ use crate::rundir::Place;
 use crate::screen::Screen;
 use crate::signals::Signals;
 use crate::{judge, report};
+pub use not_run::NotRun;
 
 /// What to run, and where.
 pub struct Request {
@@ -40,32 +42,6 @@ pub enum Fleet {
     Inventory { hosts: Vec<Host>, credentials: Credentials },
 }
 
-/// Why a run never began. Its exit code, and a sentence for people.
-#[derive(Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct NotRun {
-    pub cause: Cause,
-    /// 3 instead of the cause's code when the user's files are at fault.
-    pub bad_input: bool,
-    pub message: String,
-}
-
-impl NotRun {
-    fn not_ready(message: impl std::fmt::Display) -> Self {
-        Self { cause: Cause::ClusterNotReady, bad_input: false, message: message.to_string() }
-    }
-    fn bad_input(message: impl std::fmt::Display) -> Self {
-        Self { cause: Cause::ClusterNotReady, bad_input: true, message: message.to_string() }
-    }
-    fn internal(message: impl std::fmt::Display) -> Self {
-        Self { cause: Cause::Internal, bad_input: false, message: message.to_string() }
-    }
-    /// The process's exit code.
-    pub fn exit_code(&self) -> u8 {
-        if self.bad_input { 3 } else { self.cause.exit_code() }
-    }
-}
-
 /// A run that ended, well or not, with its directory.
 pub struct Finished {
     pub report: Report,
@@ -80,7 +56,7 @@ pub async fn run(request: Request, screen: &mut Screen, signals: &mut Signals) -
     let mut cluster = None;
     let (hosts, credentials, isolation) = match request.fleet {
         Fleet::Inventory { hosts, credentials } => {
-            let isolation = ready::isolation(&hosts);
+            let isolation = fleet::isolation(&hosts);
             (hosts, credentials, isolation)
         }
         Fleet::Embedded => {
@@ -90,24 +66,24 @@ pub async fn run(request: Request, screen: &mut Screen, signals: &mut Signals) -
             ready
         }
     };
-    let (facts, findings) = ready::preflight(&hosts, &credentials).await?;
+    let (facts, findings) = fleet::all_ready(&hosts, &credentials).await?;
 
     // 2. The plan: a pure function of scenario, agents and seed.
     let plan = bind(&request.scenario, &catalogue(), &facts, request.seed, isolation).map_err(NotRun::bad_input)?;
-    ready::allowed(&plan, &findings)?;
-    ready::fits(&plan, &findings)?;
-    let hosts = ready::taking_part(&plan, &hosts);
+    fleet::allowed(&plan, &findings)?;
+    fleet::fits(&plan, &findings)?;
+    let hosts = fleet::taking_part(&plan, &hosts);
 
     // 3. The run directory, before anything happens that it should tell.
     let mut collector = Collector::new(&plan, &request.place, &run_id).map_err(NotRun::bad_input)?;
     let dir = collector.dir().to_path_buf();
 
     // 4. Sessions: hello, prepare, placed, wire, ready, clocks, armed for one instant.
-    let caller = Caller { run: run_id.clone(), owner: ready::owner() };
-    let mut armed = ready::arm(&plan, &hosts, &credentials, &caller, &mut collector, signals).await?;
+    let caller = Caller { run: run_id.clone(), owner: arm::owner() };
+    let mut armed = arm::arm(&plan, &hosts, &credentials, &caller, &mut collector, signals).await?;
 
     // 5. The run itself, until load has ended, faults are healed, acknowledged work is read back and every batch is here.
-    conduct::conduct(&plan, &mut armed, &mut collector, screen, signals).await;
+    event_loop::run(&plan, &mut armed, &mut collector, screen, signals).await;
     drop(armed);
     if let Some(mut cluster) = cluster {
         // Ending processes blocks, and nothing else is left to do.
@@ -125,8 +101,8 @@ pub async fn run(request: Request, screen: &mut Screen, signals: &mut Signals) -
 /// The plan that a run would have: for `--dry-run`, without any agent.
 pub fn dry_run(scenario: &Scenario, hosts: Option<&[Host]>, seed: u64) -> Result<Plan, NotRun> {
     let (facts, isolation) = match hosts {
-        Some(hosts) => (ready::assumed_facts(hosts), ready::isolation(hosts)),
-        None => (ready::embedded_facts(&scenario.needs), Isolation::Shared),
+        Some(hosts) => (fleet::assumed_facts(hosts), fleet::isolation(hosts)),
+        None => (fleet::embedded_facts(&scenario.needs), Isolation::Shared),
     };
     bind(scenario, &catalogue(), &facts, seed, isolation).map_err(NotRun::bad_input)
 }

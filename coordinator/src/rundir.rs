@@ -13,9 +13,11 @@
 //! Deliberately not here: reports, and what a lack of disk means for the run. Each writer returns its error; the first
 //! is kept, and [`RunDir::trouble`] says it to whoever notes it in the record.
 
+mod error;
+mod files;
+mod history;
 mod load;
 mod logs;
-mod runs;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -25,18 +27,15 @@ use gauntlet_common::event::Event;
 use gauntlet_common::ledger::Summary;
 use gauntlet_common::plan::Plan;
 use gauntlet_common::snapshot::{LoadSnapshot, NodeSample, ProcessSample, RoleMetrics};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
+pub use error::RunDirError;
+use error::failed;
+pub(crate) use files::{EVENTS, LEDGER, METRICS, PLAN, SERIES};
+use files::{MetricLine, point_latest, sync_directory, write_synced};
+pub use history::{Prune, RunInfo, list, prune, resolve};
 pub use load::{Loaded, load};
 pub use logs::LOG_BYTES_MAX;
-pub use runs::{Prune, RunInfo, list, prune, resolve};
-
-pub(crate) const PLAN: &str = "plan.json";
-pub(crate) const EVENTS: &str = "events.jsonl";
-pub(crate) const SERIES: &str = "series.hlog";
-pub(crate) const METRICS: &str = "metrics.jsonl";
-pub(crate) const LEDGER: &str = "ledger.json";
-const LATEST: &str = "latest";
 
 /// Begins `series.hlog`.
 const SERIES_HEADER: &str = "\
@@ -45,41 +44,6 @@ const SERIES_HEADER: &str = "\
 # Histograms are HDR V2 bytes in base64 without padding, values in us; an empty text is an empty histogram.
 # errors: connect, timeout, reset, protocol, status, expectation, overload, dropped. bins: [ok, error] by tenth of a second.
 ";
-
-/// Why a run directory cannot be written or read.
-#[derive(Debug, thiserror::Error)]
-pub enum RunDirError {
-    #[error("{path}: cannot {doing}: {source}{help}", path = .path.display(), help = help(.source))]
-    Io { path: PathBuf, doing: &'static str, source: io::Error },
-    #[error("{path}: {why}", path = .path.display())]
-    Content { path: PathBuf, why: String },
-    #[error("{path} is not empty and holds no run; name a new directory with --out", path = .0.display())]
-    Occupied(PathBuf),
-    #[error("{path} already holds a run; name another directory with --out, or remove it", path = .0.display())]
-    Exists(PathBuf),
-    #[error("no home for runs: neither XDG_STATE_HOME nor HOME is set; name a directory with --out")]
-    NoHome,
-    #[error("no run `{text}` in {root}; {help}", root = .root.display())]
-    Unknown { text: String, root: PathBuf, help: String },
-    #[error("`{text}` begins {count} runs, such as {example}; write more of the id", count = .examples.len(), example = .examples[0])]
-    Ambiguous { text: String, examples: Vec<String> },
-}
-
-fn help(source: &io::Error) -> &'static str {
-    match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "; make room (`coordinator runs prune`) or write elsewhere with --out"
-        }
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            "; write elsewhere with --out, or set XDG_STATE_HOME"
-        }
-        _ => "",
-    }
-}
-
-fn failed<'a>(path: &'a Path, doing: &'static str) -> impl FnOnce(io::Error) -> RunDirError + 'a {
-    move |source| RunDirError::Io { path: path.into(), doing, source }
-}
 
 /// Where a run is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,22 +61,6 @@ pub fn root() -> Result<PathBuf, RunDirError> {
     let state = set("XDG_STATE_HOME").filter(|path| path.is_absolute());
     let state = state.or_else(|| set("HOME").map(|home| home.join(".local/state")));
     state.map(|state| state.join("gauntlet/runs")).ok_or(RunDirError::NoHome)
-}
-
-/// What `metrics.jsonl` holds.
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum MetricLine {
-    Role(RoleMetrics),
-    Process(ProcessSample),
-    Node(NodeSample),
-    /// The last line: how many lines the run wrote into each file, this one not counted. What is cut off at the end of a line
-    /// is found out by it.
-    End {
-        events: u64,
-        series: u64,
-        metrics: u64,
-    },
 }
 
 /// A run directory that is being written. Every method writes at once: what was given to it survives a crash of this process.
@@ -256,26 +204,6 @@ impl RunDir {
         }
         sync_directory(&self.path)
     }
-}
-
-/// Whole or not at all: a temporary file takes the name once it is on the disk.
-fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), RunDirError> {
-    let temporary = path.with_extension("tmp");
-    let mut file = File::create(&temporary).map_err(failed(&temporary, "create it"))?;
-    file.write_all(bytes).map_err(failed(&temporary, "write to it"))?;
-    file.sync_all().map_err(failed(&temporary, "sync it"))?;
-    std::fs::rename(&temporary, path).map_err(failed(path, "rename to it"))
-}
-
-fn sync_directory(path: &Path) -> Result<(), RunDirError> {
-    File::open(path).and_then(|dir| dir.sync_all()).map_err(failed(path, "sync the directory"))
-}
-
-/// `latest` never is missing or half made: a new link takes its name.
-fn point_latest(root: &Path, run: &str) -> Result<(), RunDirError> {
-    let (link, temporary) = (root.join(LATEST), root.join(format!(".{LATEST}.{run}")));
-    std::os::unix::fs::symlink(run, &temporary).map_err(failed(&temporary, "make the link"))?;
-    std::fs::rename(&temporary, &link).map_err(failed(&link, "replace the link"))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What a watcher sees while a run goes on: the record and the plan, condensed once a second into [`Live`].
+//! What a watcher sees while a run goes on: the record and the plan, condensed once a second into [`RunStatus`].
 
 use gauntlet_common::arrival::{Curve, Model, model};
 use gauntlet_common::check::Intervals;
@@ -7,7 +7,7 @@ use gauntlet_common::plan::Plan;
 use gauntlet_common::scenario::MetricKind;
 use gauntlet_common::units::Micros;
 
-use crate::live::{ActiveFault, Live, Offered, Progress};
+use crate::live::{ActiveFault, Offered, Progress, RunStatus};
 use crate::record::Record;
 
 /// Feeds the progress display.
@@ -54,7 +54,7 @@ impl Screen {
 }
 
 /// The state of a run at a moment of its own time.
-fn live(plan: &Plan, record: &Record, now_us: i64, agents_up: usize) -> Live {
+fn live(plan: &Plan, record: &Record, now_us: i64, agents_up: usize) -> RunStatus {
     let at = Micros(now_us.max(0) as u64);
     let phase = gauntlet_common::phase::phase_at(&plan.phases, at).map_or("", |i| plan.phases[i].name.as_str());
     // The last whole second of which snapshots have come.
@@ -72,7 +72,7 @@ fn live(plan: &Plan, record: &Record, now_us: i64, agents_up: usize) -> Live {
         latency.add(&record.latency(&workload.name, None, false, &second));
     }
     let quantile = |q| (latency.count() > 0).then(|| latency.quantile(q));
-    Live {
+    RunStatus {
         scenario: plan.scenario.clone(),
         elapsed_s: at.secs(),
         total_s: plan.end().secs(),

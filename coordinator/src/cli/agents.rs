@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
+use futures_util::future::join_all;
 use gauntlet_agent::config::Credentials;
 use gauntlet_common::units::counted;
 
-use super::{Failure, FleetArgs, PkiCommand, print_bytes};
+use super::args::{FleetArgs, PkiCommand};
+use super::output::{Failure, print_bytes};
 use crate::inventory::{self, Host};
 use crate::{dispatch, pki, preflight};
 
@@ -35,17 +37,10 @@ pub(super) fn agents(args: &FleetArgs) -> Result<u8, Failure> {
 
 pub(super) fn heal(args: &FleetArgs) -> Result<u8, Failure> {
     let (hosts, credentials) = fleet(&args.agents, args.pki.as_ref())?;
-    let runtime = runtime()?;
-    let mut healing = tokio::task::JoinSet::new();
-    for (place, host) in hosts.into_iter().enumerate() {
-        let credentials = credentials.clone();
-        let healed = async move { (place, dispatch::heal(&host, &credentials, "coordinator heal").await, host) };
-        healing.spawn_on(healed, runtime.handle());
-    }
-    let mut all = runtime.block_on(healing.join_all());
-    all.sort_by_key(|(place, ..)| *place);
+    let healing = hosts.iter().map(|host| dispatch::heal(host, &credentials, "coordinator heal"));
+    let all = runtime()?.block_on(join_all(healing));
     let (mut not_undone, mut unreached) = (0, 0);
-    for (_, result, host) in all {
+    for (host, result) in hosts.iter().zip(all) {
         match result {
             Ok(reply) => {
                 anstream::println!("{}: {}", host.name, healed(&reply));

@@ -3,7 +3,7 @@
 use gauntlet_agent::catalogue::catalogue;
 use gauntlet_common::scenario::{ReadOptions, Scenario, Style, profiles};
 
-use super::Failure;
+use super::output::Failure;
 use crate::scenarios::{self, LoadError};
 use crate::show;
 

@@ -6,8 +6,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Duration, MissedTickBehavior, interval, sleep};
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::inbox::{Inbox, Next};
-use super::{Arrival, Arrived, Keeper, Order, QUEUE_MAX, RETRY_AFTER, connect};
+use super::connect::{QUEUE_MAX, RETRY_AFTER, connect};
+use super::control::{Keeper, Order};
+use super::inbox::{Delivery, Inbox};
 
 /// How often it is looked at what is missing.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -17,7 +18,7 @@ pub(super) struct Receiver {
     pub(super) keeper: Keeper,
     /// The agent's in the plan.
     pub(super) index: usize,
-    pub(super) arrivals: mpsc::Sender<Arrival>,
+    pub(super) deliveries: mpsc::Sender<Delivery>,
     pub(super) acknowledged: watch::Receiver<u64>,
     /// The number of the last batch of all, once it is known.
     pub(super) end: watch::Receiver<Option<u64>>,
@@ -36,7 +37,7 @@ impl Receiver {
             if let Err(error) = self.once().await {
                 tracing::debug!(agent = self.keeper.host.name, "data connection: {error}");
             }
-            if self.arrivals.is_closed() || self.acknowledged.has_changed().is_err() {
+            if self.deliveries.is_closed() || self.acknowledged.has_changed().is_err() {
                 return;
             }
             sleep(RETRY_AFTER).await;
@@ -84,12 +85,8 @@ impl Receiver {
                 let request = DataRequest { token, acknowledged, again_after };
                 requests.send(request).await.map_err(|e| e.to_string())?;
             }
-            while let Some(next) = self.inbox.next() {
-                let arrived = match next {
-                    Next::Batch(batch) => Arrived::Batch(batch),
-                    Next::Lost(lost) => Arrived::Lost(lost),
-                };
-                self.arrivals.send((self.index, arrived)).await.map_err(|e| e.to_string())?;
+            while let Some(delivered) = self.inbox.next() {
+                self.deliveries.send((self.index, delivered)).await.map_err(|e| e.to_string())?;
             }
         }
     }

@@ -18,14 +18,14 @@ const ASKS_MAX: u32 = 5;
 
 /// Batches that were asked for and never came as their agent made them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lost {
+pub struct LostBatches {
     pub from: u64,
     pub to: u64,
     /// What was wrong with them when they came.
     pub why: Option<String>,
 }
 
-impl std::fmt::Display for Lost {
+impl std::fmt::Display for LostBatches {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.from == self.to {
             true => write!(f, "batch {}", self.from)?,
@@ -38,14 +38,17 @@ impl std::fmt::Display for Lost {
     }
 }
 
-/// What to do now.
+/// What an inbox hands on: every number once, in order.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Next {
-    /// The next one, in order.
+pub enum Delivered {
+    /// The next batch.
     Batch(Batch),
-    /// The next ones will not come.
-    Lost(Lost),
+    /// The next batches will not come.
+    Lost(LostBatches),
 }
+
+/// With the agent's index in the plan.
+pub type Delivery = (usize, Delivered);
 
 /// One agent's.
 #[derive(Debug, Default)]
@@ -57,7 +60,7 @@ pub struct Inbox {
     held: BTreeMap<u64, Batch>,
     /// What was wrong with those that came and are not what their agent made.
     spoilt: BTreeMap<u64, String>,
-    given_up: Option<Lost>,
+    given_up: Option<LostBatches>,
     /// The number of the last batch of all, once it is known.
     end: Option<u64>,
     asked: u32,
@@ -103,15 +106,15 @@ impl Inbox {
     }
 
     /// What can be handed on, in order.
-    pub fn next(&mut self) -> Option<Next> {
+    pub fn next(&mut self) -> Option<Delivered> {
         if let Some(lost) = self.given_up.take() {
             self.done = lost.to;
             self.spoilt.retain(|sequence, _| *sequence > lost.to);
-            return Some(Next::Lost(lost));
+            return Some(Delivered::Lost(lost));
         }
         let batch = self.held.remove(&(self.done + 1))?;
         self.done += 1;
-        Some(Next::Batch(batch))
+        Some(Delivered::Batch(batch))
     }
 
     /// The number behind which everything is to be asked for again now, if so.
@@ -147,7 +150,7 @@ impl Inbox {
             return self.spoilt.clear();
         }
         let why = self.spoilt.range(first..=to).next().map(|(_, why)| why.clone());
-        self.given_up = Some(Lost { from: first, to, why });
+        self.given_up = Some(LostBatches { from: first, to, why });
     }
 }
 
@@ -169,11 +172,11 @@ mod tests {
     fn spoilt(sequence: u64) -> Sealed {
         Sealed { checksum: 1, ..sealed(sequence) }
     }
-    fn all(inbox: &mut Inbox) -> Vec<Next> {
+    fn all(inbox: &mut Inbox) -> Vec<Delivered> {
         std::iter::from_fn(|| inbox.next()).collect()
     }
-    fn good(range: std::ops::RangeInclusive<u64>) -> Vec<Next> {
-        range.map(|sequence| Next::Batch(batch(sequence))).collect()
+    fn good(range: std::ops::RangeInclusive<u64>) -> Vec<Delivered> {
+        range.map(|sequence| Delivered::Batch(batch(sequence))).collect()
     }
 
     proptest! {
@@ -212,7 +215,7 @@ mod tests {
         let asked = (0..60).filter(|second| inbox.ask_after(second * 1_000).is_some()).count();
         assert_eq!(asked, ASKS_MAX as usize);
         let mut told = all(&mut inbox);
-        let Next::Lost(lost) = told.remove(0) else { panic!("{told:?}") };
+        let Delivered::Lost(lost) = told.remove(0) else { panic!("{told:?}") };
         assert_eq!(lost.to_string(), "batches 1..2 never arrived, asked for 5 times");
         assert_eq!(told, good(3..=3));
     }
@@ -228,7 +231,7 @@ mod tests {
             now += 100;
         }
         let mut told = all(&mut inbox);
-        let Next::Lost(lost) = told.remove(0) else { panic!("{told:?}") };
+        let Delivered::Lost(lost) = told.remove(0) else { panic!("{told:?}") };
         assert_eq!(lost.to_string(), "batch 1 stayed spoilt, asked for 5 times: batch 1 does not match its checksum");
         assert_eq!(told, good(2..=2));
     }

@@ -7,9 +7,9 @@ use gauntlet_common::snapshot::ErrorClass;
 use gauntlet_common::units::Micros;
 use gauntlet_common::verdict::Cause;
 
-use super::Reasons;
 use super::coverage;
-use super::faults::FaultStory;
+use super::fault_story::FaultStory;
+use super::reasons::Reasons;
 use super::taint::Taint;
 use super::view::View;
 use crate::report::model::{Check, CheckResult, Clock, Guard};
@@ -188,7 +188,7 @@ fn agents(view: &View<'_>, guards: &mut Guards<'_>) {
 }
 
 fn clocks(view: &View<'_>, guards: &mut Guards<'_>) {
-    let agents = super::agents(view);
+    let agents = super::agents::of(view);
     let limit = view.plan.guards.clock_uncertainty;
     let joined = |name: &str| {
         view.record.events().iter().any(|e| matches!(&e.what, What::AgentJoined { agent, .. } if agent == name))

@@ -3,7 +3,7 @@
 
 use gauntlet_common::verdict::Cause;
 
-use super::Reasons;
+use super::reasons::Reasons;
 use super::view::View;
 
 /// A workload without one success, outside warm-up, fails the run. A flow whose errors are wanted says so with `expect:`, and has

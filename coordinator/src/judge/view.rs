@@ -12,7 +12,7 @@ use gauntlet_common::scenario::OnAgentLoss;
 use gauntlet_common::units::Micros;
 use indexmap::IndexMap;
 
-use super::faults::{FaultStory, stories};
+use super::fault_story::{FaultStory, stories};
 use crate::record::{Bin, Record};
 
 /// How long the objective must hold on end for a workload to count as recovered.

@@ -1,6 +1,6 @@
 //! How the state of a run looks: a block for terminals, a line for logs. Pure.
 
-use super::{Live, Offered};
+use super::status::{Offered, RunStatus};
 use crate::report::facts::plural;
 use crate::report::format::{self, NONE};
 use crate::report::paint::{Line, Tone};
@@ -16,7 +16,7 @@ const MOST_COUNTED: usize = 4;
 
 /// The block, lines of fewer than `width` characters joined by newlines, without one at the end. The last column stays
 /// free: some terminals wrap when it is written.
-pub fn frame(live: &Live, width: usize, colour: bool) -> String {
+pub fn frame(live: &RunStatus, width: usize, colour: bool) -> String {
     let width = width.saturating_sub(1).clamp(20, MOST_WIDTH);
     let mut lines = vec![title(live, width)];
     match &live.work {
@@ -36,7 +36,7 @@ pub fn frame(live: &Live, width: usize, colour: bool) -> String {
 }
 
 /// The same in one line, for logs; without escape codes.
-pub fn line(live: &Live) -> String {
+pub fn line(live: &RunStatus) -> String {
     let phase = if live.phase.is_empty() { "after the load".into() } else { format!("phase {}", live.phase) };
     let mut parts = vec![Line::new().plain(phase)];
     match &live.work {
@@ -56,7 +56,7 @@ pub fn line(live: &Live) -> String {
     format!("{:>8}  {}", format::moment(live.elapsed_s), parts.join(", "))
 }
 
-fn title(live: &Live, width: usize) -> Line {
+fn title(live: &RunStatus, width: usize) -> Line {
     let name = Line::of(Tone::Strong, &live.scenario).with(Tone::Dim, " · ").with(Tone::Accent, &live.phase);
     let time = if live.total_s > 0.0 {
         format!("{} of {}", format::ticking(live.elapsed_s.max(0.0).floor()), format::ticking(live.total_s))
@@ -79,7 +79,7 @@ fn title(live: &Live, width: usize) -> Line {
         .plain(time)
 }
 
-fn load(live: &Live) -> Vec<Line> {
+fn load(live: &RunStatus) -> Vec<Line> {
     let tone = if live.error_rate > 0.0 { Tone::Warn } else { Tone::Plain };
     vec![
         Line::new().plain(offered(&live.offered)),
@@ -95,7 +95,7 @@ fn counted(work: &[(String, f64)]) -> Vec<Line> {
     work.iter().take(MOST_COUNTED).map(rate).collect()
 }
 
-fn total(live: &Live) -> Vec<Line> {
+fn total(live: &RunStatus) -> Vec<Line> {
     let tone = if live.errors > 0 { Tone::Warn } else { Tone::Plain };
     vec![Line::new().plain(plural(live.requests, "request")), Line::of(tone, plural(live.errors, "error"))]
 }
@@ -108,14 +108,14 @@ fn offered(offered: &Offered) -> String {
     }
 }
 
-fn latency(live: &Live) -> Vec<Line> {
+fn latency(live: &RunStatus) -> Vec<Line> {
     let show = |name: &str, us: Option<u64>| {
         Line::new().plain(name).plain(" ").with(Tone::Strong, us.map_or(NONE.into(), format::latency))
     };
     vec![show("p50", live.p50), show("p99", live.p99)]
 }
 
-fn faults(live: &Live) -> Vec<Line> {
+fn faults(live: &RunStatus) -> Vec<Line> {
     let named = live.faults.iter().take(MOST_NAMED).map(|fault| {
         let left = format!(" {} left", format::ticking(fault.remaining_s.max(0.0).ceil()));
         Line::of(Tone::Bad, &fault.id).with(Tone::Dim, left)
@@ -123,7 +123,7 @@ fn faults(live: &Live) -> Vec<Line> {
     named.chain(rest(live.faults.len())).collect()
 }
 
-fn agents(live: &Live) -> Vec<Line> {
+fn agents(live: &RunStatus) -> Vec<Line> {
     let tone = if live.agents_up < live.agents_total { Tone::Warn } else { Tone::Plain };
     let up = Line::of(tone, format!("{} of {} up", live.agents_up, live.agents_total));
     let notes = live.notes.iter().take(MOST_NAMED).map(|note| Line::of(Tone::Warn, note));
@@ -156,7 +156,7 @@ fn flow(label: &str, parts: Vec<Line>, width: usize) -> Vec<Line> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{ActiveFault, sample};
+    use super::super::status::{ActiveFault, sample};
     use super::*;
 
     #[test]
@@ -165,7 +165,7 @@ mod tests {
         crowded.faults = vec![ActiveFault { id: "a-rather-long-fault-id".into(), remaining_s: 3.2 }; 20];
         crowded.notes = vec!["a note that goes on and on, longer than any terminal is wide, I should say".into(); 20];
         crowded.scenario = "a scenario with a very long name".into();
-        for live in [sample(), Live::default(), crowded] {
+        for live in [sample(), RunStatus::default(), crowded] {
             for width in [40, 80, 120, 300] {
                 let block = frame(&live, width, false);
                 assert!(block.lines().all(|line| line.chars().count() < width), "{width}:\n{block}");
@@ -208,7 +208,7 @@ mod tests {
     #[test]
     fn a_scenario_without_workloads_tells_what_its_roles_did_and_nothing_of_requests() {
         let work = Some(vec![("market.updates".to_string(), 1000.0), ("engines.decisions".to_string(), 400.0)]);
-        let live = Live { work, phase: String::new(), ..sample() };
+        let live = RunStatus { work, phase: String::new(), ..sample() };
         for text in [line(&live), frame(&live, 100, false)] {
             assert!(text.contains("market.updates 1,000/s") && text.contains("engines.decisions 400/s"), "{text}");
             assert!(!text.contains("request") && !text.contains("p99") && !text.contains("phase ,"), "{text}");
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn an_end_that_is_not_known_has_no_bar() {
-        let block = frame(&Live { total_s: 0.0, ..sample() }, 80, false);
+        let block = frame(&RunStatus { total_s: 0.0, ..sample() }, 80, false);
         assert!(!block.contains('━') && !block.contains(" of 0"), "{block}");
     }
 }

@@ -5,8 +5,11 @@ use std::io::{self, IsTerminal, Write};
 
 use anstream::ColorChoice;
 
-use super::{Live, frame, line, terminal_width, told};
 use gauntlet_common::event::Event;
+
+use super::frame::{frame, line};
+use super::status::RunStatus;
+use super::words::told;
 
 /// Seconds between two lines where there is no terminal.
 const EVERY: f64 = 30.0;
@@ -30,7 +33,7 @@ pub struct Progress {
     mode: Mode,
     width: fn() -> usize,
     /// The latest state and how many lines of it are on the screen.
-    last: Option<Live>,
+    last: Option<RunStatus>,
     drawn: usize,
     /// When the last line was written, in the scenario's time.
     line_at: f64,
@@ -67,7 +70,7 @@ impl Progress {
     }
 
     /// The new state of the run.
-    pub fn update(&mut self, live: &Live) {
+    pub fn update(&mut self, live: &RunStatus) {
         match self.mode {
             Mode::Terminal { .. } => {
                 self.last = Some(live.clone());
@@ -151,6 +154,11 @@ impl Progress {
     }
 }
 
+/// Columns of the terminal; none without one.
+pub fn terminal_width() -> Option<usize> {
+    terminal_size::terminal_size().map(|(width, _)| usize::from(width.0))
+}
+
 impl Drop for Progress {
     fn drop(&mut self) {
         self.finish();
@@ -163,7 +171,7 @@ mod tests {
 
     use gauntlet_common::event::{FaultEdge, What};
 
-    use super::super::sample;
+    use super::super::status::sample;
     use super::*;
 
     #[derive(Clone, Default)]
@@ -235,10 +243,10 @@ mod tests {
         let screen = Screen::default();
         let mut progress = Progress::to(Box::new(screen.clone()), Mode::Terminal { colour: false }, || 80);
         for second in 0..5 {
-            progress.update(&Live { elapsed_s: f64::from(second), ..sample() });
+            progress.update(&RunStatus { elapsed_s: f64::from(second), ..sample() });
         }
         progress.event(&confirmed("n1"));
-        progress.update(&Live { faults: Vec::new(), ..sample() });
+        progress.update(&RunStatus { faults: Vec::new(), ..sample() });
         let shown = screen.shown();
         assert_eq!(shown[0], "   12.0s  fault kill-app: node n3 is down (confirmed)", "{shown:#?}");
         assert_eq!(shown.iter().filter(|row| row.contains("achieved")).count(), 1, "{shown:#?}");
@@ -265,7 +273,7 @@ mod tests {
         let screen = Screen::default();
         let mut progress = Progress::to(Box::new(screen.clone()), Mode::Lines, || 80);
         for second in 0..=95 {
-            progress.update(&Live { elapsed_s: f64::from(second), ..sample() });
+            progress.update(&RunStatus { elapsed_s: f64::from(second), ..sample() });
         }
         progress.event(&confirmed("n1"));
         progress.finish();
@@ -298,6 +306,6 @@ mod tests {
         }
         let mut progress = Progress::to(Box::new(Gone), Mode::Lines, || 80);
         progress.event(&confirmed("n1"));
-        progress.update(&Live { elapsed_s: 31.0, ..sample() });
+        progress.update(&RunStatus { elapsed_s: 31.0, ..sample() });
     }
 }

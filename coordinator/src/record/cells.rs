@@ -23,6 +23,13 @@ pub(crate) struct Second {
     pub(super) bins: [(u64, u64); 10],
 }
 
+/// A tenth of a second of a workload, by intended start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Bin {
+    pub ok: u64,
+    pub errors: u64,
+}
+
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Tally {
     pub(crate) errors: [u64; ErrorClass::COUNT],

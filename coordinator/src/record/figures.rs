@@ -1,6 +1,5 @@
 //! Answers over any set of intervals.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use gauntlet_common::check::{Counts, Gauge, Intervals};
@@ -8,50 +7,15 @@ use gauntlet_common::histogram::Histogram;
 use gauntlet_common::scenario::MetricKind;
 use gauntlet_common::snapshot::NodeSample;
 
-use super::column::{Cell, Column, InOrder};
+use super::cells::{Bin, Second, Slot, Tally, Usage, Wakeup};
+use super::column::{Cell, Column};
 use super::packed::Packed;
-use super::store::Store;
-use super::{INTERVALS_MAX, Metrics, Record, Second, Slot, Tally, Usage, Wakeup};
-
-/// A tenth of a second of a workload, by intended start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Bin {
-    pub ok: u64,
-    pub errors: u64,
-}
-
-/// One thing by the second, in memory or not.
-pub(crate) struct Seconds<'a, T: Cell> {
-    column: &'a Column<T>,
-    store: &'a Store,
-}
-
-impl<'a, T: Cell> Seconds<'a, T> {
-    /// In the order of time.
-    pub fn all(&self) -> InOrder<'a, T> {
-        self.column.cells(self.store, 0..INTERVALS_MAX, |_| true)
-    }
-
-    /// The same, of these seconds.
-    pub fn over<'o>(&self, over: &'o Intervals) -> impl Iterator<Item = (u32, Cow<'a, T>)> + use<'a, 'o, T> {
-        let (column, store) = (self.column, self.store);
-        over.spans().iter().flat_map(move |span| column.cells(store, span.clone(), |_| true))
-    }
-
-    /// The same, where blocks on disk may be left out whose sum is not wanted: the caller picks from the rest.
-    pub fn picked(&self, wanted: impl Fn(&T::Sum) -> bool) -> InOrder<'a, T> {
-        self.column.cells(self.store, 0..INTERVALS_MAX, wanted)
-    }
-
-    /// The last.
-    pub fn last(&self) -> Option<u32> {
-        self.column.last()
-    }
-}
+use super::seconds::{INTERVALS_MAX, Seconds};
+use super::{Metrics, Record};
 
 impl Record {
     fn of<'a, T: Cell>(&'a self, column: &'a Column<T>) -> Seconds<'a, T> {
-        Seconds { column, store: &self.store }
+        Seconds::new(column, &self.store)
     }
 
     fn workload(&self, name: &str) -> Option<usize> {
@@ -218,7 +182,7 @@ impl Record {
         let mut found = None;
         for instance in self.instances(&self.histograms, (role, metric)) {
             let take = |packed: &Packed| packed.add_to(found.get_or_insert_with(Histogram::new));
-            instance.column.pieces(&self.store, over, take);
+            instance.pieces(over, take);
         }
         found
     }

@@ -8,7 +8,8 @@ use gauntlet_common::event::What;
 use gauntlet_common::plan::Plan;
 use serde::de::DeserializeOwned;
 
-use super::{EVENTS, METRICS, MetricLine, PLAN, RunDirError, SERIES, failed};
+use super::error::{RunDirError, failed};
+use super::files::{EVENTS, METRICS, MetricLine, PLAN, SERIES};
 use crate::record::Record;
 
 /// Longest line that is read; a longer one is not ours.

@@ -5,7 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::PathBuf;
 
-use super::{RunDirError, failed};
+use super::error::{RunDirError, failed};
 
 /// Largest log of one process. What comes after is left out.
 pub const LOG_BYTES_MAX: u64 = 64 * 1024 * 1024;

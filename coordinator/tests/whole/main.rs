@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails by panicking")]
 
 mod agents;
+mod campaign;
 mod clock;
 mod connections;
 mod deaths;
@@ -20,7 +21,6 @@ mod own;
 mod plan;
 mod runs;
 mod saturation;
-mod series;
 mod shipped;
 mod shop;
 mod signals;

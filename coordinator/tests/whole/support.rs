@@ -5,11 +5,12 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use parking_lot::{Condvar, Mutex};
 use serde_json::Value;
 
 /// Runs with roles at a time. They wait more than they work, so that two do not take each other's cores.
@@ -32,8 +33,8 @@ struct Turn(usize);
 
 impl Turn {
     fn take(turns: usize) -> Self {
-        let free = TURNS.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut free = TURNS.1.wait_while(free, |free| *free < turns).unwrap_or_else(PoisonError::into_inner);
+        let mut free = TURNS.0.lock();
+        TURNS.1.wait_while(&mut free, |free| *free < turns);
         *free -= turns;
         Self(turns)
     }
@@ -41,7 +42,7 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        *TURNS.0.lock().unwrap_or_else(PoisonError::into_inner) += self.0;
+        *TURNS.0.lock() += self.0;
         TURNS.1.notify_all();
     }
 }

@@ -1,4 +1,4 @@
-//! Several scenarios, or a tier of them, one after the other.
+//! A campaign: several scenarios, or a tier of them, run one after the other.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,8 @@ use clap::ValueEnum;
 use gauntlet_common::scenario::Scenario;
 
 use super::agents::runtime;
-use super::{Failure, RunArgs, print_bytes};
+use super::args::RunArgs;
+use super::output::{Failure, print_bytes};
 use crate::report::junit;
 use crate::report::series::{Row, Series};
 use crate::report::text::{Place as Shown, WIDTH, print_summary};
@@ -15,12 +16,12 @@ use crate::screen::Screen;
 use crate::signals::Signals;
 use crate::{report, run, scenarios};
 
-/// What the series writes beside its runs.
+/// What a campaign writes beside its runs.
 const JUNIT: &str = "junit.xml";
 const SUMMARY: &str = "summary.json";
 
 /// Scenarios to run, all read and sound.
-pub(super) struct Asked {
+pub(super) struct Campaign {
     pub title: String,
     pub scenarios: Vec<Scenario>,
     pub seed: u64,
@@ -30,7 +31,7 @@ pub(super) struct Asked {
 }
 
 /// What to call the scenarios of a command line, and their names or files.
-pub(super) fn named(args: &RunArgs) -> Result<(String, Vec<String>), Failure> {
+pub(super) fn scenarios_of(args: &RunArgs) -> Result<(String, Vec<String>), Failure> {
     let Some(tier) = args.tier else {
         let again = |(i, name): (usize, &String)| args.scenarios[..i].contains(name);
         if args.out.is_some() && args.scenarios.iter().enumerate().any(again) {
@@ -49,8 +50,8 @@ pub(super) fn named(args: &RunArgs) -> Result<(String, Vec<String>), Failure> {
 }
 
 /// Runs them all, whatever becomes of each, unless the user ends it; the exit code is the worst of theirs.
-pub(super) fn run(asked: Asked) -> Result<u8, Failure> {
-    let dir = match &asked.out {
+pub(super) fn run(campaign: Campaign) -> Result<u8, Failure> {
+    let dir = match &campaign.out {
         Some(out) => out.clone(),
         None => {
             let root = rundir::root().map_err(|e| Failure::new(3, e))?;
@@ -59,34 +60,34 @@ pub(super) fn run(asked: Asked) -> Result<u8, Failure> {
     };
     std::fs::create_dir_all(&dir)
         .map_err(|e| Failure::new(3, format!("{}: {e}; name another with --out", dir.display())))?;
-    let (rows, suites) = runtime()?.block_on(all(&asked))?;
-    let series = Series::new(asked.title, rows);
-    let rendered = (series.junit(suites), series.json());
-    let (junit, summary) = (rendered.0.map_err(|e| Failure::new(1, e))?, rendered.1.map_err(|e| Failure::new(1, e))?);
+    let (rows, suites) = runtime()?.block_on(all(&campaign))?;
+    let summary = Series::new(campaign.title, rows);
+    let junit = summary.junit(suites).map_err(|e| Failure::new(1, e))?;
+    let json = summary.json().map_err(|e| Failure::new(1, e))?;
     write(&dir.join(JUNIT), &junit)?;
-    write(&dir.join(SUMMARY), &summary)?;
-    if asked.json {
-        print_bytes(&summary)?;
+    write(&dir.join(SUMMARY), &json)?;
+    if campaign.json {
+        print_bytes(&json)?;
     } else {
         let width = crate::live::terminal_width().unwrap_or(WIDTH).min(WIDTH);
-        anstream::print!("{}", series.table(width, true));
+        anstream::print!("{}", summary.table(width, true));
         anstream::println!("\n{}", dir.join(JUNIT).display());
     }
-    Ok(series.exit_code)
+    Ok(summary.exit_code)
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     report::replace(path, bytes).map_err(|e| Failure::new(1, format!("{}: {e}", path.display())))
 }
 
-async fn all(asked: &Asked) -> Result<(Vec<Row>, Vec<quick_junit::TestSuite>), Failure> {
+async fn all(campaign: &Campaign) -> Result<(Vec<Row>, Vec<quick_junit::TestSuite>), Failure> {
     let mut signals = Signals::listen().map_err(|e| Failure::new(1, format!("signals: {e}")))?;
     let (mut rows, mut suites, mut ended_by) = (Vec::new(), Vec::new(), None);
-    for (i, scenario) in asked.scenarios.iter().enumerate() {
+    for (i, scenario) in campaign.scenarios.iter().enumerate() {
         let row = |exit_code, reason: String| Row {
             scenario: scenario.name.clone(),
             profile: scenario.profile.clone(),
-            seed: asked.seed,
+            seed: campaign.seed,
             run: None,
             exit_code,
             reasons: vec![reason],
@@ -95,21 +96,21 @@ async fn all(asked: &Asked) -> Result<(Vec<Row>, Vec<quick_junit::TestSuite>), F
             rows.push(row(None, format!("not begun: the series was ended during {before}")));
             continue;
         }
-        if !asked.json {
-            anstream::println!("\n{} of {}: {}", i + 1, asked.scenarios.len(), scenario.name);
+        if !campaign.json {
+            anstream::println!("\n{} of {}: {}", i + 1, campaign.scenarios.len(), scenario.name);
         }
-        let place = match &asked.out {
+        let place = match &campaign.out {
             Some(out) => Place::Out(out.join(&scenario.name)),
             None => Place::Root(rundir::root().map_err(|e| Failure::new(3, e))?),
         };
-        let (scenario, fleet) = (scenario.clone(), asked.fleet.clone());
-        let mut screen = Screen::new(asked.json);
-        let request = run::Request { scenario, seed: asked.seed, fleet, place };
+        let (scenario, fleet) = (scenario.clone(), campaign.fleet.clone());
+        let mut screen = Screen::new(campaign.json);
+        let request = run::Request { scenario, seed: campaign.seed, fleet, place };
         let ended = run::run(request, &mut screen, &mut signals).await;
         screen.end();
         match ended {
             Ok(finished) => {
-                if !asked.json {
+                if !campaign.json {
                     print_summary(&finished.report, &Shown { report: Some(&finished.dir.join("report.html")) });
                 }
                 suites.push(junit::suite(&finished.report));

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use gauntlet_common::event::{Event, FaultEdge, What};
 use gauntlet_common::plan::Plan;
 use gauntlet_common::units::Micros;
@@ -15,17 +16,17 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::ready::{self, Armed};
+use super::arm::{Armed, PINGS};
 use crate::collect::Collector;
 use crate::conductor::{Action, Conductor, Input};
-use crate::dispatch::{Arrival, Arrived, ClockOffset, Session, SessionError};
+use crate::dispatch::{AgentError, ClockOffset, Delivered, Delivery, RemoteAgent};
 use crate::judge;
 use crate::screen::Screen;
 use crate::signals::Signals;
 
 const TICK: Duration = Duration::from_millis(100);
 /// The longest wait for agents to end: their own time-outs are shorter.
-const ANSWER_WITHIN: Duration = Duration::from_secs(180);
+const REPLY_WITHIN: Duration = Duration::from_secs(180);
 /// How long lost agents may be silent until nothing more is expected of them.
 const LAST_WORD_WITHIN: Duration = Duration::from_secs(1);
 /// Between two looks at an agent's clock; seldomer where a long run or many agents would fill the record with them.
@@ -39,44 +40,42 @@ const PINGS_BETWEEN: u32 = 8;
 /// The longest wait for the last batches: what stays missing is given up long before.
 const LAST_BATCHES_WITHIN: Duration = Duration::from_secs(30);
 
-/// What all agents answered to one order.
-type Answers = Vec<Answer>;
-
-struct Answer {
+/// One agent's reply to one request of an order.
+struct Reply {
     agent: usize,
-    asked: control_request::Body,
-    reply: Result<control_reply::Body, SessionError>,
+    request: control_request::Body,
+    body: Result<control_reply::Body, AgentError>,
     /// Measured again before the session ends.
     clock: Option<ClockOffset>,
 }
 
 struct Shell<'a> {
     plan: &'a Plan,
-    sessions: Vec<std::sync::Arc<Session>>,
+    remotes: Vec<std::sync::Arc<RemoteAgent>>,
     start_ns: u64,
     collector: &'a mut Collector,
     screen: &'a mut Screen,
     /// Orders under way; one unless the second signal overtook the first's drain.
-    asking: JoinSet<(u32, Answers)>,
+    asking: JoinSet<(u32, Vec<Reply>)>,
     order: u32,
 }
 
 /// Conducts an armed run to its end; returns when everything on every agent has ended and every batch is here, or is known to be lost.
-pub(super) async fn conduct(
+pub(super) async fn run(
     plan: &Plan,
     armed: &mut Armed,
     collector: &mut Collector,
     screen: &mut Screen,
     signals: &mut Signals,
 ) {
-    let sessions: Vec<_> = armed.sessions.drain(..).map(std::sync::Arc::new).collect();
+    let remotes: Vec<_> = armed.remotes.drain(..).map(std::sync::Arc::new).collect();
     let (start_ns, asking) = (armed.start_ns, JoinSet::new());
-    let mut shell = Shell { plan, sessions, start_ns, collector, screen, asking, order: 0 };
+    let mut shell = Shell { plan, remotes, start_ns, collector, screen, asking, order: 0 };
     let mut conductor = Conductor::new(&plan.phases, plan.on_agent_loss, !shell.questions().is_empty());
-    let mut losses = watch_losses(&shell.sessions);
+    let mut losses = watch_losses(&shell.remotes);
     // Ends with this function: nobody holds a session after it.
     let mut looking = JoinSet::new();
-    let mut clocks = watch_clocks(plan, &shell.sessions, &mut looking);
+    let mut clocks = watch_clocks(plan, &shell.remotes, &mut looking);
     let mut ticker = interval(TICK);
     ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut next_look = 0;
@@ -85,10 +84,10 @@ pub(super) async fn conduct(
             biased;
             number = signals.next() => Input::Signal(number),
             Some((agent, why)) = losses.recv() => Input::AgentLost { agent, why },
-            Some(answered) = shell.asking.join_next() => match answered {
-                Ok((order, answers)) if order == shell.order => {
+            Some(ended) = shell.asking.join_next() => match ended {
+                Ok((order, replies)) if order == shell.order => {
                     // Before the next order goes out, and before the run may end: the two ways to hear of a loss race.
-                    for (agent, why) in shell.take_answers(answers) {
+                    for (agent, why) in shell.take_replies(replies) {
                         shell.act(conductor.on(Input::AgentLost { agent, why }));
                     }
                     Input::Answered
@@ -121,7 +120,7 @@ pub(super) async fn conduct(
                 }
                 continue;
             }
-            Some(arrival) = armed.arrivals.recv() => match shell.take(arrival) {
+            Some(delivery) = armed.deliveries.recv() => match shell.take(delivery) {
                 Some(trouble) => Input::Broken(trouble),
                 None => continue,
             },
@@ -131,7 +130,7 @@ pub(super) async fn conduct(
         }
     }
     looking.shutdown().await;
-    shell.last_batches(&mut armed.arrivals).await;
+    shell.last_batches(&mut armed.deliveries).await;
     let ended = What::RunEnded { duration_us: shell.now_us().max(0) as u64 };
     shell.record(ended);
 }
@@ -152,12 +151,12 @@ impl Shell<'_> {
     }
 
     /// Takes a batch and acknowledges it once it is safe; the first trouble with the disk is told.
-    fn take(&mut self, (index, arrived): Arrival) -> Option<String> {
-        let batch = match arrived {
-            Arrived::Batch(batch) => batch,
-            Arrived::Lost(lost) => {
+    fn take(&mut self, (index, delivered): Delivery) -> Option<String> {
+        let batch = match delivered {
+            Delivered::Batch(batch) => batch,
+            Delivered::Lost(lost) => {
                 self.collector.lost(index, &lost);
-                self.sessions[index].acknowledge(lost.to);
+                self.remotes[index].acknowledge(lost.to);
                 return None;
             }
         };
@@ -166,12 +165,12 @@ impl Shell<'_> {
         if let Some(event) = event {
             self.screen.event(&event);
         }
-        self.sessions[index].acknowledge(sequence);
+        self.remotes[index].acknowledge(sequence);
         trouble
     }
 
     fn look(&mut self, now_us: i64) {
-        let up = self.sessions.iter().filter(|session| session.lost().borrow().is_none()).count();
+        let up = self.remotes.iter().filter(|remote| remote.lost().borrow().is_none()).count();
         self.screen.tick(self.plan, self.collector.record(), now_us, up);
     }
 
@@ -216,58 +215,43 @@ impl Shell<'_> {
     }
 
     /// Gives the same orders, in order, to all agents side by side.
-    fn order(&mut self, bodies: Vec<control_request::Body>) {
+    fn order(&mut self, requests: Vec<control_request::Body>) {
         self.order += 1;
         let order = self.order;
-        let sessions = self.sessions.clone();
+        let remotes = self.remotes.clone();
         self.asking.spawn(async move {
-            let mut asking = JoinSet::new();
-            for (agent, session) in sessions.into_iter().enumerate() {
-                let bodies = bodies.clone();
-                asking.spawn(async move {
-                    let mut answers = Vec::new();
-                    for body in bodies {
-                        let clock = match body {
-                            control_request::Body::Finish(_) => session.measure_clock(ready::PINGS).await.ok(),
-                            _ => None,
-                        };
-                        let reply = session.step(body.clone(), ANSWER_WITHIN).await;
-                        answers.push(Answer { agent, asked: body, reply, clock });
-                    }
-                    answers
-                });
-            }
-            (order, asking.join_all().await.into_iter().flatten().collect())
+            let asking = remotes.iter().enumerate().map(|(agent, remote)| ask(agent, remote, &requests));
+            (order, join_all(asking).await.into_iter().flatten().collect())
         });
     }
 
     fn take_clock(&mut self, agent: usize, clock: ClockOffset) {
         self.record(What::ClockMeasured {
-            agent: self.sessions[agent].host.name.clone(),
+            agent: self.remotes[agent].host.name.clone(),
             clock_offset_us: clock.offset_ns / 1_000,
             clock_uncertainty_us: clock.uncertainty_ns.div_ceil(1_000),
         });
     }
 
-    /// Takes what all agents answered to one order. Returns those that did not do it, with why: whatever the reason, what they
+    /// Takes all agents' replies to one order. Returns those that did not do it, with why: whatever the reason, what they
     /// still had to do and to tell is missing from the run.
-    fn take_answers(&mut self, answers: Answers) -> Vec<(String, String)> {
+    fn take_replies(&mut self, replies: Vec<Reply>) -> Vec<(String, String)> {
         let mut failed = Vec::new();
         let (mut read_back, mut unread): (Vec<ReadBackDone>, Vec<ReadBackDone>) = Default::default();
-        for Answer { agent, asked, reply, clock } in answers {
+        for Reply { agent, request, body, clock } in replies {
             if let Some(clock) = clock {
                 self.take_clock(agent, clock);
             }
-            match reply {
+            match body {
                 Ok(control_reply::Body::ReadBackDone(done)) => gather(&mut read_back, done),
                 Ok(control_reply::Body::FaultsHealed(healed)) => {
-                    let name = self.sessions[agent].host.name.clone();
+                    let name = self.remotes[agent].host.name.clone();
                     for told in healed.not_undone {
                         self.record_of(Some(name.clone()), not_undone(self.plan, &name, &told));
                     }
                 }
                 Ok(control_reply::Body::Audited(Audited { roles })) => {
-                    let name = self.sessions[agent].host.name.clone();
+                    let name = self.remotes[agent].host.name.clone();
                     for RoleAudit { role, instance, figures, error } in roles {
                         let figures = figures.into_iter().collect();
                         self.record_of(Some(name.clone()), What::Audited { role, instance, figures, error });
@@ -277,12 +261,12 @@ impl Shell<'_> {
                 Ok(_) => {}
                 Err(error) => {
                     tracing::warn!("{error}");
-                    let name = &self.sessions[agent].host.name;
-                    if !matches!(asked, control_request::Body::ReadBack(_) | control_request::Body::Audit(_)) {
+                    let name = &self.remotes[agent].host.name;
+                    if !matches!(request, control_request::Body::ReadBack(_) | control_request::Body::Audit(_)) {
                         failed.push((name.clone(), error.to_string()));
                     }
                     // What its workers know was acknowledged, nobody can ask any more: at least one id stays unread.
-                    if let control_request::Body::ReadBack(ask) = asked
+                    if let control_request::Body::ReadBack(ask) = request
                         && self.plan.load_workers.iter().any(|worker| worker.agent == *name)
                     {
                         let ReadBack { role, ledger } = ask;
@@ -308,17 +292,17 @@ impl Shell<'_> {
 
     /// Waits for every batch that the agents said they had made, and for what a lost agent may still have to tell: one
     /// that was healed by somebody else has undone its faults, and its word for that is on its way.
-    async fn last_batches(&mut self, arrivals: &mut mpsc::Receiver<Arrival>) {
-        if self.sessions.iter().any(|session| session.lost().borrow().is_some()) {
-            while let Ok(Some(arrival)) = tokio::time::timeout(LAST_WORD_WITHIN, arrivals.recv()).await {
-                self.take(arrival);
+    async fn last_batches(&mut self, deliveries: &mut mpsc::Receiver<Delivery>) {
+        if self.remotes.iter().any(|remote| remote.lost().borrow().is_some()) {
+            while let Ok(Some(delivery)) = tokio::time::timeout(LAST_WORD_WITHIN, deliveries.recv()).await {
+                self.take(delivery);
             }
         }
         let deadline = tokio::time::Instant::now() + LAST_BATCHES_WITHIN;
         while !self.collector.complete() {
-            match tokio::time::timeout_at(deadline, arrivals.recv()).await {
-                Ok(Some(arrival)) => {
-                    if let Some(trouble) = self.take(arrival) {
+            match tokio::time::timeout_at(deadline, deliveries.recv()).await {
+                Ok(Some(delivery)) => {
+                    if let Some(trouble) = self.take(delivery) {
                         tracing::error!("{trouble}");
                     }
                 }
@@ -329,6 +313,20 @@ impl Shell<'_> {
             }
         }
     }
+}
+
+/// Asks one agent for one step after the other.
+async fn ask(agent: usize, remote: &RemoteAgent, requests: &[control_request::Body]) -> Vec<Reply> {
+    let mut replies = Vec::new();
+    for request in requests {
+        let clock = match request {
+            control_request::Body::Finish(_) => remote.measure_clock(PINGS).await.ok(),
+            _ => None,
+        };
+        let body = remote.step(request.clone(), REPLY_WITHIN).await;
+        replies.push(Reply { agent, request: request.clone(), body, clock });
+    }
+    replies
 }
 
 /// What an agent's word of a fault that it could not undo is in the record. The agent may have said it there before; but
@@ -353,23 +351,23 @@ fn gather(sums: &mut Vec<ReadBackDone>, done: ReadBackDone) {
 /// Looks at every agent's clock as long as the run goes on, in turns, and tells what it found.
 fn watch_clocks(
     plan: &Plan,
-    sessions: &[std::sync::Arc<Session>],
+    remotes: &[std::sync::Arc<RemoteAgent>],
     looking: &mut JoinSet<()>,
 ) -> mpsc::Receiver<(usize, ClockOffset)> {
-    let (tx, rx) = mpsc::channel(sessions.len().max(1));
-    let agents = sessions.len().max(1) as u32;
+    let (tx, rx) = mpsc::channel(remotes.len().max(1));
+    let agents = remotes.len().max(1) as u32;
     let looks = (CLOCK_LOOKS_MAX / agents).clamp(1, CLOCK_LOOKS_AN_AGENT_MAX);
     let every = LOOK_AT_CLOCKS_EVERY.max(plan.end().duration() / looks);
-    for (agent, session) in sessions.iter().cloned().enumerate() {
+    for (agent, remote) in remotes.iter().cloned().enumerate() {
         let tx = tx.clone();
         looking.spawn(async move {
             tokio::time::sleep(every * agent as u32 / agents).await;
             let mut ticker = interval(every);
             ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            while session.lost().borrow().is_none() {
+            while remote.lost().borrow().is_none() {
                 ticker.tick().await;
                 // An agent that does not answer is lost or will be; that is said elsewhere.
-                let Ok(clock) = session.measure_clock(PINGS_BETWEEN).await else { continue };
+                let Ok(clock) = remote.measure_clock(PINGS_BETWEEN).await else { continue };
                 if tx.send((agent, clock)).await.is_err() {
                     return;
                 }
@@ -380,10 +378,10 @@ fn watch_clocks(
 }
 
 /// A queue of agents as they are lost, each once.
-fn watch_losses(sessions: &[std::sync::Arc<Session>]) -> mpsc::Receiver<(String, String)> {
-    let (tx, rx) = mpsc::channel(sessions.len().max(1));
-    for session in sessions {
-        let (mut lost, name, tx) = (session.lost(), session.host.name.clone(), tx.clone());
+fn watch_losses(remotes: &[std::sync::Arc<RemoteAgent>]) -> mpsc::Receiver<(String, String)> {
+    let (tx, rx) = mpsc::channel(remotes.len().max(1));
+    for remote in remotes {
+        let (mut lost, name, tx) = (remote.lost(), remote.host.name.clone(), tx.clone());
         tokio::spawn(async move {
             let why = lost.wait_for(Option::is_some).await.ok().and_then(|why| why.clone());
             if let Some(why) = why {

@@ -1,124 +1,41 @@
-//! From agents to an armed run: preflight, sessions, placement, wiring, clocks, one instant for all.
+//! From the agents that take part to an armed run: sessions, placement, wiring, clocks, one instant for all.
 
 use std::path::Path;
 use std::time::Duration;
 
 use gauntlet_agent::config::Credentials;
 use gauntlet_common::event::{Event, What};
-use gauntlet_common::plan::bind::{AgentFacts, KERNEL};
-use gauntlet_common::plan::needs::{Limits, lacking, needs};
-use gauntlet_common::plan::{Isolation, Plan};
-use gauntlet_common::scenario::Needs;
+use gauntlet_common::plan::Plan;
 use gauntlet_common::verdict::Cause;
 use gauntlet_process::clock;
 use gauntlet_proto::agent::{AgentAddress, Arm, Endpoint, Finish, Prepare, Wire, control_reply, control_request};
-use indexmap::IndexMap;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
-use super::NotRun;
+use super::not_run::NotRun;
 use crate::collect::Collector;
-use crate::dispatch::{Arrival, Arrived, Caller, ClockOffset, Session, SessionError};
-use crate::inventory::{self, Host};
-use crate::preflight::{self, Finding};
+use crate::dispatch::{AgentError, Caller, ClockOffset, Delivered, Delivery, RemoteAgent};
+use crate::inventory::Host;
 use crate::signals::Signals;
 
 /// Batches of all agents waiting for the collector; at the bound the connections wait, and behind them the agents.
-const ARRIVALS_MAX: usize = 1024;
+const DELIVERIES_MAX: usize = 1024;
 /// How long a step may take; starting many roles on a busy machine takes seconds.
 const STEP_WITHIN: Duration = Duration::from_secs(60);
 /// Pings for one measurement of a clock.
 pub(super) const PINGS: u32 = 16;
 /// From arming to the start: at least a second, so that every agent is armed before.
 const AHEAD: Duration = Duration::from_millis(1500);
-
 /// After a failed start: how long the agents' last batches may take, and the silence that ends them.
 const LAST_WORDS_WITHIN: Duration = Duration::from_secs(1);
 const QUIET: Duration = Duration::from_millis(200);
 
 /// Sessions that have started on one clock.
 pub(super) struct Armed {
-    pub sessions: Vec<Session>,
-    pub arrivals: mpsc::Receiver<Arrival>,
+    pub remotes: Vec<RemoteAgent>,
+    pub deliveries: mpsc::Receiver<Delivery>,
     /// The scenario's zero on this machine's CLOCK_MONOTONIC.
     pub start_ns: u64,
-}
-
-/// Agents of an inventory share a machine when two of them do.
-pub(super) fn isolation(hosts: &[Host]) -> Isolation {
-    let mut machines: Vec<&str> = hosts.iter().map(|host| inventory::machine(&host.address)).collect();
-    machines.sort_unstable();
-    machines.dedup();
-    if machines.len() == hosts.len() && hosts.len() > 1 { Isolation::Dedicated } else { Isolation::Shared }
-}
-
-/// Facts of an embedded cluster that is not started.
-pub(super) fn embedded_facts(needs: &Needs) -> Vec<AgentFacts> {
-    let agent = |i: u32| facts(format!("n{}", i + 1), needs.labels_of(i as usize), local_cores());
-    (0..needs.agents).map(agent).collect()
-}
-
-/// Facts of an inventory that nobody asked: a dry run needs no agent, so cores are taken to be this machine's, and every
-/// node's kernel to drop packets for us.
-pub(super) fn assumed_facts(hosts: &[Host]) -> Vec<AgentFacts> {
-    hosts.iter().map(|host| facts(host.name.clone(), host.labels.clone(), local_cores())).collect()
-}
-
-fn local_cores() -> u32 {
-    std::thread::available_parallelism().map_or(1, |n| n.get() as u32)
-}
-
-fn facts(name: String, labels: IndexMap<String, String>, cores: u32) -> AgentFacts {
-    AgentFacts { name, labels, cores, capabilities: vec![KERNEL.into()] }
-}
-
-/// Asks all agents; all that stands in the way is told at once.
-pub(super) async fn preflight(
-    hosts: &[Host],
-    credentials: &Credentials,
-) -> Result<(Vec<AgentFacts>, Vec<Finding>), NotRun> {
-    let findings = preflight::look(hosts, credentials).await;
-    let problems: Vec<String> = findings
-        .iter()
-        .filter(|finding| !finding.problems.is_empty())
-        .map(|finding| {
-            format!("agent {} at {}: {}", finding.host.name, finding.host.address, finding.problems.join("; "))
-        })
-        .collect();
-    if !problems.is_empty() {
-        return Err(NotRun::not_ready(format!("the cluster is not ready\n  {}", problems.join("\n  "))));
-    }
-    let facts = findings.iter().map(|finding| AgentFacts {
-        name: finding.host.name.clone(),
-        labels: finding.host.labels.clone(),
-        cores: finding.facts.as_ref().map_or(1, |facts| facts.cores),
-        capabilities: finding.facts.as_ref().map(|facts| facts.capabilities.clone()).unwrap_or_default(),
-    });
-    Ok((facts.collect(), findings))
-}
-
-/// Whether every node allows the plan's faults; all that it forbids is told at once.
-pub(super) fn allowed(plan: &Plan, findings: &[Finding]) -> Result<(), NotRun> {
-    let forbidden = preflight::forbidden(plan, findings);
-    if forbidden.is_empty() {
-        return Ok(());
-    }
-    Err(NotRun::not_ready(format!("the nodes forbid this run\n  {}", forbidden.join("\n  "))))
-}
-
-/// Whether the nodes have what the plan needs of files, ports, memory and tasks; all that lacks is told at once.
-pub(super) fn fits(plan: &Plan, findings: &[Finding]) -> Result<(), NotRun> {
-    let limits: Vec<Limits> = findings.iter().filter_map(preflight::limits).collect();
-    let lacking = lacking(&needs(plan), &limits);
-    if lacking.is_empty() {
-        return Ok(());
-    }
-    Err(NotRun::not_ready(format!("the cluster is too small for the plan\n  {}", lacking.join("\n  "))))
-}
-
-/// The hosts of the plan's agents, in the plan's order.
-pub(super) fn taking_part(plan: &Plan, hosts: &[Host]) -> Vec<Host> {
-    plan.agents.iter().filter_map(|agent| hosts.iter().find(|host| host.name == agent.name)).cloned().collect()
 }
 
 /// `user@host`, for whoever finds an agent busy.
@@ -137,15 +54,16 @@ pub(super) async fn arm(
     collector: &mut Collector,
     signals: &mut Signals,
 ) -> Result<Armed, NotRun> {
-    let (arrivals_tx, mut arrivals) = mpsc::channel(ARRIVALS_MAX);
-    let mut sessions = Vec::new();
+    let (deliveries_tx, mut deliveries) = mpsc::channel(DELIVERIES_MAX);
+    let mut remotes = Vec::new();
     let opening = async {
         for (i, host) in hosts.iter().enumerate() {
-            sessions.push(Session::open(i, host, credentials, caller, arrivals_tx.clone()).await.map_err(not_run)?);
+            let opened = RemoteAgent::open(i, host, credentials, caller, deliveries_tx.clone()).await;
+            remotes.push(opened.map_err(not_run)?);
         }
-        prepare_and_wire(plan, &sessions).await?;
-        let clocks = measure(&sessions).await.map_err(not_run)?;
-        let start_ns = start(&sessions, &clocks).await?;
+        prepare_and_wire(plan, &remotes).await?;
+        let clocks = measure(&remotes).await.map_err(not_run)?;
+        let start_ns = start(&remotes, &clocks).await?;
         Ok((clocks, start_ns))
     };
     let result = tokio::select! {
@@ -158,25 +76,25 @@ pub(super) async fn arm(
     };
     match result {
         Ok((clocks, start_ns)) => {
-            tell_joined(&sessions, &clocks, caller, collector);
-            Ok(Armed { sessions, arrivals, start_ns })
+            tell_joined(&remotes, &clocks, caller, collector);
+            Ok(Armed { remotes, deliveries, start_ns })
         }
         Err(error) => {
-            release(&sessions).await;
-            last_words(&sessions, &mut arrivals, collector).await;
+            release(&remotes).await;
+            last_words(&remotes, &mut deliveries, collector).await;
             Err(with_logs(error, collector.dir()))
         }
     }
 }
 
-fn not_run(error: SessionError) -> NotRun {
+fn not_run(error: AgentError) -> NotRun {
     NotRun::not_ready(error)
 }
 
-async fn prepare_and_wire(plan: &Plan, sessions: &[Session]) -> Result<(), NotRun> {
+async fn prepare_and_wire(plan: &Plan, remotes: &[RemoteAgent]) -> Result<(), NotRun> {
     let plan_json: bytes::Bytes = serde_json::to_vec(plan).map_err(NotRun::internal)?.into();
-    let prepared = each(sessions, |session| {
-        control_request::Body::Prepare(Prepare { plan_json: plan_json.clone(), agent: session.host.name.clone() })
+    let prepared = each(remotes, |remote| {
+        control_request::Body::Prepare(Prepare { plan_json: plan_json.clone(), agent: remote.host.name.clone() })
     });
     let mut endpoints: Vec<Endpoint> = Vec::new();
     for reply in prepared.await? {
@@ -191,27 +109,27 @@ async fn prepare_and_wire(plan: &Plan, sessions: &[Session]) -> Result<(), NotRu
             endpoints.len()
         )));
     }
-    let agents = sessions
+    let agents = remotes
         .iter()
-        .map(|session| AgentAddress { agent: session.host.name.clone(), host: session.host.address.clone() });
+        .map(|remote| AgentAddress { agent: remote.host.name.clone(), host: remote.host.address.clone() });
     let wire = Wire { endpoints, agents: agents.collect() };
-    each(sessions, |_| control_request::Body::Wire(wire.clone())).await.map(drop)
+    each(remotes, |_| control_request::Body::Wire(wire.clone())).await.map(drop)
 }
 
 /// Measures all clocks; one after the other, so that no ping waits behind another.
-async fn measure(sessions: &[Session]) -> Result<Vec<ClockOffset>, SessionError> {
+async fn measure(remotes: &[RemoteAgent]) -> Result<Vec<ClockOffset>, AgentError> {
     let mut clocks = Vec::new();
-    for session in sessions {
-        clocks.push(session.measure_clock(PINGS).await?);
+    for remote in remotes {
+        clocks.push(remote.measure_clock(PINGS).await?);
     }
     Ok(clocks)
 }
 
 /// One instant, told to each agent in its own time.
-async fn start(sessions: &[Session], clocks: &[ClockOffset]) -> Result<u64, NotRun> {
+async fn start(remotes: &[RemoteAgent], clocks: &[ClockOffset]) -> Result<u64, NotRun> {
     let start_ns = clock::monotonic_ns() + AHEAD.as_nanos() as u64;
     let mut i = 0;
-    let arming = each(sessions, |_| {
+    let arming = each(remotes, |_| {
         let offset_ns = clocks[i].offset_ns;
         i += 1;
         control_request::Body::Arm(Arm { start_ns: (start_ns as i64 + offset_ns) as u64 })
@@ -228,42 +146,43 @@ async fn start(sessions: &[Session], clocks: &[ClockOffset]) -> Result<u64, NotR
 
 /// One step on all agents side by side; the first failure counts.
 async fn each(
-    sessions: &[Session],
-    mut body: impl FnMut(&Session) -> control_request::Body,
+    remotes: &[RemoteAgent],
+    mut body: impl FnMut(&RemoteAgent) -> control_request::Body,
 ) -> Result<Vec<control_reply::Body>, NotRun> {
-    let steps: Vec<_> = sessions.iter().map(|session| session.step(body(session), STEP_WITHIN)).collect();
+    let steps: Vec<_> = remotes.iter().map(|remote| remote.step(body(remote), STEP_WITHIN)).collect();
     futures_util::future::try_join_all(steps).await.map_err(not_run)
 }
 
 /// Gives agents back that will not run.
-async fn release(sessions: &[Session]) {
-    let steps = sessions.iter().map(|s| s.step(control_request::Body::Finish(Finish {}), Duration::from_secs(15)));
+async fn release(remotes: &[RemoteAgent]) {
+    let steps = remotes.iter().map(|s| s.step(control_request::Body::Finish(Finish {}), Duration::from_secs(15)));
     futures_util::future::join_all(steps).await;
 }
 
 /// Takes what agents and roles wrote before they failed: their logs say why.
-async fn last_words(sessions: &[Session], arrivals: &mut mpsc::Receiver<Arrival>, collector: &mut Collector) {
+async fn last_words(remotes: &[RemoteAgent], deliveries: &mut mpsc::Receiver<Delivery>, collector: &mut Collector) {
     let deadline = Instant::now() + LAST_WORDS_WITHIN;
     while Instant::now() < deadline {
-        let Ok(Some((agent, arrived))) = timeout_at(deadline.min(Instant::now() + QUIET), arrivals.recv()).await else {
+        let Ok(Some((agent, delivered))) = timeout_at(deadline.min(Instant::now() + QUIET), deliveries.recv()).await
+        else {
             return;
         };
-        let sequence = match arrived {
-            Arrived::Batch(batch) => {
+        let sequence = match delivered {
+            Delivered::Batch(batch) => {
                 let sequence = batch.sequence;
                 if let (_, Some(trouble)) = collector.take(agent, batch) {
                     tracing::error!("{trouble}");
                 }
                 sequence
             }
-            Arrived::Lost(lost) => {
+            Delivered::Lost(lost) => {
                 collector.lost(agent, &lost);
                 lost.to
             }
         };
         // A session that did not open has no number, and nobody to thank.
-        if let Some(session) = sessions.get(agent) {
-            session.acknowledge(sequence);
+        if let Some(remote) = remotes.get(agent) {
+            remote.acknowledge(sequence);
         }
     }
 }
@@ -278,18 +197,18 @@ fn with_logs(error: NotRun, dir: &Path) -> NotRun {
     NotRun { message: format!("{}\n  logs of agents and roles: {}", error.message, logs.display()), ..error }
 }
 
-fn tell_joined(sessions: &[Session], clocks: &[ClockOffset], caller: &Caller, collector: &mut Collector) {
+fn tell_joined(remotes: &[RemoteAgent], clocks: &[ClockOffset], caller: &Caller, collector: &mut Collector) {
     let started = What::RunStarted {
         run: caller.run.clone(),
         started_at: clock::rfc3339(clock::unix_us()),
         version: gauntlet_agent::VERSION.into(),
     };
     collector.event(Event { at_us: 0, agent: None, what: started });
-    for (session, clock) in sessions.iter().zip(clocks) {
+    for (remote, clock) in remotes.iter().zip(clocks) {
         let joined = What::AgentJoined {
-            agent: session.host.name.clone(),
-            address: session.host.address.clone(),
-            version: session.version.clone(),
+            agent: remote.host.name.clone(),
+            address: remote.host.address.clone(),
+            version: remote.version.clone(),
             clock_offset_us: clock.offset_ns / 1_000,
             clock_uncertainty_us: clock.uncertainty_ns.div_ceil(1_000),
         };
@@ -312,10 +231,10 @@ mod tests {
         let mut collector = Collector::new(&Run::good().plan, &place, "r").unwrap();
         let plain = with_logs(NotRun::not_ready("app[0] died before the start"), collector.dir());
         assert_eq!(plain.message, "app[0] died before the start", "no logs, no word of them");
-        let (tx, mut arrivals) = mpsc::channel(1);
+        let (tx, mut deliveries) = mpsc::channel(1);
         let log = LogChunk { process: "app[0]".into(), text: "no such disk\n".into() };
-        tx.send((0, Arrived::Batch(Batch { sequence: 1, body: Some(batch::Body::Log(log)) }))).await.unwrap();
-        last_words(&[], &mut arrivals, &mut collector).await;
+        tx.send((0, Delivered::Batch(Batch { sequence: 1, body: Some(batch::Body::Log(log)) }))).await.unwrap();
+        last_words(&[], &mut deliveries, &mut collector).await;
         let error = with_logs(plain, collector.dir());
         let logs = home.path().join("run/agents");
         assert!(error.message.contains(logs.to_str().unwrap()), "{error}");

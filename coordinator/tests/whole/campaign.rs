@@ -18,7 +18,7 @@ fn json(path: &Path) -> Value {
 }
 
 #[test]
-fn all_of_a_series_run_and_the_worst_of_them_ends_it() {
+fn all_of_a_campaign_run_and_the_worst_of_them_ends_it() {
     let (lab, server) = (Lab::new(), Server::start());
     let fails = named(&lab, "fails", &server.url, "rate: 50/s", "count(web) > 1000000");
     let passes = named(&lab, "passes", &server.url, "rate: 50/s", "count(web) > 10");
@@ -39,7 +39,7 @@ fn all_of_a_series_run_and_the_worst_of_them_ends_it() {
 }
 
 #[test]
-fn a_series_with_one_bad_file_runs_nothing() {
+fn a_campaign_with_one_bad_file_runs_nothing() {
     let (lab, server) = (Lab::new(), Server::start());
     let good = named(&lab, "good", &server.url, "rate: 50/s", "count(web) > 10");
     let bad = named(&lab, "bad", &server.url, "rate: 50/s", "count(wep) > 10");
@@ -50,7 +50,7 @@ fn a_series_with_one_bad_file_runs_nothing() {
 }
 
 #[test]
-fn a_series_that_is_interrupted_says_what_it_did_not_begin() {
+fn a_campaign_that_is_interrupted_says_what_it_did_not_begin() {
     let (lab, server) = (Lab::new(), Server::start());
     let first = named(&lab, "first", &server.url, "rate: 50/s", "count(web) > 10");
     let second = named(&lab, "second", &server.url, "rate: 50/s", "count(web) > 10");

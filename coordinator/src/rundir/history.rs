@@ -9,7 +9,8 @@ use gauntlet_common::event::{Event, What};
 use gauntlet_common::verdict::Outcome;
 use serde::Deserialize;
 
-use super::{EVENTS, LATEST, METRICS, PLAN, RunDirError, SERIES, failed, point_latest};
+use super::error::{RunDirError, failed};
+use super::files::{EVENTS, LATEST, METRICS, PLAN, SERIES, point_latest};
 
 /// A run whose files changed less long ago may be going on, and is not pruned.
 const GOING_ON: Duration = Duration::from_secs(120);

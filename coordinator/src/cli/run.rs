@@ -1,24 +1,24 @@
-//! Commands about runs: one run to its verdict, and earlier ones again.
+//! `coordinator run`: one scenario to its verdict; several are a campaign.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use gauntlet_common::scenario::Scenario;
 use gauntlet_process::clock;
 
 use super::agents::{fleet, runtime};
-use super::{Failure, Format, RunArgs, offline, print_bytes, series};
+use super::args::{Format, RunArgs};
+use super::output::{Failure, print_report};
+use super::{campaign, offline};
 use crate::inventory::Host;
-use crate::report::model::Report;
-use crate::report::runs::RunRow;
 use crate::report::text::{Place as Shown, print_summary};
 use crate::rundir::{self, Place};
 use crate::screen::Screen;
 use crate::signals::Signals;
-use crate::{judge, report, run, show};
+use crate::{run, show};
 
 pub(super) fn run(args: RunArgs) -> Result<u8, Failure> {
     let set = overrides(&args.set)?;
-    let (title, names) = series::named(&args)?;
+    let (title, names) = campaign::scenarios_of(&args)?;
     // All of them before the first runs: what is wrong with the last is not found out at the end of the night.
     let read = names.iter().map(|name| offline::load(name, Some(&args.profile), &set));
     let mut scenarios = read.collect::<Result<Vec<_>, _>>()?;
@@ -41,7 +41,7 @@ pub(super) fn run(args: RunArgs) -> Result<u8, Failure> {
         (Some(scenario), None) if scenarios.is_empty() => one(scenario, seed, fleet, args.out, json),
         (last, _) => {
             scenarios.extend(last);
-            series::run(series::Asked { title, scenarios, seed, fleet, out: args.out, json })
+            campaign::run(campaign::Campaign { title, scenarios, seed, fleet, out: args.out, json })
         }
     }
 }
@@ -60,7 +60,7 @@ fn one(scenario: Scenario, seed: u64, fleet: run::Fleet, out: Option<PathBuf>, j
     screen.end();
     let finished = finished?;
     if json {
-        print_as(&finished.report, "json")?;
+        print_report(&finished.report, "json")?;
     } else {
         print_summary(&finished.report, &Shown { report: Some(&finished.dir.join("report.html")) });
     }
@@ -97,75 +97,4 @@ fn overrides(set: &[String]) -> Result<Vec<(String, String)>, Failure> {
 /// A fresh seed, short enough to be typed again.
 fn draw_seed() -> u64 {
     gauntlet_common::seed::key(clock::unix_us(), &["seed", &std::process::id().to_string()]) >> 32
-}
-
-/// The directory of a run that is named by path, id, the beginning of one, or `latest`.
-fn resolve(run: &str) -> Result<PathBuf, Failure> {
-    let root = rundir::root().map_err(|e| Failure::new(3, e))?;
-    rundir::resolve(&root, run).map_err(|e| Failure::new(3, e))
-}
-
-/// Judged anew, from the directory alone.
-fn judged(dir: &Path) -> Result<Report, Failure> {
-    let loaded = rundir::load(dir).map_err(|e| Failure::new(3, e))?;
-    Ok(judge::judge(&loaded.plan, &loaded.record))
-}
-
-fn print_as(report: &Report, format: &str) -> Result<(), Failure> {
-    let format = report::named(format).map_err(|e| Failure::new(2, e))?;
-    let bytes = format.render(report).map_err(|e| Failure::new(1, e))?;
-    print_bytes(&bytes).map(drop)
-}
-
-pub(super) fn report(run: &str, format: Option<&str>) -> Result<u8, Failure> {
-    let dir = resolve(run)?;
-    let report = judged(&dir)?;
-    match format {
-        Some(format) => print_as(&report, format)?,
-        None => {
-            for path in report::write_all(&report, &dir).map_err(|e| Failure::new(1, e))? {
-                anstream::println!("{}", path.display());
-            }
-        }
-    }
-    Ok(0)
-}
-
-pub(super) fn list() -> Result<u8, Failure> {
-    let root = rundir::root().map_err(|e| Failure::new(3, e))?;
-    let rows: Vec<RunRow> = rundir::list(&root).map_err(|e| Failure::new(3, e))?.into_iter().map(row).collect();
-    let colour = anstream::AutoStream::choice(&std::io::stdout()) != anstream::ColorChoice::Never;
-    anstream::print!("{}", report::runs::list(&rows, crate::live::terminal_width().unwrap_or(100), colour));
-    Ok(0)
-}
-
-fn row(info: rundir::RunInfo) -> RunRow {
-    RunRow {
-        id: info.id,
-        scenario: info.scenario,
-        profile: info.profile,
-        started_at: info.started_at,
-        duration_s: info.duration_s.unwrap_or(0.0),
-        verdict: info.verdict.map(|(outcome, _)| outcome),
-        exit_code: info.verdict.map(|(_, code)| code),
-    }
-}
-
-pub(super) fn show(run: &str) -> Result<u8, Failure> {
-    let dir = resolve(run)?;
-    let report = judged(&dir)?;
-    print_summary(&report, &Shown { report: Some(&dir.join("report.html")) });
-    Ok(0)
-}
-
-pub(super) fn prune(keep: usize) -> Result<u8, Failure> {
-    let root = rundir::root().map_err(|e| Failure::new(3, e))?;
-    let removed = rundir::prune(&root, rundir::Prune::Keep(keep), clock::unix_us()).map_err(|e| Failure::new(3, e))?;
-    for id in &removed {
-        anstream::println!("removed {id}");
-    }
-    let kept = rundir::list(&root).map_err(|e| Failure::new(3, e))?.len();
-    let fresh = if kept > keep { "; those of the last two minutes may be going on, and stay" } else { "" };
-    anstream::println!("{} runs removed, {kept} kept{fresh}", removed.len());
-    Ok(0)
 }
