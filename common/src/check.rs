@@ -39,7 +39,7 @@ use std::ops::Range;
 
 pub use evaluate::{Acks, Counts, Finding, Gauge, Judged, Outcome, Source, evaluate};
 pub use names::{Names, PhaseNames, RoleNames, WorkloadNames};
-pub use parse::{parse, with_limit};
+pub use parse::parse;
 pub use unit::{Unit, show};
 pub use window::{Clause, FaultWindow, Intervals, Timeline, Window};
 

@@ -11,7 +11,6 @@ use super::token::{Spanned, Token, tokens};
 use super::unit::literal;
 use super::{Aggregate, Check, CheckError, Comparison, Expr, Measure, Subject, Unit, Window};
 
-const WINDOW_WORDS: [&str; 5] = ["in", "before", "after", "outside", "every"];
 /// Longest expression, bytes; a longer one is refused.
 const TEXT_BYTES_MAX: usize = 4096;
 /// Parentheses within parentheses; deeper is refused.
@@ -55,31 +54,6 @@ pub(super) fn objective(text: &str, workload: &str, names: &Names) -> Result<Che
         return wrong("a latency alone says nothing of errors, which are fast", "add `error_rate < 1% and ` before it");
     }
     Ok(check)
-}
-
-/// The expression with another limit: what stands right of its one comparison, up to its window.
-pub fn with_limit(expr: &str, limit: &str) -> Result<String, String> {
-    let tokens = tokens(expr).map_err(|e| e.to_string())?;
-    let mut compares = tokens.iter().enumerate().filter(|(_, (t, _))| matches!(t, Token::Compare(_)));
-    let (Some((at, _)), None) = (compares.next(), compares.next()) else {
-        return Err(format!(
-            "`{expr}` has not exactly one comparison, so it is not plain which limit `{limit}` replaces"
-        ));
-    };
-    literal(limit.trim()).map_err(|why| format!("the new limit of `{expr}`: {why}"))?;
-    let mut depth = 0i32;
-    let end = tokens[at + 1..].iter().find(|(token, _)| {
-        depth += match token {
-            Token::Sign('(') => 1,
-            Token::Sign(')') => -1,
-            _ => 0,
-        };
-        depth == 0 && matches!(token, Token::Name(word) if WINDOW_WORDS.contains(&word.as_str()))
-    });
-    let from = tokens[at].1.end;
-    let window = end.map_or("", |(_, span)| &expr[span.start..]);
-    let space = if window.is_empty() { "" } else { " " };
-    Ok(format!("{} {}{space}{window}", &expr[..from], limit.trim()))
 }
 
 struct Parser<'a> {

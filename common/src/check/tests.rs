@@ -141,20 +141,6 @@ fn what_cannot_be_asked_is_refused_with_the_mend() {
 }
 
 #[test]
-fn a_profile_replaces_the_limit_and_nothing_else() {
-    assert_eq!(with_limit("count(users) > 50000", "5000").unwrap(), "count(users) > 5000");
-    assert_eq!(
-        with_limit("rate(users) > 1200/s in peak outside faults", "150/s").unwrap(),
-        "rate(users) > 150/s in peak outside faults"
-    );
-    assert_eq!(with_limit("p99(users in burst) < 2 * 3ms", "1s").unwrap(), "p99(users in burst) < 1s");
-    assert_eq!(with_limit("rate(store in burst) > rate(store in peak)", "9/s").unwrap(), "rate(store in burst) > 9/s");
-    assert!(with_limit("count(users) > 1 and count(users) < 9", "5").is_err());
-    assert!(with_limit("count(users)", "5").is_err());
-    assert!(with_limit("count(users) > 1", "many").unwrap_err().contains("many"));
-}
-
-#[test]
 fn lost_and_duplicated_work_make_a_check_one_of_correctness() {
     let correctness = |text: &str| parse(text, &names()).unwrap().correctness();
     assert!(correctness("lost_acks(app.events) + 1 == 1"));
@@ -444,7 +430,6 @@ proptest! {
     #[test]
     fn no_text_makes_the_parser_panic(text in "(p99|count|users|app|rss|fault|in|every|and|kill-app|[()<>=.,:+*/ -]|5|ms|%|\"|é){0,16}") {
         let _ = parse(&text, &names());
-        let _ = with_limit(&text, "5");
     }
 
     #[test]
