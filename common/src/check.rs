@@ -43,6 +43,7 @@ pub use parse::parse;
 pub use unit::{Unit, show};
 pub use window::{Clause, FaultWindow, Intervals, Timeline, Window};
 
+pub use crate::compare::Compare;
 use crate::histogram::Histogram;
 use crate::scenario::MetricKind;
 use crate::snapshot::ErrorClass;
@@ -77,36 +78,6 @@ pub struct Comparison {
     pub left: Expr,
     pub compare: Compare,
     pub right: Expr,
-}
-
-/// How two values compare.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Compare {
-    Below,
-    AtMost,
-    Above,
-    AtLeast,
-    Equal,
-    NotEqual,
-}
-
-impl Compare {
-    /// Whether it holds.
-    pub fn holds(self, left: f64, right: f64) -> bool {
-        match self {
-            Self::Below => left < right,
-            Self::AtMost => left <= right,
-            Self::Above => left > right,
-            Self::AtLeast => left >= right,
-            Self::Equal => left == right,
-            Self::NotEqual => left != right,
-        }
-    }
-
-    /// Whether smaller observations are better.
-    pub const fn bounds_above(self) -> bool {
-        matches!(self, Self::Below | Self::AtMost)
-    }
 }
 
 /// A value.
@@ -279,19 +250,6 @@ fn quote(name: &str) -> String {
         name.into()
     } else {
         format!("\"{name}\"")
-    }
-}
-
-impl fmt::Display for Compare {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Below => "<",
-            Self::AtMost => "<=",
-            Self::Above => ">",
-            Self::AtLeast => ">=",
-            Self::Equal => "==",
-            Self::NotEqual => "!=",
-        })
     }
 }
 

@@ -3,7 +3,8 @@
 
 use std::ops::Range;
 
-use super::{CheckError, Compare};
+use super::CheckError;
+use crate::compare::Compare;
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Token {
