@@ -7,10 +7,9 @@
 use std::collections::BTreeSet;
 
 use indexmap::IndexMap;
-use serde::{Deserialize, Serialize};
 
 use super::bind::{AgentFacts, BindError};
-use super::{Plan, PlannedRole};
+use super::{PlannedLink, PlannedLinks, PlannedRole};
 use crate::region::{self, Coordinates, through_fibre};
 use crate::scenario::Links;
 use crate::scenario::diagnostic::nearest;
@@ -23,28 +22,6 @@ pub const REGION: &str = "region";
 pub const CLOUD: &str = "cloud";
 /// Directed pairs in one plan; a plan with more is refused, since every worker holds it.
 const PAIRS_MAX: usize = 20_000;
-
-/// The delays of one plan.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct PlannedLinks {
-    /// Added to what is sent, drawn evenly from nothing to this.
-    pub jitter: Micros,
-    /// Whether load feels them too.
-    pub load: bool,
-    /// Where the agents' regions are, those that are known.
-    pub regions: IndexMap<String, Coordinates>,
-    /// In the agents' order.
-    pub pairs: Vec<PlannedLink>,
-}
-
-/// How long data is under way from one agent to another, beside what the real network takes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PlannedLink {
-    pub from: String,
-    pub to: String,
-    /// One way.
-    pub delay: Micros,
-}
 
 /// The delays of these agents.
 pub(super) fn bind_links(
@@ -124,14 +101,6 @@ pub fn unknown_region(links: &Links, region: &str) -> String {
     match nearest(region, known) {
         Some(near) => format!("did you mean `{near}`?"),
         None => format!("say where it is: links: {{ regions: {{ {region}: {{ lat: 48.1, lon: 11.6 }} }} }}"),
-    }
-}
-
-impl Plan {
-    /// The label of one of its agents.
-    pub fn label<'a>(&'a self, agent: &str, label: &str) -> Option<&'a str> {
-        let agent = self.agents.iter().find(|known| known.name == agent)?;
-        agent.labels.get(label).map(String::as_str)
     }
 }
 
