@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use indexmap::IndexMap;
 
-use super::bind::{AgentFacts, BindError};
+use super::facts::AgentFacts;
 use super::{PlannedLink, PlannedLinks, PlannedRole};
 use crate::region::{self, Coordinates, through_fibre};
 use crate::scenario::Links;
@@ -23,13 +23,24 @@ pub const CLOUD: &str = "cloud";
 /// Directed pairs in one plan; a plan with more is refused, since every worker holds it.
 const PAIRS_MAX: usize = 20_000;
 
+/// Why the agents' regions make no links.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LinksError {
+    #[error("agent {agent} is in region `{region}`, and nobody knows where that is; {help}")]
+    Region { agent: String, region: String, help: String },
+    #[error(
+        "links between so many agents are more than {max}; give fewer of them a region, or name roles: links: {{ only: [..] }}"
+    )]
+    TooMany { max: usize },
+}
+
 /// The delays of these agents.
 pub(super) fn bind_links(
     links: &Links,
     agents: &[AgentFacts],
     roles: &[PlannedRole],
     seed: u64,
-) -> Result<PlannedLinks, BindError> {
+) -> Result<PlannedLinks, LinksError> {
     let mut regions = IndexMap::new();
     for agent in agents {
         let Some(name) = agent.labels.get(REGION) else { continue };
@@ -37,7 +48,7 @@ pub(super) fn bind_links(
             Some(coordinates) => drop(regions.insert(name.clone(), coordinates)),
             None if links.distance => {
                 let help = unknown_region(links, name);
-                return Err(BindError::Region { agent: agent.name.clone(), region: name.clone(), help });
+                return Err(LinksError::Region { agent: agent.name.clone(), region: name.clone(), help });
             }
             None => {}
         }
@@ -55,7 +66,7 @@ pub(super) fn bind_links(
             }
         }
         if pairs.len() > PAIRS_MAX {
-            return Err(BindError::Links { max: PAIRS_MAX });
+            return Err(LinksError::TooMany { max: PAIRS_MAX });
         }
     }
     Ok(PlannedLinks { jitter: links.jitter, load: links.load, regions, pairs })
