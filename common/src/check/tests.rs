@@ -1,6 +1,7 @@
 use super::*;
 use crate::histogram::Histogram;
 use crate::phase::Phase;
+use crate::scenario::MetricKind;
 use crate::units::Micros;
 use proptest::prelude::*;
 

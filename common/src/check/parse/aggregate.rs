@@ -2,9 +2,11 @@
 
 use std::ops::Range;
 
-use super::{Parsed, Parser};
+use super::parser::{Parsed, Parser};
+use crate::check::error::CheckError;
+use crate::check::expr::{Aggregate, Measure, Subject};
 use crate::check::names::{RoleNames, WorkloadNames, nearest};
-use crate::check::{Aggregate, CheckError, Measure, Subject, Window};
+use crate::check::window::Window;
 use crate::scenario::MetricKind;
 use crate::snapshot::ErrorClass;
 
