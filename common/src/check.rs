@@ -8,15 +8,9 @@
 //! sum        := product (("+" | "-") product)*         a binary minus after a name needs spaces around it
 //! product    := term (("*" | "/") term)*
 //! term       := NUMBER | aggregate | "(" sum ")"       300ms, 0.1%, 500/s, 500MB, 100
-//! aggregate  := error_rate | dropped | skipped         (WORKLOAD[.STEP] window?)   dropped, skipped: whole workloads
-//!             | errors                                 (WORKLOAD[.STEP] window?) or (WORKLOAD, CLASS window?)
-//!             | count | rate                           (WORKLOAD[.STEP] | ROLE.METRIC window?)
-//!             | p50 | p99 | p99.9 ... | mean | min | max  (WORKLOAD[.STEP][:service] | ROLE.METRIC window?)
-//!             | last                                   (ROLE.GAUGE window?)
-//!             | recovery | longest_gap                 (WORKLOAD, FAULT)
-//!             | detection | failovers                  (FAULT)
-//!             | lost_acks | duplicated_acks            (ROLE.LEDGER)
-//!             | audit                                  (ROLE.FIGURE)
+//! aggregate  := FUNCTION "(" arguments ")"           p99, recovery: the table in `check/functions.rs`
+//! arguments  := WORKLOAD ["." STEP] [":service"] ["," CLASS] window?   | ROLE "." METRIC window?
+//!             | WORKLOAD "," FAULT | FAULT | ROLE "." LEDGER | ROLE "." FIGURE      whichever the function takes
 //! window     := ("in" PHASE | "in" "fault:"FAULT | ("before" | "after" | "outside") "fault:"FAULT
 //!             | "outside" "faults" | "every" DURATION)+
 //! ```
@@ -25,11 +19,17 @@
 //! the last one's also to earlier comparisons without any. All clauses of a window hold at once. Latencies are from
 //! the intended start; `:service` asks for those from the send. Warm-up is never part of a window.
 //!
+//! Each function says in its own entry what it takes, its unit and how its value comes about; nothing else knows one by name.
+//!
 //! Deliberately not here: where figures come from ([`Source`]) and what a failed check means for the run.
 
+mod aggregate;
 mod error;
 mod evaluate;
 mod expr;
+mod function;
+mod functions;
+mod measure;
 mod names;
 mod objective;
 mod parse;
@@ -39,9 +39,10 @@ mod unit;
 mod window;
 
 pub use crate::compare::Compare;
+pub use aggregate::{Aggregate, Subject};
 pub use error::CheckError;
 pub use evaluate::{Finding, Judged, Outcome, evaluate};
-pub use expr::{Aggregate, Check, Comparison, Expr, Measure, Subject};
+pub use expr::{Check, Comparison, Expr};
 pub use names::{Names, PhaseNames, RoleNames, WorkloadNames};
 pub use objective::Objective;
 pub use parse::parse;

@@ -10,6 +10,8 @@ use std::ops::Range;
 use self::parser::{Parsed, Parser};
 use super::error::CheckError;
 use super::expr::{Check, Comparison, Expr};
+use super::function::Functions;
+use super::functions::FUNCTIONS;
 use super::names::Names;
 use super::token::{Spanned, Token, tokens};
 use super::unit::literal;
@@ -22,17 +24,22 @@ const DEPTH_MAX: u32 = 32;
 
 /// Reads a check. All wrong names and units at once, each with its place in the text.
 pub fn parse(text: &str, names: &Names) -> Result<Check, Vec<CheckError>> {
-    read(text, names, None)
+    read(text, names, FUNCTIONS, None)
 }
 
-/// Reads an expression; with `implied`, aggregates without parentheses are of that workload.
-pub(super) fn read(text: &str, names: &Names, implied: Option<&str>) -> Result<Check, Vec<CheckError>> {
+/// Reads an expression of these functions; with `implied`, aggregates without parentheses are of that workload.
+pub(super) fn read(
+    text: &str,
+    names: &Names,
+    functions: Functions,
+    implied: Option<&str>,
+) -> Result<Check, Vec<CheckError>> {
     if text.len() > TEXT_BYTES_MAX {
         let message = format!("an expression of {} bytes is longer than {TEXT_BYTES_MAX}", text.len());
         return Err(vec![CheckError::new(0..text.len(), message, "split it into several checks")]);
     }
     let tokens = tokens(text).map_err(|e| vec![e])?;
-    let mut parser = Parser { text, tokens, at: 0, depth: 0, names, implied, errors: Vec::new() };
+    let mut parser = Parser { text, tokens, at: 0, depth: 0, names, functions, implied, errors: Vec::new() };
     match parser.check() {
         Ok(Some(check)) if parser.errors.is_empty() => Ok(check),
         Ok(_) => Err(parser.errors),

@@ -77,6 +77,14 @@ fn every_expression_of_the_documents_is_read_and_printed_canonically() {
 }
 
 #[test]
+fn every_name_that_help_suggests_is_read_by_one_function() {
+    for name in functions::FUNCTIONS.iter().flat_map(|function| function.examples()) {
+        let readers = functions::FUNCTIONS.iter().filter(|function| function.call(name).is_some()).count();
+        assert_eq!(readers, 1, "{name}");
+    }
+}
+
+#[test]
 fn a_trailing_window_goes_to_every_aggregate_without_one() {
     let check = parse("rate(users) > rate(store in burst) and p50(users) < 1s in peak", &names()).unwrap();
     assert_eq!(check.to_string(), "rate(users in peak) > rate(store in burst) and p50(users in peak) < 1s");
@@ -282,8 +290,7 @@ fn judge(text: &str, fake: &Fake) -> Judged {
 fn windows_are_what_they_say_and_fault_windows_round_outward() {
     let of = |window: &str| {
         let check = parse(&format!("count(users) > 0 {window}"), &names()).unwrap();
-        let Aggregate::Over { window, .. } = check.aggregates()[0] else { panic!("no window") };
-        timeline().resolve(window).map(|i| i.to_string())
+        timeline().resolve(check.aggregates()[0].window().expect("no window")).map(|i| i.to_string())
     };
     assert_eq!(of("").unwrap(), "10s..60s");
     assert_eq!(of("in peak").unwrap(), "20s..60s");
@@ -300,7 +307,7 @@ fn windows_are_what_they_say_and_fault_windows_round_outward() {
 fn what_is_left_out_is_in_no_window() {
     let timeline = Timeline { left_out: Intervals::new([12..14, 40..41]), ..timeline() };
     let check = parse("count(users) > 0", &names()).unwrap();
-    let Aggregate::Over { window, .. } = check.aggregates()[0] else { panic!("no window") };
+    let window = check.aggregates()[0].window().expect("no window");
     assert_eq!(timeline.resolve(window).unwrap().to_string(), "10s..12s + 14s..40s + 41s..60s");
 }
 

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use crate::check::error::CheckError;
+use crate::check::function::Functions;
 use crate::check::names::Names;
 use crate::check::token::{Spanned, Token};
 
@@ -13,6 +14,7 @@ pub(super) struct Parser<'a> {
     pub at: usize,
     pub depth: u32,
     pub names: &'a Names,
+    pub functions: Functions,
     /// The workload of aggregates without parentheses, in an objective.
     pub implied: Option<&'a str>,
     pub errors: Vec<CheckError>,
