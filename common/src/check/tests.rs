@@ -1,3 +1,5 @@
+mod goodput;
+
 use super::*;
 use crate::histogram::Histogram;
 use crate::phase::Phase;
