@@ -131,10 +131,10 @@ impl Module {
         if path.len() > 1 && path.last().is_some_and(|last| last == "self") {
             path.pop();
         }
-        if let (true, Some(name)) = (path.len() > prefix.len() || path == prefix, path.last().cloned()) {
-            if !tokens.is_empty() {
-                self.uses.push((name, path));
-            }
+        if let (true, Some(name)) = (path.len() > prefix.len() || path == prefix, path.last().cloned())
+            && !tokens.is_empty()
+        {
+            self.uses.push((name, path));
         }
     }
 
