@@ -8,9 +8,9 @@
 //! sum        := product (("+" | "-") product)*         a binary minus after a name needs spaces around it
 //! product    := term (("*" | "/") term)*
 //! term       := NUMBER | aggregate | "(" sum ")"       300ms, 0.1%, 500/s, 500MB, 100
-//! aggregate  := FUNCTION "(" arguments ")"           p99, recovery: the table in `check/functions.rs`
-//! arguments  := WORKLOAD ["." STEP] [":service"] ["," CLASS] window?   | ROLE "." METRIC window?
-//!             | WORKLOAD "," FAULT | FAULT | ROLE "." LEDGER | ROLE "." FIGURE      whichever the function takes
+//! aggregate  := FUNCTION "(" arguments ")"             p99, recovery: the table in `check/functions.rs`
+//! arguments  := WORKLOAD[.STEP][:service] window? | ROLE.METRIC window? | WORKLOAD, CLASS window?
+//!             | WORKLOAD, FAULT | FAULT | ROLE.LEDGER | ROLE.FIGURE       whichever the function takes
 //! window     := ("in" PHASE | "in" "fault:"FAULT | ("before" | "after" | "outside") "fault:"FAULT
 //!             | "outside" "faults" | "every" DURATION)+
 //! ```
@@ -19,7 +19,8 @@
 //! the last one's also to earlier comparisons without any. All clauses of a window hold at once. Latencies are from
 //! the intended start; `:service` asks for those from the send. Warm-up is never part of a window.
 //!
-//! Each function says in its own entry what it takes, its unit and how its value comes about; nothing else knows one by name.
+//! Each function says in its own entry what it takes, its unit and how its value comes about. Nothing else decides by a
+//! function's name; some help only names the usual ones.
 //!
 //! Deliberately not here: where figures come from ([`Source`]) and what a failed check means for the run.
 
