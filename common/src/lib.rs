@@ -5,6 +5,7 @@
 
 pub mod arrival;
 pub mod check;
+pub mod compare;
 pub mod event;
 pub mod fault;
 pub mod histogram;

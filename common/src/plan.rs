@@ -2,6 +2,7 @@
 //! no run id, no time and no ephemeral port.
 
 pub mod bind;
+mod facts;
 pub mod links;
 pub mod needs;
 
@@ -10,10 +11,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::phase::Phase;
+use crate::region::Coordinates;
 use crate::scenario::{CheckSpec, Guards, OnAgentLoss, Restart, Tier, Workload};
 use crate::units::Micros;
-
-pub use links::{PlannedLink, PlannedLinks};
 
 /// Everything a run does.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -64,6 +64,28 @@ pub enum Isolation {
 pub struct PlannedAgent {
     pub name: String,
     pub labels: IndexMap<String, String>,
+}
+
+/// The delays of one plan.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlannedLinks {
+    /// Added to what is sent, drawn evenly from nothing to this.
+    pub jitter: Micros,
+    /// Whether load feels them too.
+    pub load: bool,
+    /// Where the agents' regions are, those that are known.
+    pub regions: IndexMap<String, Coordinates>,
+    /// In the agents' order.
+    pub pairs: Vec<PlannedLink>,
+}
+
+/// How long data is under way from one agent to another, beside what the real network takes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedLink {
+    pub from: String,
+    pub to: String,
+    /// One way.
+    pub delay: Micros,
 }
 
 /// A role with the agents of its instances.
@@ -148,6 +170,12 @@ impl Plan {
     /// A fault by id.
     pub fn fault(&self, id: &str) -> Option<&PlannedFault> {
         self.faults.iter().find(|fault| fault.id == id)
+    }
+
+    /// The label of one of its agents.
+    pub fn label<'a>(&'a self, agent: &str, label: &str) -> Option<&'a str> {
+        let agent = self.agents.iter().find(|known| known.name == agent)?;
+        agent.labels.get(label).map(String::as_str)
     }
 
     /// When the last phase ends.

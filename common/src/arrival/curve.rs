@@ -2,9 +2,16 @@
 
 use indexmap::IndexMap;
 
-use super::by_phase;
 use crate::phase::Phase;
 use crate::scenario::Load;
+
+/// The load of each phase in the timeline's order, with the phase's span in ns; `None` where the phase carries none.
+pub(super) fn by_phase<'a>(
+    phases: &'a [Phase],
+    load: &'a IndexMap<String, Load>,
+) -> impl Iterator<Item = (u64, u64, Option<&'a Load>)> + 'a {
+    phases.iter().map(|phase| (phase.start.0 * 1_000, phase.end.0 * 1_000, load.get(&phase.name)))
+}
 
 /// A straight piece. Within a piece all arithmetic is relative to its start, so that f64 holds a nanosecond over months.
 #[derive(Debug, Clone, PartialEq)]

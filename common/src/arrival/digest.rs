@@ -2,7 +2,10 @@
 
 use indexmap::IndexMap;
 
-use super::{Arrivals, Curve, Iterations, Model, Progress, Users, model};
+use super::curve::Curve;
+use super::model::{Model, model};
+use super::open::Arrivals;
+use super::users::{Iterations, Progress, Users};
 use crate::phase::Phase;
 use crate::plan::Plan;
 use crate::scenario::Load;

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::Curve;
+use super::curve::Curve;
 use crate::scenario;
 use crate::seed::{Draws, narrow};
 

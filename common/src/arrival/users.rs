@@ -2,7 +2,7 @@
 
 use indexmap::IndexMap;
 
-use super::{Curve, by_phase};
+use super::curve::{Curve, Piece, by_phase};
 use crate::phase::Phase;
 use crate::scenario::Load;
 
@@ -46,7 +46,7 @@ impl Users {
 }
 
 /// How long after a step up from `before` this user waits.
-fn stagger(user: u64, before: f64, piece: &super::curve::Piece) -> u64 {
+fn stagger(user: u64, before: f64, piece: &Piece) -> u64 {
     let rise = piece.from - before;
     if rise < 1.0 {
         return 0;

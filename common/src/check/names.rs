@@ -2,7 +2,6 @@
 
 use indexmap::IndexMap;
 
-use crate::check::unit::Unit;
 use crate::plan::Plan;
 use crate::scenario::{Catalogue, Kind, Metric, MetricKind, Scenario, flow};
 
@@ -79,17 +78,6 @@ fn role_names(kind: &str, catalogue: &Catalogue) -> RoleNames {
         metrics: own.iter().chain(&Kind::PROCESS_METRICS).map(named).collect(),
         ledgers: kind.map_or_else(Vec::new, |k| k.ledgers.iter().map(|l| l.to_string()).collect()),
         audits: kind.map_or_else(Vec::new, |k| k.audits.iter().map(|figure| figure.name.to_string()).collect()),
-    }
-}
-
-/// The unit of a role's gauge or histogram: histograms are latencies; a gauge says it by its name's end.
-pub(super) fn metric_unit(name: &str, kind: MetricKind) -> Unit {
-    match kind {
-        MetricKind::Histogram => Unit::Duration,
-        MetricKind::Counter => Unit::Number,
-        MetricKind::Gauge if name == "rss" || name.ends_with("_bytes") => Unit::Bytes,
-        MetricKind::Gauge if name.ends_with("_us") => Unit::Duration,
-        MetricKind::Gauge => Unit::Number,
     }
 }
 

@@ -2,16 +2,21 @@
 //! of its shape.
 
 mod aggregate;
+mod parser;
 mod window;
 
 use std::ops::Range;
 
+use self::parser::{Parsed, Parser};
+use super::error::CheckError;
+use super::expr::{Check, Comparison, Expr};
+use super::function::Functions;
+use super::functions::FUNCTIONS;
 use super::names::Names;
 use super::token::{Spanned, Token, tokens};
 use super::unit::literal;
-use super::{Aggregate, Check, CheckError, Comparison, Expr, Measure, Subject, Unit, Window};
+use super::window::Window;
 
-const WINDOW_WORDS: [&str; 5] = ["in", "before", "after", "outside", "every"];
 /// Longest expression, bytes; a longer one is refused.
 const TEXT_BYTES_MAX: usize = 4096;
 /// Parentheses within parentheses; deeper is refused.
@@ -19,104 +24,36 @@ const DEPTH_MAX: u32 = 32;
 
 /// Reads a check. All wrong names and units at once, each with its place in the text.
 pub fn parse(text: &str, names: &Names) -> Result<Check, Vec<CheckError>> {
-    Parser::run(text, names, None)
+    read(text, names, FUNCTIONS, None)
 }
 
-/// Reads a workload's objective.
-pub(super) fn objective(text: &str, workload: &str, names: &Names) -> Result<Check, Vec<CheckError>> {
-    let check = Parser::run(text, names, Some(workload))?;
-    let fits = |a: &&Aggregate| match a {
-        Aggregate::Over { measure, subject, window } => {
-            let known = match measure {
-                Measure::ErrorRate | Measure::Rate => true,
-                Measure::Quantile { .. } | Measure::Mean | Measure::Max => a.unit() == Unit::Duration,
-                _ => false,
-            };
-            let own = |w: &String, step: &Option<String>, service: bool| w == workload && step.is_none() && !service;
-            known
-                && window.is_empty()
-                && matches!(subject, Subject::Load { workload, step, service } if own(workload, step, *service))
+/// Reads an expression of these functions; with `implied`, aggregates without parentheses are of that workload.
+pub(super) fn read(
+    text: &str,
+    names: &Names,
+    functions: Functions,
+    implied: Option<&str>,
+) -> Result<Check, Vec<CheckError>> {
+    if text.len() > TEXT_BYTES_MAX {
+        let message = format!("an expression of {} bytes is longer than {TEXT_BYTES_MAX}", text.len());
+        return Err(vec![CheckError::new(0..text.len(), message, "split it into several checks")]);
+    }
+    let tokens = tokens(text).map_err(|e| vec![e])?;
+    let mut parser = Parser { text, tokens, at: 0, depth: 0, names, functions, implied, errors: Vec::new() };
+    match parser.check() {
+        Ok(Some(check)) if parser.errors.is_empty() => Ok(check),
+        Ok(_) => Err(parser.errors),
+        Err(error) => {
+            parser.errors.push(error);
+            Err(parser.errors)
         }
-        _ => false,
-    };
-    let wrong = |message: &str, help: &str| Err(vec![CheckError::new(0..text.len(), message, help)]);
-    if check.aggregates().is_empty() || !check.aggregates().iter().all(fits) {
-        let help =
-            "write comparisons of error_rate, rate, a percentile, mean or max, such as `error_rate < 1% and p95 < 1s`";
-        return wrong("an objective is read from the requests of this workload alone, all of them", help);
     }
-    let (mut latencies, counts): (Vec<_>, Vec<_>) =
-        check.comparisons.iter().partition(|comparison| comparison.left.unit() == Unit::Duration);
-    if latencies.iter().any(|comparison| !comparison.compare.bounds_above()) {
-        return wrong("an objective bounds a latency from above", "write `p95 < 1s`");
-    }
-    let of_errors = |a: &Aggregate| matches!(a, Aggregate::Over { measure: Measure::ErrorRate, .. });
-    if latencies.pop().is_some() && !counts.iter().flat_map(|c| c.aggregates()).any(of_errors) {
-        return wrong("a latency alone says nothing of errors, which are fast", "add `error_rate < 1% and ` before it");
-    }
-    Ok(check)
-}
-
-/// The expression with another limit: what stands right of its one comparison, up to its window.
-pub fn with_limit(expr: &str, limit: &str) -> Result<String, String> {
-    let tokens = tokens(expr).map_err(|e| e.to_string())?;
-    let mut compares = tokens.iter().enumerate().filter(|(_, (t, _))| matches!(t, Token::Compare(_)));
-    let (Some((at, _)), None) = (compares.next(), compares.next()) else {
-        return Err(format!(
-            "`{expr}` has not exactly one comparison, so it is not plain which limit `{limit}` replaces"
-        ));
-    };
-    literal(limit.trim()).map_err(|why| format!("the new limit of `{expr}`: {why}"))?;
-    let mut depth = 0i32;
-    let end = tokens[at + 1..].iter().find(|(token, _)| {
-        depth += match token {
-            Token::Sign('(') => 1,
-            Token::Sign(')') => -1,
-            _ => 0,
-        };
-        depth == 0 && matches!(token, Token::Name(word) if WINDOW_WORDS.contains(&word.as_str()))
-    });
-    let from = tokens[at].1.end;
-    let window = end.map_or("", |(_, span)| &expr[span.start..]);
-    let space = if window.is_empty() { "" } else { " " };
-    Ok(format!("{} {}{space}{window}", &expr[..from], limit.trim()))
-}
-
-struct Parser<'a> {
-    text: &'a str,
-    tokens: Vec<Spanned>,
-    at: usize,
-    depth: u32,
-    names: &'a Names,
-    /// The workload of aggregates without parentheses, in an objective.
-    implied: Option<&'a str>,
-    errors: Vec<CheckError>,
 }
 
 /// An expression with its place, for messages about its unit. `None`: a name in it was wrong, so its unit is unknown.
 type Typed = (Option<Expr>, Range<usize>);
-type Parsed<T> = Result<T, CheckError>;
 
-impl<'a> Parser<'a> {
-    fn run(text: &'a str, names: &'a Names, implied: Option<&'a str>) -> Result<Check, Vec<CheckError>> {
-        if text.len() > TEXT_BYTES_MAX {
-            let message = format!("an expression of {} bytes is longer than {TEXT_BYTES_MAX}", text.len());
-            return Err(vec![CheckError::new(0..text.len(), message, "split it into several checks")]);
-        }
-        let tokens = tokens(text).map_err(|e| vec![e])?;
-        let mut parser = Self { text, tokens, at: 0, depth: 0, names, implied, errors: Vec::new() };
-        match parser.check() {
-            Ok(Some(check)) if parser.errors.is_empty() => Ok(check),
-            Ok(_) => Err(parser.errors),
-            Err(error) => {
-                parser.errors.push(error);
-                Err(parser.errors)
-            }
-        }
-    }
-
-    // ---- the shape
-
+impl Parser<'_> {
     fn check(&mut self) -> Parsed<Option<Check>> {
         let mut comparisons = Vec::new();
         let mut trailing: Option<(Window, Range<usize>)>;
@@ -277,62 +214,6 @@ impl<'a> Parser<'a> {
             }
             _ => Err(self.unexpected("a value is missing here", "write an aggregate or a limit with its unit")),
         }
-    }
-
-    // ---- tokens
-
-    fn name(&mut self, what: &str) -> Parsed<(String, Range<usize>)> {
-        match self.tokens.get(self.at).cloned() {
-            Some((Token::Name(name) | Token::Quoted(name), span)) => {
-                self.at += 1;
-                Ok((name, span))
-            }
-            _ => Err(self
-                .unexpected(&format!("{what} is missing here"), "names with special characters go in double quotes")),
-        }
-    }
-
-    fn word(&mut self, word: &str) -> bool {
-        let found = matches!(self.tokens.get(self.at), Some((Token::Name(name), _)) if name == word);
-        self.at += usize::from(found);
-        found
-    }
-
-    fn peek_sign(&self, sign: char) -> bool {
-        matches!(self.tokens.get(self.at), Some((Token::Sign(found), _)) if *found == sign)
-    }
-
-    fn sign(&mut self, sign: char, message: &str) -> Parsed<Range<usize>> {
-        if !self.peek_sign(sign) {
-            return Err(self.unexpected(message, &format!("write `{sign}` here")));
-        }
-        self.at += 1;
-        Ok(self.tokens[self.at - 1].1.clone())
-    }
-
-    /// After an unknown aggregate: to the end of its parentheses, so that the rest is still checked.
-    fn skip_arguments(&mut self) {
-        if !self.peek_sign('(') {
-            return;
-        }
-        let mut depth = 0;
-        while let Some((token, _)) = self.tokens.get(self.at) {
-            depth += match token {
-                Token::Sign('(') => 1,
-                Token::Sign(')') => -1,
-                _ => 0,
-            };
-            self.at += 1;
-            if depth == 0 {
-                break;
-            }
-        }
-    }
-
-    fn unexpected(&self, message: &str, help: &str) -> CheckError {
-        let end = self.text.len();
-        let span = self.tokens.get(self.at).map_or(end..end, |(_, span)| span.clone());
-        CheckError::new(span, message, help)
     }
 }
 

@@ -1,6 +1,9 @@
+mod goodput;
+
 use super::*;
 use crate::histogram::Histogram;
 use crate::phase::Phase;
+use crate::scenario::MetricKind;
 use crate::units::Micros;
 use proptest::prelude::*;
 
@@ -76,6 +79,14 @@ fn every_expression_of_the_documents_is_read_and_printed_canonically() {
 }
 
 #[test]
+fn every_name_that_help_suggests_is_read_by_one_function() {
+    for name in functions::FUNCTIONS.iter().flat_map(|function| function.examples()) {
+        let readers = functions::FUNCTIONS.iter().filter(|function| function.call(name).is_some()).count();
+        assert_eq!(readers, 1, "{name}");
+    }
+}
+
+#[test]
 fn a_trailing_window_goes_to_every_aggregate_without_one() {
     let check = parse("rate(users) > rate(store in burst) and p50(users) < 1s in peak", &names()).unwrap();
     assert_eq!(check.to_string(), "rate(users in peak) > rate(store in burst) and p50(users in peak) < 1s");
@@ -138,20 +149,6 @@ fn what_cannot_be_asked_is_refused_with_the_mend() {
         let found = messages(text);
         assert!(found.iter().any(|m| m.contains(part)), "{text}: {found:?}");
     }
-}
-
-#[test]
-fn a_profile_replaces_the_limit_and_nothing_else() {
-    assert_eq!(with_limit("count(users) > 50000", "5000").unwrap(), "count(users) > 5000");
-    assert_eq!(
-        with_limit("rate(users) > 1200/s in peak outside faults", "150/s").unwrap(),
-        "rate(users) > 150/s in peak outside faults"
-    );
-    assert_eq!(with_limit("p99(users in burst) < 2 * 3ms", "1s").unwrap(), "p99(users in burst) < 1s");
-    assert_eq!(with_limit("rate(store in burst) > rate(store in peak)", "9/s").unwrap(), "rate(store in burst) > 9/s");
-    assert!(with_limit("count(users) > 1 and count(users) < 9", "5").is_err());
-    assert!(with_limit("count(users)", "5").is_err());
-    assert!(with_limit("count(users) > 1", "many").unwrap_err().contains("many"));
 }
 
 #[test]
@@ -295,8 +292,7 @@ fn judge(text: &str, fake: &Fake) -> Judged {
 fn windows_are_what_they_say_and_fault_windows_round_outward() {
     let of = |window: &str| {
         let check = parse(&format!("count(users) > 0 {window}"), &names()).unwrap();
-        let Aggregate::Over { window, .. } = check.aggregates()[0] else { panic!("no window") };
-        timeline().resolve(window).map(|i| i.to_string())
+        timeline().resolve(check.aggregates()[0].window().expect("no window")).map(|i| i.to_string())
     };
     assert_eq!(of("").unwrap(), "10s..60s");
     assert_eq!(of("in peak").unwrap(), "20s..60s");
@@ -313,7 +309,7 @@ fn windows_are_what_they_say_and_fault_windows_round_outward() {
 fn what_is_left_out_is_in_no_window() {
     let timeline = Timeline { left_out: Intervals::new([12..14, 40..41]), ..timeline() };
     let check = parse("count(users) > 0", &names()).unwrap();
-    let Aggregate::Over { window, .. } = check.aggregates()[0] else { panic!("no window") };
+    let window = check.aggregates()[0].window().expect("no window");
     assert_eq!(timeline.resolve(window).unwrap().to_string(), "10s..12s + 14s..40s + 41s..60s");
 }
 
@@ -444,7 +440,6 @@ proptest! {
     #[test]
     fn no_text_makes_the_parser_panic(text in "(p99|count|users|app|rss|fault|in|every|and|kill-app|[()<>=.,:+*/ -]|5|ms|%|\"|é){0,16}") {
         let _ = parse(&text, &names());
-        let _ = with_limit(&text, "5");
     }
 
     #[test]

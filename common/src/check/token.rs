@@ -3,7 +3,8 @@
 
 use std::ops::Range;
 
-use super::{CheckError, Compare};
+use super::error::CheckError;
+use crate::compare::Compare;
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Token {
@@ -107,4 +108,16 @@ fn comparison(rest: &str, at: usize) -> Result<(Token, usize), CheckError> {
         }
     };
     Ok((Token::Compare(compare), length))
+}
+
+/// A name as the grammar reads it again.
+pub(super) fn quote(name: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    let word = ["in", "before", "after", "outside", "every", "and"].contains(&name);
+    let starts = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    if starts && !word && name.chars().all(plain) && !name.ends_with('-') && !name.contains("--") {
+        name.into()
+    } else {
+        format!("\"{name}\"")
+    }
 }

@@ -1,5 +1,6 @@
 //! Units of values in checks: what may be compared with what, and how a value reads.
 
+use crate::scenario::MetricKind;
 use crate::units::{Bytes, Micros, Rate, Ratio};
 
 /// What a value is of. Durations are in us, ratios are shares of one, rates are per second.
@@ -58,6 +59,17 @@ impl Unit {
             (Number, Duration) => Some(Rate),
             _ => None,
         }
+    }
+}
+
+/// The unit of a role's gauge or histogram: histograms are latencies; a gauge says it by its name's end.
+pub(super) fn metric_unit(name: &str, kind: MetricKind) -> Unit {
+    match kind {
+        MetricKind::Histogram => Unit::Duration,
+        MetricKind::Counter => Unit::Number,
+        MetricKind::Gauge if name == "rss" || name.ends_with("_bytes") => Unit::Bytes,
+        MetricKind::Gauge if name.ends_with("_us") => Unit::Duration,
+        MetricKind::Gauge => Unit::Number,
     }
 }
 

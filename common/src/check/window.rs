@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 
+use super::token::quote;
 use crate::phase::Phase;
 use crate::units::Micros;
 
@@ -38,12 +39,12 @@ impl Window {
 impl fmt::Display for Clause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::InPhase(name) => write!(f, "in {}", super::quote(name)),
-            Self::InFault(id) => write!(f, "in fault:{}", super::quote(id)),
-            Self::BeforeFault(id) => write!(f, "before fault:{}", super::quote(id)),
-            Self::AfterFault(id) => write!(f, "after fault:{}", super::quote(id)),
+            Self::InPhase(name) => write!(f, "in {}", quote(name)),
+            Self::InFault(id) => write!(f, "in fault:{}", quote(id)),
+            Self::BeforeFault(id) => write!(f, "before fault:{}", quote(id)),
+            Self::AfterFault(id) => write!(f, "after fault:{}", quote(id)),
             Self::OutsideFaults => f.write_str("outside faults"),
-            Self::OutsideFault(id) => write!(f, "outside fault:{}", super::quote(id)),
+            Self::OutsideFault(id) => write!(f, "outside fault:{}", quote(id)),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use indexmap::IndexMap;
 use serde_json::Value;
 
-use super::links::bind_links;
+use super::links::{LinksError, bind_links};
 use super::{Isolation, Plan, PlannedAgent, PlannedFault, PlannedLoadWorker, PlannedRole, PlannedWorkload, Selected};
 use crate::fault::{Placed, Select, SelectError};
 use crate::phase::Phase;
@@ -15,22 +15,12 @@ use crate::seed::{self, Draws};
 use crate::units::Micros;
 use crate::{arrival, check};
 
+pub use super::facts::{AgentFacts, KERNEL};
+
 /// The version of `plan.json`.
 pub const SCHEMA: &str = "gauntlet.plan/v1";
-/// The capability of an agent whose kernel drops packets for us.
-pub const KERNEL: &str = "nft";
 /// Most load workers on one agent.
 const WORKERS_PER_AGENT_MAX: u32 = 8;
-
-/// What placement knows of an agent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AgentFacts {
-    pub name: String,
-    pub labels: IndexMap<String, String>,
-    pub cores: u32,
-    /// As the preflight found them, such as [`KERNEL`].
-    pub capabilities: Vec<String>,
-}
 
 /// Why a scenario does not fit the agents.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -63,12 +53,8 @@ pub enum BindError {
         "the scenario needs an agent with {labels} beside those with other labels it needs, and there is none; label one in the inventory"
     )]
     NoAgentLike { labels: String },
-    #[error("agent {agent} is in region `{region}`, and nobody knows where that is; {help}")]
-    Region { agent: String, region: String, help: String },
-    #[error(
-        "links between so many agents are more than {max}; give fewer of them a region, or name roles: links: {{ only: [..] }}"
-    )]
-    Links { max: usize },
+    #[error(transparent)]
+    Links(#[from] LinksError),
     #[error("there is no {what} `{name}` in this build; `coordinator schema` lists what there is")]
     UnknownKind { what: &'static str, name: String },
 }

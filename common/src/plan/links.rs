@@ -7,10 +7,9 @@
 use std::collections::BTreeSet;
 
 use indexmap::IndexMap;
-use serde::{Deserialize, Serialize};
 
-use super::bind::{AgentFacts, BindError};
-use super::{Plan, PlannedRole};
+use super::facts::AgentFacts;
+use super::{PlannedLink, PlannedLinks, PlannedRole};
 use crate::region::{self, Coordinates, through_fibre};
 use crate::scenario::Links;
 use crate::scenario::diagnostic::nearest;
@@ -24,26 +23,15 @@ pub const CLOUD: &str = "cloud";
 /// Directed pairs in one plan; a plan with more is refused, since every worker holds it.
 const PAIRS_MAX: usize = 20_000;
 
-/// The delays of one plan.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct PlannedLinks {
-    /// Added to what is sent, drawn evenly from nothing to this.
-    pub jitter: Micros,
-    /// Whether load feels them too.
-    pub load: bool,
-    /// Where the agents' regions are, those that are known.
-    pub regions: IndexMap<String, Coordinates>,
-    /// In the agents' order.
-    pub pairs: Vec<PlannedLink>,
-}
-
-/// How long data is under way from one agent to another, beside what the real network takes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PlannedLink {
-    pub from: String,
-    pub to: String,
-    /// One way.
-    pub delay: Micros,
+/// Why the agents' regions make no links.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LinksError {
+    #[error("agent {agent} is in region `{region}`, and nobody knows where that is; {help}")]
+    Region { agent: String, region: String, help: String },
+    #[error(
+        "links between so many agents are more than {max}; give fewer of them a region, or name roles: links: {{ only: [..] }}"
+    )]
+    TooMany { max: usize },
 }
 
 /// The delays of these agents.
@@ -52,7 +40,7 @@ pub(super) fn bind_links(
     agents: &[AgentFacts],
     roles: &[PlannedRole],
     seed: u64,
-) -> Result<PlannedLinks, BindError> {
+) -> Result<PlannedLinks, LinksError> {
     let mut regions = IndexMap::new();
     for agent in agents {
         let Some(name) = agent.labels.get(REGION) else { continue };
@@ -60,7 +48,7 @@ pub(super) fn bind_links(
             Some(coordinates) => drop(regions.insert(name.clone(), coordinates)),
             None if links.distance => {
                 let help = unknown_region(links, name);
-                return Err(BindError::Region { agent: agent.name.clone(), region: name.clone(), help });
+                return Err(LinksError::Region { agent: agent.name.clone(), region: name.clone(), help });
             }
             None => {}
         }
@@ -78,7 +66,7 @@ pub(super) fn bind_links(
             }
         }
         if pairs.len() > PAIRS_MAX {
-            return Err(BindError::Links { max: PAIRS_MAX });
+            return Err(LinksError::TooMany { max: PAIRS_MAX });
         }
     }
     Ok(PlannedLinks { jitter: links.jitter, load: links.load, regions, pairs })
@@ -124,14 +112,6 @@ pub fn unknown_region(links: &Links, region: &str) -> String {
     match nearest(region, known) {
         Some(near) => format!("did you mean `{near}`?"),
         None => format!("say where it is: links: {{ regions: {{ {region}: {{ lat: 48.1, lon: 11.6 }} }} }}"),
-    }
-}
-
-impl Plan {
-    /// The label of one of its agents.
-    pub fn label<'a>(&'a self, agent: &str, label: &str) -> Option<&'a str> {
-        let agent = self.agents.iter().find(|known| known.name == agent)?;
-        agent.labels.get(label).map(String::as_str)
     }
 }
 

@@ -9,7 +9,7 @@ use std::str::FromStr;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::check::Compare;
+use crate::compare::Compare;
 
 /// Longest condition, bytes; a longer one is refused.
 const TEXT_BYTES_MAX: usize = 4096;

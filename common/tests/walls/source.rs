@@ -131,10 +131,10 @@ impl Module {
         if path.len() > 1 && path.last().is_some_and(|last| last == "self") {
             path.pop();
         }
-        if let (true, Some(name)) = (path.len() > prefix.len() || path == prefix, path.last().cloned()) {
-            if !tokens.is_empty() {
-                self.uses.push((name, path));
-            }
+        if let (true, Some(name)) = (path.len() > prefix.len() || path == prefix, path.last().cloned())
+            && !tokens.is_empty()
+        {
+            self.uses.push((name, path));
         }
     }
 
@@ -190,12 +190,15 @@ fn follows_a_dot(tokens: &[TokenTree], at: usize) -> bool {
 /// One past an item: past its `;`, or past its body.
 fn end_of_item(tokens: &[TokenTree], from: usize) -> usize {
     let is_use = is_word(&tokens[from], "use") || tokens[from..].iter().take(3).any(|t| is_word(t, "use"));
-    let mut value = false;
+    let is_body = |word: &str| matches!(word, "fn" | "impl" | "trait" | "struct" | "enum" | "union" | "mod");
+    let (mut bodied, mut value) = (false, false);
     for (at, token) in tokens.iter().enumerate().skip(from) {
         match token {
             TokenTree::Punct(p) if p.as_char() == ';' => return at + 1,
-            // The value of a constant may hold bodies; it ends at its semicolon.
-            TokenTree::Punct(p) if p.as_char() == '=' => value = true,
+            TokenTree::Ident(word) => bodied |= !value && is_body(&word.to_string()),
+            // The value of a constant may hold bodies; it ends at its semicolon. In the head of a function `=` binds an associated
+            // type (`Iterator<Item = T>`), and its body still ends it.
+            TokenTree::Punct(p) if p.as_char() == '=' => value |= !bodied,
             TokenTree::Group(g) if g.delimiter() == Delimiter::Brace && !value && !is_use => return at + 1,
             _ => {}
         }

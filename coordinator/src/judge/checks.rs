@@ -2,7 +2,7 @@
 
 use std::ops::Deref;
 
-use gauntlet_common::check::{self, Aggregate, Compare, Finding, Intervals, Judged, Measure, Subject, Timeline, Unit};
+use gauntlet_common::check::{self, Compare, Finding, Intervals, Judged, Subject, Timeline, Unit};
 use gauntlet_common::scenario::CheckSpec;
 
 use super::starved;
@@ -117,9 +117,9 @@ pub(super) fn failed_for_good(
     for comparison in &check.comparisons {
         let alone = check::Check { comparisons: vec![comparison.clone()] };
         let judged = check::evaluate(&alone, view, &view.timeline);
-        let windowed = comparison.aggregates().iter().any(|a| matches!(a, Aggregate::Over { .. }));
+        let windowed = comparison.aggregates().iter().any(|aggregate| aggregate.window().is_some());
         let early = windowed && judged.intervals.len() < ABORT_SECONDS_MIN;
-        let growing = comparison.left.aggregates().iter().any(|a| is_total(a));
+        let growing = comparison.left.aggregates().iter().any(|aggregate| aggregate.is_total());
         // A total may still reach a lower bound; over an upper bound, it stays.
         let may_mend = growing && !comparison.compare.bounds_above() && !equal_to_zero(comparison);
         let failed = judged.result == Finding::Fail && !early && !may_mend;
@@ -129,16 +129,6 @@ pub(super) fn failed_for_good(
         }
     }
     None
-}
-
-fn is_total(aggregate: &Aggregate) -> bool {
-    match aggregate {
-        Aggregate::Over { measure, .. } => {
-            matches!(measure, Measure::Count | Measure::Errors(_) | Measure::Dropped | Measure::Skipped)
-        }
-        Aggregate::Failovers { .. } => true,
-        _ => false,
-    }
 }
 
 /// A total that is above zero never is zero again.

@@ -1,82 +1,100 @@
-//! Aggregates: which there are, what each can be asked of, and that what they name exists.
+//! Aggregates: which function is meant, what stands in its parentheses, and that what they name exists.
 
 use std::ops::Range;
 
-use super::{Parsed, Parser};
+use super::parser::{Parsed, Parser};
+use crate::check::aggregate::{Aggregate, Arguments, Subject};
+use crate::check::error::CheckError;
+use crate::check::function::{Called, Figure, Function, Takes};
 use crate::check::names::{RoleNames, WorkloadNames, nearest};
-use crate::check::{Aggregate, CheckError, Measure, Subject, Window};
+use crate::check::window::Window;
 use crate::scenario::MetricKind;
 use crate::snapshot::ErrorClass;
 
-/// All, for the nearest one to what was written.
-const FUNCTIONS: &str = "error_rate count rate p50 p90 p95 p99 p99.9 mean min max last errors dropped skipped \
-                         recovery failover failback longest_gap detection failovers lost_acks duplicated_acks audit";
+/// A function of samples, as it was written.
+struct Written<'a> {
+    name: &'a str,
+    span: Range<usize>,
+    function: &'static Function,
+    called: Called,
+    figure: &'static Figure,
+}
 
 impl Parser<'_> {
     pub(super) fn aggregate(&mut self, name: &str, span: Range<usize>) -> Parsed<Option<Aggregate>> {
-        let functions = || FUNCTIONS.split_whitespace();
-        let known = functions().any(|f| f == name) || quantile(name).is_some();
-        if !known {
-            let near = nearest(name, functions());
+        let functions = self.functions;
+        let known = functions.iter().find_map(|function| Some((*function, function.call(name)?)));
+        let Some((function, called)) = known else {
+            let near = nearest(name, functions.iter().flat_map(|function| function.examples()).copied());
             self.errors.push(CheckError::new(span, format!("there is no aggregate `{name}`"), near));
             self.skip_arguments();
             return Ok(None);
-        }
+        };
         if let Some(workload) = self.implied.filter(|_| !self.peek_sign('(')) {
+            let Takes::Samples { figure, .. } = &function.takes else { return Ok(None) };
             let subject = Subject::Load { workload: workload.into(), step: None, service: false };
-            return Ok(self.over(name, subject, None, Window::default(), span));
+            return Ok(self.of_samples(
+                Written { name, span, function, called, figure },
+                subject,
+                None,
+                Window::default(),
+            ));
         }
         self.sign('(', &format!("`{name}` needs what it is of in parentheses"))?;
-        let aggregate = match name {
-            "recovery" | "failover" | "failback" | "longest_gap" => {
-                let workload = self.workload_argument(name != "longest_gap")?;
-                self.sign(',', &format!("`{name}` needs a fault after the workload: {name}(WORKLOAD, FAULT)"))?;
-                let fault = self.fault_name()?;
-                workload.zip(fault).map(|(workload, fault)| match name {
-                    "recovery" => Aggregate::Recovery { workload, fault },
-                    "failover" => Aggregate::Failover { workload, fault },
-                    "failback" => Aggregate::Failback { workload, fault },
-                    _ => Aggregate::LongestGap { workload, fault },
-                })
-            }
-            "detection" => self.fault_name()?.map(|fault| Aggregate::Detection { fault }),
-            "failovers" => self.fault_name()?.map(|fault| Aggregate::Failovers { fault }),
-            "lost_acks" | "duplicated_acks" => {
-                self.of_role(name, "ledger", |role| &role.ledgers)?.map(|(role, ledger)| {
-                    if name == "lost_acks" {
-                        Aggregate::LostAcks { role, ledger }
-                    } else {
-                        Aggregate::DuplicatedAcks { role, ledger }
-                    }
-                })
-            }
-            "audit" => self
-                .of_role(name, "figure", |role| &role.audits)?
-                .map(|(role, figure)| Aggregate::Audit { role, figure }),
-            _ => self.over_arguments(name, span)?,
+        let aggregate = if let Takes::Samples { figure, .. } = &function.takes {
+            self.samples(Written { name, span, function, called, figure })?
+        } else {
+            let arguments = self.arguments(name, &function.takes)?;
+            arguments.map(|arguments| Aggregate { function, called, arguments })
         };
         self.sign(')', &format!("`{name}(` is never closed"))?;
         Ok(aggregate)
     }
 
-    fn over_arguments(&mut self, name: &str, span: Range<usize>) -> Parsed<Option<Aggregate>> {
+    /// The names that a function takes which is not of samples.
+    fn arguments(&mut self, name: &str, takes: &Takes) -> Parsed<Option<Arguments>> {
+        Ok(match takes {
+            Takes::Samples { .. } => None,
+            Takes::WorkloadAndFault { objective, .. } => {
+                let workload = self.workload_argument(*objective)?;
+                self.sign(',', &format!("`{name}` needs a fault after the workload: {name}(WORKLOAD, FAULT)"))?;
+                let fault = self.fault_name()?;
+                workload.zip(fault).map(|(workload, fault)| Arguments::WorkloadAndFault { workload, fault })
+            }
+            Takes::Fault(_) => self.fault_name()?.map(|fault| Arguments::Fault { fault }),
+            Takes::Ledger(_) => {
+                let named = self.of_role(name, "ledger", |role| &role.ledgers)?;
+                named.map(|(role, ledger)| Arguments::Ledger { role, ledger })
+            }
+            Takes::Audit(_) => {
+                let named = self.of_role(name, "figure", |role| &role.audits)?;
+                named.map(|(role, figure)| Arguments::Audit { role, figure })
+            }
+        })
+    }
+
+    fn samples(&mut self, written: Written<'_>) -> Parsed<Option<Aggregate>> {
         let subject = self.subject()?;
-        let class = if self.peek_sign(',') { Some(self.class(name)?) } else { None };
+        let class = if self.peek_sign(',') { Some(self.class(&written)?) } else { None };
         let window = self.window()?.map_or_else(Window::default, |(window, _)| window);
         // A class that is wrong was told already.
         Ok(match (subject, class) {
-            (Some(subject), None) => self.over(name, subject, None, window, span),
-            (Some(subject), Some(Some(class))) => self.over(name, subject, Some(class), window, span),
+            (Some(subject), None) => self.of_samples(written, subject, None, window),
+            (Some(subject), Some(Some(class))) => self.of_samples(written, subject, Some(class), window),
             _ => None,
         })
     }
 
-    fn class(&mut self, name: &str) -> Parsed<Option<ErrorClass>> {
+    fn class(&mut self, written: &Written<'_>) -> Parsed<Option<ErrorClass>> {
         let comma = self.sign(',', "")?;
         let (class, span) = self.name("an error class")?;
-        if name != "errors" {
-            let message = format!("`{name}` takes no second argument");
-            self.errors.push(CheckError::new(comma.start..span.end, message, "only errors(WORKLOAD, CLASS) does"));
+        if !written.function.takes_class() {
+            let message = format!("`{}` takes no second argument", written.name);
+            let others = self.functions.iter().filter(|function| function.takes_class());
+            let others: Vec<_> =
+                others.flat_map(|f| f.examples()).map(|name| format!("{name}(WORKLOAD, CLASS)")).collect();
+            let help = format!("only {} does", others.join(" or "));
+            self.errors.push(CheckError::new(comma.start..span.end, message, help));
             return Ok(None);
         }
         let found = ErrorClass::by_name(&class);
@@ -87,67 +105,33 @@ impl Parser<'_> {
         Ok(found)
     }
 
-    /// Checks that this measure can be asked of this subject.
-    fn over(
+    /// Checks that this function can be asked of this subject.
+    fn of_samples(
         &mut self,
-        name: &str,
+        Written { name, span, function, called, figure }: Written<'_>,
         subject: Subject,
         class: Option<ErrorClass>,
         window: Window,
-        span: Range<usize>,
     ) -> Option<Aggregate> {
-        let measure = match name {
-            "count" => Measure::Count,
-            "rate" => Measure::Rate,
-            "error_rate" => Measure::ErrorRate,
-            "errors" => Measure::Errors(class),
-            "dropped" => Measure::Dropped,
-            "skipped" => Measure::Skipped,
-            "mean" => Measure::Mean,
-            "min" => Measure::Min,
-            "max" => Measure::Max,
-            "last" => Measure::Last,
-            _ => {
-                let q = quantile(name)?;
-                Measure::Quantile { q, text: format!("p{}", (q * 1e8).round() / 1e6) }
-            }
-        };
-        use Measure as M;
-        let offer = match &subject {
-            Subject::Load { .. } => (
-                !matches!(measure, M::Last),
-                "a workload has error_rate, count, rate, errors, mean, min, max, percentiles",
-            ),
-            Subject::Metric { kind: MetricKind::Counter, .. } => {
-                (matches!(measure, M::Count | M::Rate), "a counter has count and rate")
-            }
-            Subject::Metric { kind: MetricKind::Gauge, .. } => {
-                (matches!(measure, M::Min | M::Max | M::Mean | M::Last), "a gauge has min, max, mean and last")
-            }
-            Subject::Metric { kind: MetricKind::Histogram, .. } => (
-                matches!(measure, M::Count | M::Rate | M::Mean | M::Min | M::Max | M::Quantile { .. }),
-                "a histogram has count, rate, mean, min, max and percentiles",
-            ),
-        };
-        if !offer.0 {
-            self.errors.push(CheckError::new(span, format!("`{name}` cannot be asked of `{subject}`"), offer.1));
+        let (can, offer) = offer(figure, &subject);
+        if !can {
+            self.errors.push(CheckError::new(span, format!("`{name}` cannot be asked of `{subject}`"), offer));
             return None;
         }
         if let Subject::Load { step, service, .. } = &subject {
-            let latency = matches!(measure, M::Mean | M::Min | M::Max | M::Quantile { .. });
-            if *service && !latency {
+            if *service && !matches!(figure, Figure::Values { .. }) {
                 let message = format!("`{name}` is the same for response and service time");
                 self.errors.push(CheckError::new(span, message, "leave `:service` out"));
                 return None;
             }
-            let whole = matches!(measure, M::Dropped | M::Skipped | M::Errors(Some(_)));
+            let whole = class.is_some() || matches!(figure, Figure::Outcomes { of_step: false, .. });
             if step.is_some() && whole {
                 let message = format!("`{name}` is counted for whole workloads");
                 self.errors.push(CheckError::new(span, message, "leave the step out"));
                 return None;
             }
         }
-        Some(Aggregate::Over { measure, subject, window })
+        Some(Aggregate { function, called, arguments: Arguments::Samples { subject, class, window } })
     }
 
     /// `WORKLOAD`, `WORKLOAD.STEP`, either with `:service`, or `ROLE.METRIC`.
@@ -251,18 +235,22 @@ impl Parser<'_> {
     }
 }
 
-/// `p99` is 0.99, `p999` and `p99.9` are 0.999.
-fn quantile(name: &str) -> Option<f64> {
-    let digits = name.strip_prefix('p')?;
-    if digits.is_empty() || digits.len() > 8 || !digits.starts_with(|c: char| c.is_ascii_digit()) {
-        return None;
-    }
-    let percent: f64 = match digits.contains('.') {
-        true => digits.parse().ok()?,
-        false if digits.len() <= 2 => digits.parse().ok()?,
-        // `p100` would read as 10.0 %.
-        false if !digits.starts_with('9') => return None,
-        false => format!("{}.{}", &digits[..2], &digits[2..]).parse().ok()?,
+/// Whether a figure can be asked of a subject, and what help says that such a subject has.
+fn offer(figure: &Figure, subject: &Subject) -> (bool, &'static str) {
+    let number = matches!(figure, Figure::Number(_));
+    let (of_histogram, of_gauge) = match figure {
+        Figure::Values { histogram, gauge, .. } => (histogram.is_some(), gauge.is_some()),
+        _ => (false, false),
     };
-    (percent > 0.0 && percent < 100.0).then_some(percent / 100.0)
+    match subject {
+        Subject::Load { .. } => (
+            number || of_histogram || matches!(figure, Figure::Outcomes { .. }),
+            "a workload has error_rate, count, rate, errors, mean, min, max, percentiles",
+        ),
+        Subject::Metric { kind: MetricKind::Counter, .. } => (number, "a counter has count and rate"),
+        Subject::Metric { kind: MetricKind::Gauge, .. } => (of_gauge, "a gauge has min, max, mean and last"),
+        Subject::Metric { kind: MetricKind::Histogram, .. } => {
+            (number || of_histogram, "a histogram has count, rate, mean, min, max and percentiles")
+        }
+    }
 }

@@ -2,11 +2,12 @@
 
 use std::ops::Range;
 
-use super::{Parsed, Parser};
+use super::parser::{Parsed, Parser};
+use crate::check::error::CheckError;
 use crate::check::names::nearest;
 use crate::check::token::Token;
-use crate::check::unit::literal;
-use crate::check::{CheckError, Clause, Unit, Window};
+use crate::check::unit::{Unit, literal};
+use crate::check::window::{Clause, Window};
 use crate::units::Micros;
 
 impl Parser<'_> {
