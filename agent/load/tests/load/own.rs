@@ -31,7 +31,9 @@ pub struct Books {
 
 /// As `protoc --include_imports --descriptor_set_out` writes it.
 pub fn descriptors() -> Vec<u8> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scenarios/examples");
+    // Compiled into tests of two crates, at different depths below the workspace's root.
+    let mut above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().map(|folder| folder.join("scenarios/examples"));
+    let folder = above.find(|folder| folder.exists()).unwrap();
     protox::compile([folder.join("own-grpc.proto")], [folder]).unwrap().encode_to_vec()
 }
 
