@@ -16,13 +16,34 @@ pub fn invalid() -> Report {
     };
     report.checks[0].result = CheckResult::Tainted;
     report.checks[3] =
-        Check { observed: "–".into(), samples: 0, result: CheckResult::NoData, ..report.checks[3].clone() };
+        Check { observed: "-".into(), samples: 0, result: CheckResult::NoData, ..report.checks[3].clone() };
     report.validity[0] = Guard {
         ok: false,
         observed: "4337 of 4340 batches, 801591 of 805802 requests".into(),
         ..report.validity[0].clone()
     };
     report.validity[5] = Guard { ok: false, observed: "1 of 2".into(), ..report.validity[5].clone() };
+    let broken = [
+        ("agents present", "4 of 5", "any (on_agent_loss: degrade)"),
+        ("run completed", "aborted", "to its end"),
+        ("roles up", "2 exited, 1 stayed down", "any (on_agent_loss: degrade)"),
+        (
+            "coverage",
+            "users 83.33% of its load, app 86.05% of its time; n3 gone from second 12",
+            "at least 50% of each workload's load",
+        ),
+        ("record written whole", "the disk gave back 3 of 4096 bytes", "none"),
+        (
+            "generator kept up",
+            "3 of 300 s tainted: load[0] on n1 used 95% of a core (limit 90%) in 20s..23s",
+            "no check hangs on tainted seconds",
+        ),
+    ];
+    for (name, observed, limit) in broken {
+        for guard in report.validity.iter_mut().filter(|guard| guard.guard == name) {
+            (guard.ok, guard.observed, guard.limit) = (false, observed.into(), limit.into());
+        }
+    }
     report.phases[2].tainted = true;
     report.ledger.batches_received -= 3;
     report.ledger.merged -= 4_211;
@@ -63,8 +84,10 @@ pub fn aborted() -> Report {
             ..fault.clone()
         };
     }
+    report.validity[9] =
+        Guard { ok: false, observed: "the record ends before the run did".into(), ..report.validity[9].clone() };
     for check in &mut report.checks[1..6] {
-        (check.result, check.samples, check.observed) = (CheckResult::NoData, 0, "–".into());
+        (check.result, check.samples, check.observed) = (CheckResult::NoData, 0, "-".into());
     }
     report
 }
@@ -196,7 +219,7 @@ pub fn hostile() -> Report {
     report.verdict.reasons.push(format!("{evil}{}", "very long ".repeat(60)));
     for check in &mut report.checks {
         check.expr = format!("{evil} {}", check.expr);
-        (check.id, check.observed, check.limit) = (evil.into(), evil.into(), evil.into());
+        (check.id, check.limit) = (evil.into(), format!("< {evil}"));
         (check.windows, check.detail) = (vec![evil.into()], Some(evil.into()));
     }
     for phase in &mut report.phases {
@@ -212,7 +235,7 @@ pub fn hostile() -> Report {
         fault.impact = IndexMap::from([(evil.to_owned(), impact)]);
     }
     for guard in &mut report.validity {
-        (guard.guard, guard.observed, guard.limit) = (evil.into(), evil.into(), evil.into());
+        (guard.guard, guard.observed, guard.limit) = (evil.into(), evil.into(), "all".into());
     }
     let mut workload = report.workloads["users"].clone();
     workload.model = evil.into();
