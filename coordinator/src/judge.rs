@@ -27,8 +27,8 @@ use gauntlet_common::units::Micros;
 use gauntlet_common::verdict::{Cause, Outcome, exit_code};
 use indexmap::IndexMap;
 
+use crate::model::{Agent, Check, CheckResult, Guard, Ledger, LedgerSeries, Phase, Report, SCHEMA, Verdict};
 use crate::record::Record;
-use crate::report::model::{Agent, Check, CheckResult, Guard, Ledger, LedgerSeries, Phase, Report, SCHEMA, Verdict};
 
 pub use faults::SETTLING;
 use taint::Taint;

@@ -12,6 +12,7 @@ pub mod dispatch;
 pub mod inventory;
 pub mod judge;
 pub mod live;
+pub mod model;
 pub mod pki;
 pub mod preflight;
 pub mod record;

@@ -1,4 +1,4 @@
-//! Reports: every view of one [`model::Report`]. A new one is a file in `report/` and a line in [`REPORTS`].
+//! Reports: every view of one [`Report`]. A new one is a file in `report/` and a line in [`REPORTS`].
 //!
 //! No report reads anything but the model, so each can be rebuilt from `report.json` alone.
 
@@ -8,7 +8,6 @@ pub mod html;
 pub mod json;
 pub mod junit;
 pub mod markdown;
-pub mod model;
 pub mod paint;
 pub mod runs;
 pub mod series;
@@ -23,7 +22,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use model::Report;
+use crate::model::{self, Report};
 
 /// One way to show a run.
 pub trait ReportFormat: Sync {

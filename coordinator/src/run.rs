@@ -16,7 +16,7 @@ use crate::cluster::Cluster;
 use crate::collect::Collector;
 use crate::dispatch::Caller;
 use crate::inventory::Host;
-use crate::report::model::Report;
+use crate::model::Report;
 use crate::rundir::Place;
 use crate::screen::Screen;
 use crate::signals::Signals;

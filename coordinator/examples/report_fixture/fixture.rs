@@ -5,7 +5,7 @@ use indexmap::IndexMap;
 use gauntlet_common::plan::Isolation;
 use gauntlet_common::scenario::{Severity, Tier};
 use gauntlet_common::verdict::Outcome;
-use gauntlet_coordinator::report::model::*;
+use gauntlet_coordinator::model::*;
 
 #[path = "edges.rs"]
 mod edges;

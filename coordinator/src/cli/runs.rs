@@ -8,7 +8,7 @@ use gauntlet_process::clock;
 use super::agents::{fleet, runtime};
 use super::{Failure, Format, RunArgs, offline, print_bytes, series};
 use crate::inventory::Host;
-use crate::report::model::Report;
+use crate::model::Report;
 use crate::report::runs::RunRow;
 use crate::report::text::{Place as Shown, print_summary};
 use crate::rundir::{self, Place};

@@ -8,7 +8,7 @@ use gauntlet_common::scenario::CheckSpec;
 use super::starved;
 use super::taint::Taint;
 use super::view::View;
-use crate::report::model::{Check, CheckResult};
+use crate::model::{Check, CheckResult};
 
 /// Least part of a window that must be recorded before a check ends a run.
 const ABORT_SECONDS_MIN: usize = 5;

@@ -11,7 +11,7 @@ use indexmap::IndexMap;
 
 use super::figures;
 use super::view::View;
-use crate::report::model::{Effect, Fault, Impact};
+use crate::model::{Effect, Fault, Impact};
 
 /// A fault's window ends so long after its confirmed clear: connections and breakers need it to come back.
 pub const SETTLING: Micros = Micros::from_secs(5);
@@ -242,7 +242,7 @@ mod tests {
 
     use super::*;
     use crate::judge::fixture::{Run, load};
-    use crate::report::model::CheckResult;
+    use crate::model::CheckResult;
 
     /// The good run, whose kill-app lasts from 15.06 s until it is let go so much later than after 3 s.
     fn run(later_us: i64) -> Run {

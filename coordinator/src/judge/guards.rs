@@ -12,7 +12,7 @@ use super::coverage;
 use super::faults::FaultStory;
 use super::taint::Taint;
 use super::view::View;
-use crate::report::model::{Check, CheckResult, Clock, Guard};
+use crate::model::{Check, CheckResult, Clock, Guard};
 
 /// The guard of what could not be written or read.
 pub(super) const WRITTEN_WHOLE: &str = "record written whole";
@@ -223,7 +223,7 @@ fn clocks(view: &View<'_>, guards: &mut Guards<'_>) {
 
     let mut wrong = Vec::new();
     let carries_load = |name: &str| view.plan.load_workers.iter().any(|worker| worker.agent == name);
-    let silent = |a: &&crate::report::model::Agent| a.start_skew_us.is_none() && !lost_with_leave(view, &a.name);
+    let silent = |a: &&crate::model::Agent| a.start_skew_us.is_none() && !lost_with_leave(view, &a.name);
     for agent in agents.iter().filter(|a| carries_load(&a.name)).filter(silent) {
         wrong.push(format!("agent {} never said when its load began", agent.name));
     }

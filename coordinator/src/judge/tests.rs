@@ -8,8 +8,8 @@ use serde_json::json;
 use super::fixture::{Run, SECONDS, edge, event, load};
 use super::view::{holds_at_the_end, longest_gap, recovery};
 use super::{abort_due, judge};
+use crate::model::{CheckResult, Effect, Report};
 use crate::record::{Bin, Record};
-use crate::report::model::{CheckResult, Effect, Report};
 
 /// The verdict, its code, and a part of one of its reasons.
 pub(super) fn expect(report: &Report, result: Outcome, code: u8, part: &str) {
@@ -23,7 +23,7 @@ pub(super) fn guard_fails(report: &Report, name: &str) {
     assert!(failed.contains(&name), "{name} is not among {failed:?}");
 }
 
-fn guard<'a>(report: &'a Report, name: &str) -> &'a crate::report::model::Guard {
+fn guard<'a>(report: &'a Report, name: &str) -> &'a crate::model::Guard {
     report.validity.iter().find(|guard| guard.guard == name).unwrap()
 }
 

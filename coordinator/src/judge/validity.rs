@@ -8,7 +8,7 @@ use serde_json::json;
 use super::abort_due;
 use super::fixture::{Run, event, load};
 use super::tests::{expect, guard_fails};
-use crate::report::model::{CheckResult, Report};
+use crate::model::{CheckResult, Report};
 use gauntlet_common::units::{Micros, Ratio};
 
 /// In these seconds every request took 400 ms, in all others 5 ms.

@@ -4,8 +4,8 @@ use gauntlet_common::plan::Isolation;
 use gauntlet_common::scenario::Severity;
 use gauntlet_common::verdict::Outcome;
 
-use super::model::{Agent, Check, CheckResult, ClockLook, Effect, Fault, Impact, Phase, Report, Workload};
 use super::paint::Tone;
+use crate::model::{Agent, Check, CheckResult, ClockLook, Effect, Fault, Impact, Phase, Report, Workload};
 use crate::scenarios::SHIPPED;
 
 /// The verdict in capitals.

@@ -19,8 +19,8 @@ use page::Page;
 use serde_json::json;
 
 use super::facts;
-use super::model::Report;
 use super::{RenderError, ReportFormat};
+use crate::model::Report;
 
 const STYLE: &str = include_str!("html/style.css");
 const SCRIPT: &str = include_str!("html/script.js");

@@ -6,8 +6,8 @@ use serde::Serialize;
 use serde_json::Serializer;
 use serde_json::ser::Formatter;
 
-use super::model::Report;
 use super::{RenderError, ReportFormat};
+use crate::model::Report;
 
 /// Its name in a run directory.
 pub const FILE: &str = "report.json";

@@ -13,8 +13,8 @@ use quick_junit::{NonSuccessKind, Report as Suites, TestCase, TestCaseStatus, Te
 
 use super::facts;
 use super::format;
-use super::model::{Check, CheckResult, Effect, Fault, Guard, Report};
 use super::{RenderError, ReportFormat};
+use crate::model::{Check, CheckResult, Effect, Fault, Guard, Report};
 
 /// Letters of one text: CI servers keep every one of them in memory. What is longer is cut, with an ellipsis.
 const LETTERS_MAX: usize = 4_000;

@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use super::facts;
 use super::format::{self, NONE};
-use super::model::{Figures, Latency, Report, Workload};
 use super::{RenderError, ReportFormat};
+use crate::model::{Figures, Latency, Report, Workload};
 
 /// GitHub-flavoured Markdown.
 pub struct Markdown;
@@ -201,7 +201,7 @@ fn faults(out: &mut String, report: &Report) -> std::fmt::Result {
         let what = format!("{} ({})", escape(&fault.kind), escape(&fault.backend));
         let targets = fault.targets.iter().map(|t| escape(t)).collect::<Vec<_>>().join(", ");
         let harmed = facts::most_harmed(fault);
-        let of = |show: &dyn Fn(&super::model::Impact) -> String| {
+        let of = |show: &dyn Fn(&crate::model::Impact) -> String| {
             let each =
                 harmed.iter().take(MOST_IMPACTS).map(|(name, impact)| format!("{}: {}", escape(name), show(impact)));
             each.collect::<Vec<_>>().join("; ")

@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use super::facts;
 use super::format;
-use super::model::Report;
 use super::paint::{Line, Tone};
 use super::table::{Column, Table};
+use crate::model::Report;
 
 /// One run of the list.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

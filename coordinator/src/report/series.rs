@@ -7,10 +7,10 @@ use quick_junit::{NonSuccessKind, TestCase, TestSuite};
 use serde::{Deserialize, Serialize};
 
 use super::format::{self, NONE};
-use super::model::{CheckResult, Report};
 use super::paint::{Line, Tone, wrap};
 use super::table::{Column, Table};
 use super::{RenderError, facts, junit};
+use crate::model::{CheckResult, Report};
 
 /// Of `summary.json`.
 pub const SCHEMA: &str = "gauntlet.series/v1";

@@ -5,10 +5,10 @@ use std::path::Path;
 
 use super::facts;
 use super::format::{self, NONE};
-use super::model::{Check, Fault, Impact, Latency, Report};
 use super::paint::{Line, Tone, wrap};
 use super::table::{Column, Table};
 use super::{RenderError, ReportFormat};
+use crate::model::{Check, Fault, Impact, Latency, Report};
 
 /// Of a file or a pipe, and the most that a terminal's line is used for.
 pub const WIDTH: usize = 100;

@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 
 use super::super::facts;
 use super::super::format;
-use super::super::model::Report;
 use super::page::Page;
 use super::scale::{Scale, Unit, time_ticks};
 use super::series::Series;
+use crate::model::Report;
 
 /// Of the drawing, in its own units; it scales to the page.
 pub const WIDTH: f64 = 1080.0;

@@ -1,10 +1,10 @@
 //! Which charts a report has.
 
 use super::super::facts;
-use super::super::model::{Heatmap, NodeLine, Report, Timeline, WorkloadLine};
 use super::chart::{Chart, Curve, HIGH, LOW, short};
 use super::scale::Unit;
 use super::series::{Of, Series};
+use crate::model::{Heatmap, NodeLine, Report, Timeline, WorkloadLine};
 
 /// Lines of one chart, beyond the named percentiles: the busiest; more cannot be told apart.
 const MOST_LINES: usize = 12;

@@ -4,11 +4,11 @@ use indexmap::IndexMap;
 
 use super::super::facts;
 use super::super::format::{self, NONE};
-use super::super::model::{Agent, Report, Role};
 use super::chart::sparkline;
 use super::page::Page;
 use super::sections::{figure_cell, table_head};
 use super::series::{Of, Series};
+use crate::model::{Agent, Report, Role};
 
 /// Metrics of one role with a line over time.
 const MOST_SPARKS: usize = 40;

@@ -1,9 +1,9 @@
 //! Why the figures can be believed, or cannot: the ledger and the guards.
 
 use super::super::format;
-use super::super::model::Report;
 use super::page::Page;
 use super::sections::{figure_cell, table_head, tile};
+use crate::model::Report;
 
 /// Both sections.
 pub fn section(report: &Report, bytes: usize) -> Page {

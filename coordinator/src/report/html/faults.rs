@@ -2,10 +2,10 @@
 
 use super::super::facts;
 use super::super::format::{self, NONE};
-use super::super::model::{Fault, Figures, Impact, Report};
 use super::chart::{Axis, LEFT, RIGHT, WIDTH, bands, time_axis};
 use super::page::Page;
 use super::sections::{class_of, figure_cell, latency_of, table_head};
+use crate::model::{Fault, Figures, Impact, Report};
 
 /// Faults drawn as lanes, and workloads in the table of one.
 const MOST_LANES: usize = 60;

@@ -5,11 +5,11 @@ use indexmap::IndexMap;
 
 use super::super::facts;
 use super::super::format::{self, NONE};
-use super::super::model::{Check, Figures, Impact, Latency, Report, Workload};
 use super::super::paint::Tone;
 use super::charts::charted;
 use super::page::Page;
 use super::spectrum;
+use crate::model::{Check, Figures, Impact, Latency, Report, Workload};
 
 /// Above the checks, which have all that failed.
 const MOST_REASONS: usize = 20;
