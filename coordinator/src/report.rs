@@ -2,15 +2,16 @@
 //!
 //! No report reads anything but the model, so each can be rebuilt from `report.json` alone.
 
+pub mod campaign;
 pub mod facts;
-pub mod format;
+pub mod history;
 pub mod html;
 pub mod json;
 pub mod junit;
 pub mod markdown;
+pub mod numbers;
 pub mod paint;
-pub mod runs;
-pub mod series;
+
 pub mod table;
 pub mod text;
 

@@ -9,7 +9,7 @@ use super::agents::{fleet, runtime};
 use super::{Failure, Format, RunArgs, offline, print_bytes, series};
 use crate::inventory::Host;
 use crate::model::Report;
-use crate::report::runs::RunRow;
+use crate::report::history::RunRow;
 use crate::report::text::{Place as Shown, print_summary};
 use crate::rundir::{self, Place};
 use crate::screen::Screen;
@@ -135,7 +135,7 @@ pub(super) fn list() -> Result<u8, Failure> {
     let root = rundir::root().map_err(|e| Failure::new(3, e))?;
     let rows: Vec<RunRow> = rundir::list(&root).map_err(|e| Failure::new(3, e))?.into_iter().map(row).collect();
     let colour = anstream::AutoStream::choice(&std::io::stdout()) != anstream::ColorChoice::Never;
-    anstream::print!("{}", report::runs::list(&rows, crate::live::terminal_width().unwrap_or(100), colour));
+    anstream::print!("{}", report::history::list(&rows, crate::live::terminal_width().unwrap_or(100), colour));
     Ok(0)
 }
 

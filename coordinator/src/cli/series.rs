@@ -7,8 +7,8 @@ use gauntlet_common::scenario::Scenario;
 
 use super::agents::runtime;
 use super::{Failure, RunArgs, print_bytes};
+use crate::report::campaign::{Row, Summary};
 use crate::report::junit;
-use crate::report::series::{Row, Series};
 use crate::report::text::{Place as Shown, WIDTH, print_summary};
 use crate::rundir::{self, Place};
 use crate::screen::Screen;
@@ -60,7 +60,7 @@ pub(super) fn run(asked: Asked) -> Result<u8, Failure> {
     std::fs::create_dir_all(&dir)
         .map_err(|e| Failure::new(3, format!("{}: {e}; name another with --out", dir.display())))?;
     let (rows, suites) = runtime()?.block_on(all(&asked))?;
-    let series = Series::new(asked.title, rows);
+    let series = Summary::new(asked.title, rows);
     let rendered = (series.junit(suites), series.json());
     let (junit, summary) = (rendered.0.map_err(|e| Failure::new(1, e))?, rendered.1.map_err(|e| Failure::new(1, e))?);
     write(&dir.join(JUNIT), &junit)?;

@@ -8,9 +8,10 @@ mod evidence;
 mod faults;
 mod heat;
 mod page;
+mod points;
 mod scale;
 mod sections;
-mod series;
+
 mod spectrum;
 
 use chart::Axis;

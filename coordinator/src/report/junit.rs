@@ -12,7 +12,7 @@ use gauntlet_common::verdict::Outcome;
 use quick_junit::{NonSuccessKind, Report as Suites, TestCase, TestCaseStatus, TestSuite};
 
 use super::facts;
-use super::format;
+use super::numbers;
 use super::{RenderError, ReportFormat};
 use crate::model::{Check, CheckResult, Effect, Fault, Guard, Report};
 
@@ -155,7 +155,7 @@ fn evidence(check: &Check) -> String {
         check.expr,
         check.observed,
         check.limit,
-        format::count(check.samples)
+        numbers::count(check.samples)
     );
     if !check.windows.is_empty() {
         text.push_str(&format!("\nover     {}", facts::windows(check)));

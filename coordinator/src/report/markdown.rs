@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::facts;
-use super::format::{self, NONE};
+use super::numbers::{self, NONE};
 use super::{RenderError, ReportFormat};
 use crate::model::{Figures, Latency, Report, Workload};
 
@@ -77,7 +77,7 @@ fn head(out: &mut String, report: &Report) -> std::fmt::Result {
             report.tier.name(),
             &report.seed.to_string(),
             &escape(&report.started_at),
-            &format::span(report.duration_s),
+            &numbers::span(report.duration_s),
             facts::isolation_word(report.isolation),
             &report.verdict.exit_code.to_string(),
         ],
@@ -98,7 +98,7 @@ fn checks(out: &mut String, report: &Report) -> std::fmt::Result {
         if let Some(detail) = &check.detail {
             let _ = write!(window, " ({})", escape(detail));
         }
-        let samples = format::count(check.samples);
+        let samples = numbers::count(check.samples);
         row(out, &[&result, &code(&check.expr), &escape(&check.observed), &escape(&check.limit), &samples, &window])?;
     }
     more(out, report.checks.len(), MOST_ROWS, "checks")
@@ -153,13 +153,13 @@ fn about(workload: &Workload) -> String {
     let mut text = format!(
         "{}; {} dropped, {} skipped; sends late by {} at p99.",
         escape(&workload.model),
-        format::count(workload.dropped),
-        format::count(workload.skipped),
+        numbers::count(workload.dropped),
+        numbers::count(workload.skipped),
         percentile(&workload.lateness, workload.lateness.p99)
     );
     if !workload.errors_by_class.is_empty() {
         let classes: Vec<String> =
-            workload.errors_by_class.iter().map(|(c, n)| format!("{} {}", format::count(*n), escape(c))).collect();
+            workload.errors_by_class.iter().map(|(c, n)| format!("{} {}", numbers::count(*n), escape(c))).collect();
         let _ = write!(text, " Errors: {}.", classes.join(", "));
     }
     let _ = write!(text, " {}", facts::model_sentence(workload));
@@ -171,13 +171,13 @@ fn about(workload: &Workload) -> String {
 
 fn figures(out: &mut String, name: &str, of: &Figures) -> std::fmt::Result {
     let latency = &of.response_time;
-    let errors = format!("{} ({})", format::count(of.errors), format::percent(of.error_rate));
+    let errors = format!("{} ({})", numbers::count(of.errors), numbers::percent(of.error_rate));
     row(
         out,
         &[
             name,
-            &format::count(of.requests),
-            &format::rate(of.throughput),
+            &numbers::count(of.requests),
+            &numbers::rate(of.throughput),
             &errors,
             &percentile(latency, latency.p50),
             &percentile(latency, latency.p95),
@@ -197,7 +197,7 @@ fn faults(out: &mut String, report: &Report) -> std::fmt::Result {
     row(out, &["fault", "what", "targets", "from", "to", "state", "detected", "recovery", "longest gap", "failovers"])?;
     rule(out, "--->>->>>>")?;
     for fault in facts::ordered_faults(report).into_iter().take(MOST_ROWS) {
-        let at = |s: Option<f64>| s.map_or(NONE.to_owned(), format::moment);
+        let at = |s: Option<f64>| s.map_or(NONE.to_owned(), numbers::moment);
         let what = format!("{} ({})", escape(&fault.kind), escape(&fault.backend));
         let targets = fault.targets.iter().map(|t| escape(t)).collect::<Vec<_>>().join(", ");
         let harmed = facts::most_harmed(fault);
@@ -215,10 +215,10 @@ fn faults(out: &mut String, report: &Report) -> std::fmt::Result {
                 &at(fault.applied_s),
                 &at(fault.cleared_s),
                 facts::fault_state(fault).0,
-                &format::millis(fault.detection_ms),
+                &numbers::millis(fault.detection_ms),
                 &of(&facts::recovery),
-                &of(&|i| format::millis(Some(i.longest_gap_ms))),
-                &of(&|i| format::count(i.failovers)),
+                &of(&|i| numbers::millis(Some(i.longest_gap_ms))),
+                &of(&|i| numbers::count(i.failovers)),
             ],
         )?;
     }
@@ -261,7 +261,7 @@ fn roles(out: &mut String, report: &Report) -> std::fmt::Result {
                 &escape(&instance.node),
                 &instance.restarts.to_string(),
                 &format!("{:.2}", instance.cpu_max),
-                &format::bytes(instance.rss_max),
+                &numbers::bytes(instance.rss_max),
             ],
         )?;
     }
@@ -284,7 +284,7 @@ fn agents(out: &mut String, report: &Report) -> std::fmt::Result {
                 &escape(&agent.address),
                 if agent.lost { "**lost**" } else { "to the end" },
                 &facts::clock(agent),
-                &agent.start_skew_us.map_or(NONE.into(), format::offset),
+                &agent.start_skew_us.map_or(NONE.into(), numbers::offset),
                 &format!("{:.2}", agent.cpu_max),
             ],
         )?;
@@ -305,10 +305,10 @@ fn evidence(out: &mut String, report: &Report) -> std::fmt::Result {
     writeln!(
         out,
         "\nLedger: {} of {} batches; {} requests recorded, {} merged; {equal}.",
-        format::count(ledger.batches_received),
-        format::count(ledger.batches_expected),
-        format::count(ledger.recorded),
-        format::count(ledger.merged)
+        numbers::count(ledger.batches_received),
+        numbers::count(ledger.batches_expected),
+        numbers::count(ledger.recorded),
+        numbers::count(ledger.merged)
     )?;
     for series in unequal.iter().take(MOST_ROWS) {
         writeln!(out, "- {}", escape(series))?;
@@ -325,7 +325,7 @@ fn evidence(out: &mut String, report: &Report) -> std::fmt::Result {
 }
 
 fn percentile(of: &Latency, us: u64) -> String {
-    if of.samples == 0 { NONE.into() } else { format::latency(us) }
+    if of.samples == 0 { NONE.into() } else { numbers::latency(us) }
 }
 
 fn row(out: &mut String, cells: &[&str]) -> std::fmt::Result {

@@ -1,6 +1,6 @@
 //! Why the figures can be believed, or cannot: the ledger and the guards.
 
-use super::super::format;
+use super::super::numbers;
 use super::page::Page;
 use super::sections::{figure_cell, table_head, tile};
 use crate::model::Report;
@@ -18,12 +18,12 @@ fn ledger(page: &mut Page, report: &Report, bytes: usize) {
     let (equal, unequal) = ledger.series_words();
     let exact = ledger.recorded == ledger.merged && unequal.is_empty() && ledger.gaps.is_empty();
     page.raw("<section id=\"ledger\"><h2>Ledger <small>what the workers recorded against what was merged</small></h2><div class=\"tiles\">");
-    tile(page, "requests recorded", &format::count(ledger.recorded), "by the load workers", "");
+    tile(page, "requests recorded", &numbers::count(ledger.recorded), "by the load workers", "");
     let class = if exact { "good-text" } else { "bad-text" };
-    tile(page, "requests merged", &format::count(ledger.merged), &equal, class);
-    let expected = format!("of {} expected", format::count(ledger.batches_expected));
+    tile(page, "requests merged", &numbers::count(ledger.merged), &equal, class);
+    let expected = format!("of {} expected", numbers::count(ledger.batches_expected));
     let class = if ledger.batches_received < ledger.batches_expected { "bad-text" } else { "" };
-    tile(page, "batches received", &format::count(ledger.batches_received), &expected, class);
+    tile(page, "batches received", &numbers::count(ledger.batches_received), &expected, class);
     page.raw("</div>");
     let planned = ("Gaps of planned deaths, which invalidate nothing", &ledger.planned_gaps);
     for (title, gaps) in [("Gaps", &ledger.gaps), planned, ("Series that differ", &unequal)] {
