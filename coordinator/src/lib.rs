@@ -4,6 +4,7 @@
 #[cfg(test)]
 extern crate self as gauntlet_coordinator;
 
+pub mod catalogue;
 pub mod cli;
 pub mod cluster;
 pub mod collect;

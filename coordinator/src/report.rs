@@ -1,4 +1,4 @@
-//! Reports: every view of one [`Report`]. A new one is a file in `report/` and a line in [`REPORTS`].
+//! Reports: every view of one [`Report`]. A new one is a file in `report/` and a line in `catalogue.rs`.
 //!
 //! No report reads anything but the model, so each can be rebuilt from `report.json` alone.
 
@@ -37,9 +37,6 @@ pub trait ReportFormat: Sync {
     fn render(&self, report: &Report) -> Result<Vec<u8>, RenderError>;
 }
 
-/// Every report there is. `report.json` is written first: it is what the others are rebuilt from.
-pub static REPORTS: &[&dyn ReportFormat] = &[&text::Text, &json::Json, &markdown::Markdown, &html::Html, &junit::Junit];
-
 /// Why a report could not be made of a model.
 #[derive(Debug, thiserror::Error)]
 pub enum RenderError {
@@ -64,19 +61,23 @@ pub enum ReportError {
     Schema { path: PathBuf, why: String },
 }
 
-/// The format that `--format` names.
-pub fn named(name: &str) -> Result<&'static dyn ReportFormat, ReportError> {
-    REPORTS.iter().copied().find(|format| format.name() == name).ok_or_else(|| {
-        let known = REPORTS.iter().map(|format| format.name()).collect::<Vec<_>>().join(", ");
+/// The one of these formats that `--format` names; an unknown name is answered with those there are.
+pub fn named(formats: &[&'static dyn ReportFormat], name: &str) -> Result<&'static dyn ReportFormat, ReportError> {
+    formats.iter().copied().find(|format| format.name() == name).ok_or_else(|| {
+        let known = formats.iter().map(|format| format.name()).collect::<Vec<_>>().join(", ");
         ReportError::Unknown { name: name.to_owned(), known }
     })
 }
 
-/// Writes every report that has a file into the run directory `dir`, in the order of [`REPORTS`], and returns their paths.
+/// Writes each of these reports that has a file into the run directory `dir`, in their order, and returns their paths.
 /// Each file is replaced whole or not at all: a reader never sees half of one.
-pub fn write_all(report: &Report, dir: &Path) -> Result<Vec<PathBuf>, ReportError> {
+pub fn write_all(
+    formats: &[&'static dyn ReportFormat],
+    report: &Report,
+    dir: &Path,
+) -> Result<Vec<PathBuf>, ReportError> {
     let mut written = Vec::new();
-    for format in REPORTS {
+    for format in formats {
         let Some(name) = format.file_name() else { continue };
         let path = dir.join(name);
         let bytes = format.render(report)?;
@@ -118,13 +119,14 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalogue::REPORTS;
 
     #[test]
     fn a_run_directory_holds_every_report_and_nothing_half_written() {
         let dir = tempfile::tempdir().unwrap();
         let report = fixture::failed();
         for _ in 0..2 {
-            write_all(&report, dir.path()).unwrap();
+            write_all(REPORTS, &report, dir.path()).unwrap();
         }
         let mut names: Vec<String> =
             fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
@@ -139,7 +141,7 @@ mod tests {
             for (format, most) in
                 [("html", 5 * MB), ("markdown", MB / 2), ("json", 96 * MB), ("junit", 2 * MB), ("text", MB / 8)]
             {
-                let bytes = named(format).unwrap_or_else(|e| panic!("{e}")).render(&report).unwrap();
+                let bytes = named(REPORTS, format).unwrap_or_else(|e| panic!("{e}")).render(&report).unwrap();
                 assert!(bytes.len() <= most, "{format} of {name} has {} bytes", bytes.len());
                 assert!(bytes.len() > most / 2_000, "{format} of {name} has only {} bytes", bytes.len());
             }
@@ -150,10 +152,10 @@ mod tests {
     fn reports_are_rebuilt_from_the_run_directory_alone() {
         let dir = tempfile::tempdir().unwrap();
         for report in fixture::all() {
-            write_all(&report, dir.path()).unwrap();
+            write_all(REPORTS, &report, dir.path()).unwrap();
             let rebuilt = read(dir.path()).unwrap();
             for name in ["text", "markdown", "html", "junit"] {
-                let format = named(name).unwrap_or_else(|e| panic!("{e}"));
+                let format = named(REPORTS, name).unwrap_or_else(|e| panic!("{e}"));
                 let same = format.render(&rebuilt).unwrap() == format.render(&report).unwrap();
                 assert!(same, "{name} of {}", report.scenario);
             }
@@ -173,14 +175,14 @@ mod tests {
 
     #[test]
     fn a_directory_that_is_missing_is_an_error_that_names_the_file() {
-        let error = write_all(&fixture::passed(), Path::new("/nonexistent/run")).unwrap_err();
+        let error = write_all(REPORTS, &fixture::passed(), Path::new("/nonexistent/run")).unwrap_err();
         assert!(error.to_string().contains("report.json"), "{error}");
     }
 
     #[test]
     fn an_unknown_format_is_answered_with_those_there_are() {
-        assert_eq!(named("html").map(|f| f.name()).ok(), Some("html"));
-        let error = named("pdf").err().map(|e| e.to_string()).unwrap_or_default();
+        assert_eq!(named(REPORTS, "html").map(|f| f.name()).ok(), Some("html"));
+        let error = named(REPORTS, "pdf").err().map(|e| e.to_string()).unwrap_or_default();
         assert!(error.contains("text, json, markdown, html, junit"), "{error}");
     }
 }

@@ -12,6 +12,7 @@ use gauntlet_common::plan::{Isolation, Plan};
 use gauntlet_common::scenario::Scenario;
 use gauntlet_common::verdict::Cause;
 
+use crate::catalogue::REPORTS;
 use crate::cluster::Cluster;
 use crate::collect::Collector;
 use crate::dispatch::Caller;
@@ -118,7 +119,7 @@ pub async fn run(request: Request, screen: &mut Screen, signals: &mut Signals) -
     let record = collector.close();
     let report = judge::judge(&plan, &record);
     screen.end();
-    report::write_all(&report, &dir).map_err(NotRun::internal)?;
+    report::write_all(REPORTS, &report, &dir).map_err(NotRun::internal)?;
     Ok(Finished { report, dir })
 }
 

@@ -7,6 +7,7 @@ use gauntlet_process::clock;
 
 use super::agents::{fleet, runtime};
 use super::{Failure, Format, RunArgs, offline, print_bytes, series};
+use crate::catalogue::REPORTS;
 use crate::inventory::Host;
 use crate::model::Report;
 use crate::report::history::RunRow;
@@ -112,7 +113,7 @@ fn judged(dir: &Path) -> Result<Report, Failure> {
 }
 
 fn print_as(report: &Report, format: &str) -> Result<(), Failure> {
-    let format = report::named(format).map_err(|e| Failure::new(2, e))?;
+    let format = report::named(REPORTS, format).map_err(|e| Failure::new(2, e))?;
     let bytes = format.render(report).map_err(|e| Failure::new(1, e))?;
     print_bytes(&bytes).map(drop)
 }
@@ -123,7 +124,7 @@ pub(super) fn report(run: &str, format: Option<&str>) -> Result<u8, Failure> {
     match format {
         Some(format) => print_as(&report, format)?,
         None => {
-            for path in report::write_all(&report, &dir).map_err(|e| Failure::new(1, e))? {
+            for path in report::write_all(REPORTS, &report, &dir).map_err(|e| Failure::new(1, e))? {
                 anstream::println!("{}", path.display());
             }
         }
