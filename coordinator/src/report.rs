@@ -11,7 +11,6 @@ pub mod junit;
 pub mod markdown;
 pub mod numbers;
 pub mod paint;
-
 pub mod table;
 pub mod text;
 
@@ -23,7 +22,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use crate::model::{self, Report};
+use crate::model::Report;
 
 /// One way to show a run.
 pub trait ReportFormat: Sync {
@@ -31,8 +30,6 @@ pub trait ReportFormat: Sync {
     fn name(&self) -> &'static str;
     /// Its file in a run directory; none: it is only printed.
     fn file_name(&self) -> Option<&'static str>;
-    /// One line for `--help`.
-    fn help(&self) -> &'static str;
     /// The whole document, UTF-8, without escape codes.
     fn render(&self, report: &Report) -> Result<Vec<u8>, RenderError>;
 }
@@ -46,7 +43,7 @@ pub enum RenderError {
     Junit(#[from] quick_junit::SerializeError),
 }
 
-/// Why reports were not found, read or written.
+/// Why reports were not found or written.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
     #[error("there is no report format `{name}`; use one of {known}")]
@@ -55,10 +52,6 @@ pub enum ReportError {
     Render(#[from] RenderError),
     #[error("cannot write {path}: {source}; check that the run directory exists and has room")]
     Write { path: PathBuf, source: io::Error },
-    #[error("cannot read {path}: {source}; is it the directory of a finished run?")]
-    Read { path: PathBuf, source: io::Error },
-    #[error("{path} is not a report of this version ({schema}): {why}", schema = model::SCHEMA)]
-    Schema { path: PathBuf, why: String },
 }
 
 /// The one of these formats that `--format` names; an unknown name is answered with those there are.
@@ -85,18 +78,6 @@ pub fn write_all(
         written.push(path);
     }
     Ok(written)
-}
-
-/// Reads `report.json` of the run directory `dir`.
-pub fn read(dir: &Path) -> Result<Report, ReportError> {
-    let path = dir.join(json::FILE);
-    let bytes = fs::read(&path).map_err(|source| ReportError::Read { path: path.clone(), source })?;
-    let report: Report =
-        serde_json::from_slice(&bytes).map_err(|e| ReportError::Schema { path: path.clone(), why: e.to_string() })?;
-    if report.schema != model::SCHEMA {
-        return Err(ReportError::Schema { path, why: format!("its schema is `{}`", report.schema) });
-    }
-    Ok(report)
 }
 
 /// Temporary file beside it, synced, then renamed: after a crash there is the old one or the new one.
@@ -153,24 +134,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for report in fixture::all() {
             write_all(REPORTS, &report, dir.path()).unwrap();
-            let rebuilt = read(dir.path()).unwrap();
+            let rebuilt: Report = serde_json::from_slice(&fs::read(dir.path().join("report.json")).unwrap()).unwrap();
             for name in ["text", "markdown", "html", "junit"] {
                 let format = named(REPORTS, name).unwrap_or_else(|e| panic!("{e}"));
                 let same = format.render(&rebuilt).unwrap() == format.render(&report).unwrap();
                 assert!(same, "{name} of {}", report.scenario);
             }
         }
-    }
-
-    #[test]
-    fn what_is_not_a_report_is_refused_with_its_path() {
-        let dir = tempfile::tempdir().unwrap();
-        assert!(read(dir.path()).unwrap_err().to_string().contains("finished run"));
-        fs::write(dir.path().join(json::FILE), "{}").unwrap();
-        assert!(read(dir.path()).unwrap_err().to_string().contains("report.json is not a report"));
-        let other = Report { schema: "gauntlet.report/v9".into(), ..fixture::passed() };
-        fs::write(dir.path().join(json::FILE), serde_json::to_vec(&other).unwrap()).unwrap();
-        assert!(read(dir.path()).unwrap_err().to_string().contains("v9"));
     }
 
     #[test]

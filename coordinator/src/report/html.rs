@@ -56,9 +56,6 @@ impl ReportFormat for Html {
     fn file_name(&self) -> Option<&'static str> {
         Some("report.html")
     }
-    fn help(&self) -> &'static str {
-        "one file for a browser or a printer: everything, with charts"
-    }
     fn render(&self, report: &Report) -> Result<Vec<u8>, RenderError> {
         let mut details = DETAILS.into_iter();
         let mut made = document(report, details.next().expect("there is a finest detail"));

@@ -9,9 +9,6 @@ use serde_json::ser::Formatter;
 use super::{RenderError, ReportFormat};
 use crate::model::Report;
 
-/// Its name in a run directory.
-pub const FILE: &str = "report.json";
-
 /// The published interface, pretty.
 pub struct Json;
 
@@ -20,10 +17,7 @@ impl ReportFormat for Json {
         "json"
     }
     fn file_name(&self) -> Option<&'static str> {
-        Some(FILE)
-    }
-    fn help(&self) -> &'static str {
-        "everything that was found, for programs; the keys are a published interface"
+        Some("report.json")
     }
     fn render(&self, report: &Report) -> Result<Vec<u8>, RenderError> {
         let mut bytes = Vec::new();

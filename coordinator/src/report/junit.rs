@@ -29,9 +29,6 @@ impl ReportFormat for Junit {
     fn file_name(&self) -> Option<&'static str> {
         Some("junit.xml")
     }
-    fn help(&self) -> &'static str {
-        "verdict, checks, guards and faults as test cases, for CI servers"
-    }
     fn render(&self, report: &Report) -> Result<Vec<u8>, RenderError> {
         document(&report.scenario, vec![suite(report)])
     }

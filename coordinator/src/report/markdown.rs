@@ -17,9 +17,6 @@ impl ReportFormat for Markdown {
     fn file_name(&self) -> Option<&'static str> {
         Some("report.md")
     }
-    fn help(&self) -> &'static str {
-        "verdict, checks, figures and faults for a pull request or a chat"
-    }
     fn render(&self, report: &Report) -> Result<Vec<u8>, RenderError> {
         let mut out = String::new();
         write(&mut out, report).expect("writing to a string cannot fail");

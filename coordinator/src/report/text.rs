@@ -27,9 +27,6 @@ impl ReportFormat for Text {
     fn file_name(&self) -> Option<&'static str> {
         None
     }
-    fn help(&self) -> &'static str {
-        "the summary that a run ends with"
-    }
     fn render(&self, report: &Report) -> Result<Vec<u8>, RenderError> {
         Ok(summary(report, &Place::default(), WIDTH, false).into_bytes())
     }
