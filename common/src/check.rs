@@ -28,6 +28,7 @@
 //! Deliberately not here: where figures come from ([`Source`]) and what a failed check means for the run.
 
 mod evaluate;
+mod figure;
 mod names;
 mod parse;
 mod token;
@@ -38,6 +39,7 @@ use std::fmt;
 use std::ops::Range;
 
 pub use evaluate::{Acks, Counts, Finding, Gauge, Judged, Outcome, Source, evaluate};
+pub use figure::{Figure, Limit, PerComparison};
 pub use names::{Names, PhaseNames, RoleNames, WorkloadNames};
 pub use parse::{parse, with_limit};
 pub use unit::{Unit, show};

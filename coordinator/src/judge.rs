@@ -27,7 +27,9 @@ use gauntlet_common::units::Micros;
 use gauntlet_common::verdict::{Cause, Outcome, exit_code};
 use indexmap::IndexMap;
 
-use crate::model::{Agent, Check, CheckResult, Guard, Ledger, LedgerSeries, Phase, Report, SCHEMA, Verdict};
+use crate::model::{
+    Agent, Check, CheckResult, Guard, GuardValue, Ledger, LedgerSeries, Phase, Report, SCHEMA, Verdict,
+};
 use crate::record::Record;
 
 pub use faults::SETTLING;
@@ -113,7 +115,7 @@ fn unreadable(record: &Record, validity: &mut [Guard], reasons: &mut Reasons) {
     };
     reasons.push((Cause::Invalid, why.into()));
     for guard in validity.iter_mut().filter(|guard| guard.guard == guards::WRITTEN_WHOLE) {
-        (guard.ok, guard.observed) = (false, why.into());
+        (guard.ok, guard.observed) = (false, GuardValue::Unreadable { unreadable: why.into() });
     }
 }
 

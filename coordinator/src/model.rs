@@ -1,14 +1,17 @@
 //! `report.json`: what the judge found, and all that any report shows. The keys are a published interface.
 
+mod guard;
 mod timeline;
 
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
+use gauntlet_common::check::{Figure, Limit, PerComparison};
 use gauntlet_common::plan::Isolation;
 use gauntlet_common::scenario::{Severity, Tier};
 use gauntlet_common::verdict::Outcome;
 
+pub use guard::{Guard, GuardState, GuardValue, Part};
 pub use timeline::{Heatmap, NodeLine, ProcessLine, Timeline, VALUES_MAX, WorkloadLine, means, rounded};
 
 /// The version of this schema.
@@ -264,9 +267,9 @@ pub struct Check {
     pub expr: String,
     /// The spans it was judged over, as people read them: "peak outside faults, 130.0s..280.0s".
     pub windows: Vec<String>,
-    /// With its unit: "0.03%", "2612/s", "143ms". Of several windows the worst.
-    pub observed: String,
-    pub limit: String,
+    /// Of several windows the worst.
+    pub observed: PerComparison<Figure>,
+    pub limit: PerComparison<Limit>,
     pub samples: u64,
     pub severity: Severity,
     pub result: CheckResult,
@@ -325,13 +328,4 @@ impl Ledger {
         };
         (format!("{} of {all} series equal", all - unequal.len()), unequal.iter().map(tell).collect())
     }
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Guard {
-    /// What it watches: "ledger complete", "load issued in time", ...
-    pub guard: String,
-    pub ok: bool,
-    pub observed: String,
-    pub limit: String,
 }

@@ -4,6 +4,7 @@
 
 pub mod campaign;
 pub mod facts;
+pub mod guards;
 pub mod history;
 pub mod html;
 pub mod json;

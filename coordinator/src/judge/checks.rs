@@ -2,7 +2,9 @@
 
 use std::ops::Deref;
 
-use gauntlet_common::check::{self, Aggregate, Compare, Finding, Intervals, Judged, Measure, Subject, Timeline, Unit};
+use gauntlet_common::check::{
+    self, Aggregate, Compare, Finding, Intervals, Judged, Measure, PerComparison, Subject, Timeline, Unit,
+};
 use gauntlet_common::scenario::CheckSpec;
 
 use super::starved;
@@ -97,8 +99,8 @@ fn unreadable(spec: &CheckSpec, id: String, errors: &[check::CheckError]) -> Che
         id,
         expr: spec.expr.clone(),
         windows: Vec::new(),
-        observed: "-".into(),
-        limit: "-".into(),
+        observed: PerComparison::one(None),
+        limit: PerComparison::one(None),
         samples: 0,
         severity: spec.severity,
         result: if spec.not_judged { CheckResult::NotJudged } else { CheckResult::NoData },

@@ -259,7 +259,7 @@ mod tests {
     }
 
     fn judged(run: &Run) -> Vec<(String, CheckResult)> {
-        run.report().checks.into_iter().map(|check| (check.observed, check.result)).collect()
+        run.report().checks.into_iter().map(|check| (check.observed.to_string(), check.result)).collect()
     }
 
     #[test]
@@ -295,7 +295,7 @@ mod tests {
             }
         }
         let report = run.report();
-        assert_eq!(report.checks[0].observed, "1.94s", "from 15.06 s to 17 s");
+        assert_eq!(report.checks[0].observed.to_string(), "1.94s", "from 15.06 s to 17 s");
         assert_eq!(report.faults[0].impact["users"].longest_gap_ms, 0.0, "slow successes are successes");
     }
 

@@ -10,6 +10,7 @@ use super::view::{holds_at_the_end, longest_gap, recovery};
 use super::{abort_due, judge};
 use crate::model::{CheckResult, Effect, Report};
 use crate::record::{Bin, Record};
+use crate::report::guards::observed;
 
 /// The verdict, its code, and a part of one of its reasons.
 pub(super) fn expect(report: &Report, result: Outcome, code: u8, part: &str) {
@@ -119,7 +120,7 @@ fn an_agent_lost_unplanned_makes_the_run_invalid_unless_it_may_degrade() {
     run.samples.retain(|sample| sample.agent != "n3" || sample.interval < 17);
     let report = run.report();
     assert_eq!(
-        guard(&report, "coverage").observed,
+        observed(guard(&report, "coverage")),
         "users 67.5% of its load, app 69.77% of its time; n3 gone from second 17"
     );
     run.plan.guards.coverage = Ratio(0.7);
@@ -263,7 +264,7 @@ fn a_role_that_exited_unplanned_fails_the_run_whether_it_came_back_or_not() {
     run.plan.on_agent_loss = gauntlet_common::scenario::OnAgentLoss::Degrade;
     let report = run.report();
     expect(&report, Outcome::Pass, 0, "");
-    assert_eq!(guard(&report, "coverage").observed, "app 86.05% of its time");
+    assert_eq!(observed(guard(&report, "coverage")), "app 86.05% of its time");
     expect(&Run::good().with(30.0, exited(true)).report(), Outcome::Pass, 0, "");
 }
 
@@ -384,17 +385,17 @@ fn fault_windows_run_from_injection_to_settled_and_outside_leaves_them_out() {
     // All fail from the injection at 15.06 s to 16.5 s.
     run.snapshots = load(|tenth| if (151..165).contains(&tenth) { (0, 10) } else { (10, 0) }, 5_000);
     let report = run.report();
-    let observed: Vec<_> = report.checks.iter().map(|c| (c.observed.as_str(), c.result)).collect();
-    assert_eq!(observed[0], ("0", CheckResult::Pass));
-    assert_eq!(observed[1], ("280", CheckResult::Fail));
+    let found: Vec<_> = report.checks.iter().map(|c| (c.observed.to_string(), c.result)).collect();
+    assert_eq!(found[0], ("0".into(), CheckResult::Pass));
+    assert_eq!(found[1], ("280".into(), CheckResult::Fail));
     assert_eq!(report.checks[1].windows, ["fault:kill-app, 15s..24s"]);
-    assert_eq!(observed[2], ("1.44s", CheckResult::Pass));
+    assert_eq!(found[2], ("1.44s".into(), CheckResult::Pass));
     let impact = &report.faults[0].impact["users"];
     assert_eq!((impact.recovery_ms, impact.longest_gap_ms), (Some(1440.0), 1400.0));
     assert_eq!((impact.before.errors, impact.during.errors, impact.after.errors), (0, 280, 0));
     // A failure outside is found.
     run.snapshots = load(|tenth| if tenth == 100 { (9, 1) } else { (10, 0) }, 5_000);
-    assert_eq!(run.report().checks[0].observed, "2");
+    assert_eq!(run.report().checks[0].observed.to_string(), "2");
 }
 
 #[test]

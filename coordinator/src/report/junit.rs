@@ -12,6 +12,7 @@ use gauntlet_common::verdict::Outcome;
 use quick_junit::{NonSuccessKind, Report as Suites, TestCase, TestCaseStatus, TestSuite};
 
 use super::facts;
+use super::guards;
 use super::numbers;
 use super::{RenderError, ReportFormat};
 use crate::model::{Check, CheckResult, Effect, Fault, Guard, Report};
@@ -167,14 +168,14 @@ fn guard_status(guard: &Guard) -> TestCaseStatus {
     if guard.ok {
         return TestCaseStatus::success();
     }
-    let message = format!("{}, limit {}", guard.observed, guard.limit);
+    let message = format!("{}, limit {}", guards::observed(guard), guards::limit(guard));
     // A role that exits is the target's doing, all else is the measurement's.
     let kind = if guard.guard == "roles up" { NonSuccessKind::Failure } else { NonSuccessKind::Error };
     wrong(
         kind,
         "guard",
         &message,
-        &format!("guard    {}\nobserved {}\nlimit    {}", guard.guard, guard.observed, guard.limit),
+        &format!("guard    {}\nobserved {}\nlimit    {}", guard.guard, guards::observed(guard), guards::limit(guard)),
     )
 }
 

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::facts;
+use super::guards;
 use super::numbers::{self, NONE};
 use super::{RenderError, ReportFormat};
 use crate::model::{Figures, Latency, Report, Workload};
@@ -96,7 +97,17 @@ fn checks(out: &mut String, report: &Report) -> std::fmt::Result {
             let _ = write!(window, " ({})", escape(detail));
         }
         let samples = numbers::count(check.samples);
-        row(out, &[&result, &code(&check.expr), &escape(&check.observed), &escape(&check.limit), &samples, &window])?;
+        row(
+            out,
+            &[
+                &result,
+                &code(&check.expr),
+                &escape(&check.observed.to_string()),
+                &escape(&check.limit.to_string()),
+                &samples,
+                &window,
+            ],
+        )?;
     }
     more(out, report.checks.len(), MOST_ROWS, "checks")
 }
@@ -297,7 +308,7 @@ fn evidence(out: &mut String, report: &Report) -> std::fmt::Result {
     rule(out, "----")?;
     for guard in &report.validity {
         let held = if guard.ok { "yes" } else { "**NO**" };
-        row(out, &[&escape(&guard.guard), held, &escape(&guard.observed), &escape(&guard.limit)])?;
+        row(out, &[&escape(&guard.guard), held, &escape(&guards::observed(guard)), &escape(&guards::limit(guard))])?;
     }
     writeln!(
         out,

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::Path;
 
 use super::facts;
+use super::guards;
 use super::numbers::{self, NONE};
 use super::paint::{Line, Tone, wrap};
 use super::table::{Column, Table};
@@ -47,7 +48,7 @@ pub fn summary(report: &Report, place: &Place<'_>, width: usize, colour: bool) -
     checks(&mut lines, report, width);
     workloads(&mut lines, report, width);
     faults(&mut lines, report, width);
-    guards(&mut lines, report, width);
+    evidence(&mut lines, report, width);
     place_lines(&mut lines, report, place);
     let mut out = String::from("\n");
     for line in lines {
@@ -145,8 +146,8 @@ fn checks(lines: &mut Vec<Line>, report: &Report, width: usize) {
         table.row(vec![
             Line::of(facts::result_tone(check), facts::result_word(check)),
             Line::new().plain(&check.expr),
-            Line::new().plain(&check.observed).fit((width / 4).min(24)),
-            Line::new().plain(&check.limit).fit((width / 4).min(24)),
+            Line::new().plain(check.observed.to_string()).fit((width / 4).min(24)),
+            Line::new().plain(check.limit.to_string()).fit((width / 4).min(24)),
             Line::of(Tone::Dim, numbers::count(check.samples)),
         ]);
     }
@@ -264,7 +265,7 @@ fn recovery(fault: &Fault) -> Line {
 }
 
 /// Guards that did not hold, and the ledger's sum in one line.
-fn guards(lines: &mut Vec<Line>, report: &Report, width: usize) {
+fn evidence(lines: &mut Vec<Line>, report: &Report, width: usize) {
     let broken: Vec<_> = report.validity.iter().filter(|guard| !guard.ok).collect();
     let ledger = &report.ledger;
     let (equal, unequal) = ledger.series_words();
@@ -294,7 +295,7 @@ fn guards(lines: &mut Vec<Line>, report: &Report, width: usize) {
     }));
     let texts = broken
         .iter()
-        .map(|guard| format!("{}: {}, limit {}", guard.guard, guard.observed, guard.limit))
+        .map(|guard| format!("{}: {}, limit {}", guard.guard, guards::observed(guard), guards::limit(guard)))
         .chain(ledger.gaps.iter().cloned())
         .chain(unequal.iter().cloned());
     for text in texts.take(MOST_ROWS) {

@@ -1,5 +1,6 @@
 //! Why the figures can be believed, or cannot: the ledger and the guards.
 
+use super::super::guards;
 use super::super::numbers;
 use super::page::Page;
 use super::sections::{figure_cell, table_head, tile};
@@ -51,8 +52,8 @@ fn validity(page: &mut Page, report: &Report, bytes: usize) {
         let (row, class, word) = if guard.ok { ("", "pill good", "held") } else { ("bad", "pill bad", "broken") };
         page.raw("<tr").attr("class", row).raw("><td><span").attr("class", class).raw(">").text(word);
         page.raw("</span></td>").element("td", "", &guard.guard);
-        figure_cell(page, guard.observed.clone());
-        figure_cell(page, guard.limit.clone());
+        figure_cell(page, guards::observed(guard));
+        figure_cell(page, guards::limit(guard));
         page.raw("</tr>");
     });
     page.raw("</tbody></table></div>").left_out(left_out, "guards").raw("</section>");

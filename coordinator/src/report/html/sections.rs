@@ -130,8 +130,8 @@ fn check_row(page: &mut Page, check: &Check) {
     if let Some(detail) = &check.detail {
         page.raw("<div class=\"detail\">").text(detail).raw("</div>");
     }
-    page.raw("</td><td class=\"num strong\">").text(&check.observed).raw("</td>");
-    figure_cell(page, check.limit.clone());
+    page.raw("</td><td class=\"num strong\">").text(check.observed.to_string()).raw("</td>");
+    figure_cell(page, check.limit.to_string());
     page.element("td", "num dim", numbers::count(check.samples)).raw("</tr>");
 }
 
