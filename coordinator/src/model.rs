@@ -317,15 +317,3 @@ pub struct LedgerSeries {
     pub recorded: u64,
     pub merged: u64,
 }
-
-impl Ledger {
-    /// "12 of 12 series equal", and each that is not: "users.login ok: 500 recorded, 480 merged".
-    pub fn series_words(&self) -> (String, Vec<String>) {
-        let unequal: Vec<_> = self.series.iter().filter(|series| series.recorded != series.merged).collect();
-        let all = self.series.len();
-        let tell = |s: &&LedgerSeries| {
-            format!("{}.{} {}: {} recorded, {} merged", s.workload, s.step, s.outcome, s.recorded, s.merged)
-        };
-        (format!("{} of {all} series equal", all - unequal.len()), unequal.iter().map(tell).collect())
-    }
-}

@@ -5,7 +5,9 @@ use gauntlet_common::scenario::Severity;
 use gauntlet_common::verdict::Outcome;
 
 use super::paint::Tone;
-use crate::model::{Agent, Check, CheckResult, ClockLook, Effect, Fault, Impact, Phase, Report, Workload};
+use crate::model::{
+    Agent, Check, CheckResult, ClockLook, Effect, Fault, Impact, Ledger, LedgerSeries, Phase, Report, Workload,
+};
 use crate::scenarios::SHIPPED;
 
 /// The verdict in capitals.
@@ -153,6 +155,16 @@ pub fn check_counts(report: &Report) -> String {
     ];
     let words: Vec<String> = counts.iter().filter(|(n, _)| *n > 0).map(|(n, word)| format!("{n} {word}")).collect();
     if words.is_empty() { "no checks".into() } else { words.join(", ") }
+}
+
+/// "12 of 12 series equal", and each that is not: "users.login ok: 500 recorded, 480 merged".
+pub fn ledger_series(ledger: &Ledger) -> (String, Vec<String>) {
+    let unequal: Vec<_> = ledger.series.iter().filter(|series| series.recorded != series.merged).collect();
+    let all = ledger.series.len();
+    let tell = |s: &&LedgerSeries| {
+        format!("{}.{} {}: {} recorded, {} merged", s.workload, s.step, s.outcome, s.recorded, s.merged)
+    };
+    (format!("{} of {all} series equal", all - unequal.len()), unequal.iter().map(tell).collect())
 }
 
 /// "confirmed, undone", or what went wrong.

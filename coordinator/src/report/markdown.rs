@@ -302,7 +302,7 @@ fn agents(out: &mut String, report: &Report) -> std::fmt::Result {
 
 fn evidence(out: &mut String, report: &Report) -> std::fmt::Result {
     let ledger = &report.ledger;
-    let (equal, unequal) = ledger.series_words();
+    let (equal, unequal) = facts::ledger_series(ledger);
     writeln!(out, "\n## Can it be believed?\n")?;
     row(out, &["guard", "held", "observed", "limit"])?;
     rule(out, "----")?;

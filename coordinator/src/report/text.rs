@@ -268,7 +268,7 @@ fn recovery(fault: &Fault) -> Line {
 fn evidence(lines: &mut Vec<Line>, report: &Report, width: usize) {
     let broken: Vec<_> = report.validity.iter().filter(|guard| !guard.ok).collect();
     let ledger = &report.ledger;
-    let (equal, unequal) = ledger.series_words();
+    let (equal, unequal) = facts::ledger_series(ledger);
     let exact = ledger.recorded == ledger.merged && unequal.is_empty() && ledger.gaps.is_empty();
     let sum = format!(
         "{} requests recorded, {} merged, {equal}; {} of {} guards held",

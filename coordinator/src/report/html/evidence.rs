@@ -1,5 +1,6 @@
 //! Why the figures can be believed, or cannot: the ledger and the guards.
 
+use super::super::facts;
 use super::super::guards;
 use super::super::numbers;
 use super::page::Page;
@@ -16,7 +17,7 @@ pub fn section(report: &Report, bytes: usize) -> Page {
 
 fn ledger(page: &mut Page, report: &Report, bytes: usize) {
     let ledger = &report.ledger;
-    let (equal, unequal) = ledger.series_words();
+    let (equal, unequal) = facts::ledger_series(ledger);
     let exact = ledger.recorded == ledger.merged && unequal.is_empty() && ledger.gaps.is_empty();
     page.raw("<section id=\"ledger\"><h2>Ledger <small>what the workers recorded against what was merged</small></h2><div class=\"tiles\">");
     tile(page, "requests recorded", &numbers::count(ledger.recorded), "by the load workers", "");
