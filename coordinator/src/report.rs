@@ -40,8 +40,15 @@ pub trait ReportFormat: Sync {
 pub enum RenderError {
     #[error("the report does not serialize: {0}; this is a defect of the judge, please report it")]
     Serialize(#[from] serde_json::Error),
-    #[error("the report does not serialize as JUnit: {0}; this is a defect of the report, please report it")]
-    Junit(#[from] quick_junit::SerializeError),
+    #[error("the report does not serialize as {format}: {why}; this is a defect of the report, please report it")]
+    Format { format: &'static str, why: Box<dyn std::error::Error + Send + Sync> },
+}
+
+impl RenderError {
+    /// An error of a format's own.
+    pub fn of(format: &'static str, why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Format { format, why: why.into() }
+    }
 }
 
 /// Why reports were not found or written.

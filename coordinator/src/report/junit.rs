@@ -43,7 +43,7 @@ pub fn document(name: &str, all: Vec<TestSuite>) -> Result<Vec<u8>, RenderError>
         suites.set_time(times.iter().sum());
     }
     suites.add_test_suites(all);
-    let text = suites.to_string()?;
+    let text = suites.to_string().map_err(|why| RenderError::of("JUnit", why))?;
     // Jenkins' schema knows the attribute of a suite, not of all suites together.
     let skipped = format!(" skipped=\"{}\"", suites.skipped);
     let (head, rest) = text.split_once("<testsuite ").unwrap_or((&text, ""));

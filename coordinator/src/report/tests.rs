@@ -1,3 +1,5 @@
+mod tsv;
+
 use super::*;
 use crate::catalogue::REPORTS;
 
