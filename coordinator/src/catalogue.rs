@@ -7,5 +7,6 @@ use crate::report::junit::Junit;
 use crate::report::markdown::Markdown;
 use crate::report::text::Text;
 
-/// Every report format there is, in the order in which their files are written: first `report.json`, which holds all that the others show.
+/// Every report format there is, in the order in which their files are written: first `report.json`, which holds all
+/// that the others show.
 pub static REPORTS: &[&dyn ReportFormat] = &[&Text, &Json, &Markdown, &Html, &Junit];

@@ -7,7 +7,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::Compare;
 use super::unit::{Unit, show, written};
 
-/// A number with its unit: `{"value": 143000.0, "unit": "us"}`. What never happened is infinite, and its value reads `"never"`.
+/// A number with its unit: `{"value": 143000.0, "unit": "us"}`. What never happened is infinite, and its value reads
+/// `"never"`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Figure {
     #[serde(serialize_with = "write_value", deserialize_with = "read_value")]
@@ -61,8 +62,8 @@ impl fmt::Display for Limit {
 /// Shown where nothing was observed.
 const NOTHING: &str = "-";
 
-/// One value of each comparison of a check, in the order of its text. Serializes as that value, or null where there is none; of several
-/// comparisons joined by `and` as a list of them.
+/// One value of each comparison of a check, in the order of its text. Serializes as that value, or null where there is
+/// none; of several comparisons joined by `and` as a list of them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PerComparison<T>(pub Vec<Option<T>>);
 

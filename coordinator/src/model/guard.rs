@@ -31,8 +31,8 @@ pub enum GuardValue {
         exited: u64,
         stayed_down: u64,
     },
-    /// Shares of what there was, of those workloads and roles of which something was lost; and the second from which nothing is
-    /// known of an agent.
+    /// What was left of each workload's load and each role's time, only where something was lost; and the second from
+    /// which nothing is known of an agent.
     Coverage {
         workloads: IndexMap<String, Figure>,
         roles: IndexMap<String, Figure>,
@@ -131,7 +131,9 @@ mod tests {
                     agents_gone_s: IndexMap::from([("n3".to_string(), 12)]),
                 },
                 json!({
-                    "workloads": { "users": { "value": 0.5, "unit": "ratio" } }, "roles": {}, "agents_gone_s": { "n3": 12 },
+                    "workloads": { "users": { "value": 0.5, "unit": "ratio" } },
+                    "roles": {},
+                    "agents_gone_s": { "n3": 12 },
                 }),
             ),
             (
