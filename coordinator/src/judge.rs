@@ -30,8 +30,8 @@ use gauntlet_common::units::Micros;
 use gauntlet_common::verdict::{Cause, exit_code};
 use indexmap::IndexMap;
 
+use crate::model::{Check, CheckResult, Guard, GuardValue, Ledger, LedgerSeries, Phase, Report, SCHEMA, Verdict};
 use crate::record::Record;
-use crate::report::model::{Check, CheckResult, Guard, Ledger, LedgerSeries, Phase, Report, SCHEMA, Verdict};
 
 pub use fault_story::SETTLING;
 use reasons::{Reasons, outcome};
@@ -114,7 +114,7 @@ fn unreadable(record: &Record, validity: &mut [Guard], reasons: &mut Reasons) {
     };
     reasons.push((Cause::Invalid, why.into()));
     for guard in validity.iter_mut().filter(|guard| guard.guard == guards::WRITTEN_WHOLE) {
-        (guard.ok, guard.observed) = (false, why.into());
+        (guard.ok, guard.observed) = (false, GuardValue::Unreadable { unreadable: why.into() });
     }
 }
 

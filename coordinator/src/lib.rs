@@ -4,6 +4,7 @@
 #[cfg(test)]
 extern crate self as gauntlet_coordinator;
 
+pub mod catalogue;
 pub mod cli;
 pub mod cluster;
 pub mod collect;
@@ -12,6 +13,7 @@ pub mod dispatch;
 pub mod inventory;
 pub mod judge;
 pub mod live;
+pub mod model;
 pub mod pki;
 pub mod preflight;
 pub mod record;

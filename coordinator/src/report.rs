@@ -1,17 +1,17 @@
-//! Reports: every view of one [`model::Report`]. A new one is a file in `report/` and a line in [`REPORTS`].
+//! Reports: every view of one [`Report`]. A new one is a file in `report/` and a line in `catalogue.rs`.
 //!
 //! No report reads anything but the model, so each can be rebuilt from `report.json` alone.
 
+pub mod campaign;
 pub mod facts;
-pub mod format;
+pub mod guards;
+pub mod history;
 pub mod html;
 pub mod json;
 pub mod junit;
 pub mod markdown;
-pub mod model;
+pub mod numbers;
 pub mod paint;
-pub mod runs;
-pub mod series;
 pub mod table;
 pub mod text;
 
@@ -23,7 +23,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use model::Report;
+use crate::model::Report;
 
 /// One way to show a run.
 pub trait ReportFormat: Sync {
@@ -31,25 +31,27 @@ pub trait ReportFormat: Sync {
     fn name(&self) -> &'static str;
     /// Its file in a run directory; none: it is only printed.
     fn file_name(&self) -> Option<&'static str>;
-    /// One line for `--help`.
-    fn help(&self) -> &'static str;
     /// The whole document, UTF-8, without escape codes.
     fn render(&self, report: &Report) -> Result<Vec<u8>, RenderError>;
 }
-
-/// Every report there is. `report.json` is written first: it is what the others are rebuilt from.
-pub static REPORTS: &[&dyn ReportFormat] = &[&text::Text, &json::Json, &markdown::Markdown, &html::Html, &junit::Junit];
 
 /// Why a report could not be made of a model.
 #[derive(Debug, thiserror::Error)]
 pub enum RenderError {
     #[error("the report does not serialize: {0}; this is a defect of the judge, please report it")]
     Serialize(#[from] serde_json::Error),
-    #[error("the report does not serialize as JUnit: {0}; this is a defect of the report, please report it")]
-    Junit(#[from] quick_junit::SerializeError),
+    #[error("the report does not serialize as {format}: {why}; this is a defect of the report, please report it")]
+    Format { format: &'static str, why: Box<dyn std::error::Error + Send + Sync> },
 }
 
-/// Why reports were not found, read or written.
+impl RenderError {
+    /// An error of a format's own.
+    pub fn of(format: &'static str, why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Format { format, why: why.into() }
+    }
+}
+
+/// Why reports were not found or written.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
     #[error("there is no report format `{name}`; use one of {known}")]
@@ -58,25 +60,25 @@ pub enum ReportError {
     Render(#[from] RenderError),
     #[error("cannot write {path}: {source}; check that the run directory exists and has room")]
     Write { path: PathBuf, source: io::Error },
-    #[error("cannot read {path}: {source}; is it the directory of a finished run?")]
-    Read { path: PathBuf, source: io::Error },
-    #[error("{path} is not a report of this version ({schema}): {why}", schema = model::SCHEMA)]
-    Schema { path: PathBuf, why: String },
 }
 
-/// The format that `--format` names.
-pub fn named(name: &str) -> Result<&'static dyn ReportFormat, ReportError> {
-    REPORTS.iter().copied().find(|format| format.name() == name).ok_or_else(|| {
-        let known = REPORTS.iter().map(|format| format.name()).collect::<Vec<_>>().join(", ");
+/// The one of these formats that `--format` names; an unknown name is answered with those there are.
+pub fn named(formats: &[&'static dyn ReportFormat], name: &str) -> Result<&'static dyn ReportFormat, ReportError> {
+    formats.iter().copied().find(|format| format.name() == name).ok_or_else(|| {
+        let known = formats.iter().map(|format| format.name()).collect::<Vec<_>>().join(", ");
         ReportError::Unknown { name: name.to_owned(), known }
     })
 }
 
-/// Writes every report that has a file into the run directory `dir`, in the order of [`REPORTS`], and returns their paths.
+/// Writes each of these reports that has a file into the run directory `dir`, in their order, and returns their paths.
 /// Each file is replaced whole or not at all: a reader never sees half of one.
-pub fn write_all(report: &Report, dir: &Path) -> Result<Vec<PathBuf>, ReportError> {
+pub fn write_all(
+    formats: &[&'static dyn ReportFormat],
+    report: &Report,
+    dir: &Path,
+) -> Result<Vec<PathBuf>, ReportError> {
     let mut written = Vec::new();
-    for format in REPORTS {
+    for format in formats {
         let Some(name) = format.file_name() else { continue };
         let path = dir.join(name);
         let bytes = format.render(report)?;
@@ -84,18 +86,6 @@ pub fn write_all(report: &Report, dir: &Path) -> Result<Vec<PathBuf>, ReportErro
         written.push(path);
     }
     Ok(written)
-}
-
-/// Reads `report.json` of the run directory `dir`.
-pub fn read(dir: &Path) -> Result<Report, ReportError> {
-    let path = dir.join(json::FILE);
-    let bytes = fs::read(&path).map_err(|source| ReportError::Read { path: path.clone(), source })?;
-    let report: Report =
-        serde_json::from_slice(&bytes).map_err(|e| ReportError::Schema { path: path.clone(), why: e.to_string() })?;
-    if report.schema != model::SCHEMA {
-        return Err(ReportError::Schema { path, why: format!("its schema is `{}`", report.schema) });
-    }
-    Ok(report)
 }
 
 /// Temporary file beside it, synced, then renamed: after a crash there is the old one or the new one.
@@ -116,71 +106,4 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_run_directory_holds_every_report_and_nothing_half_written() {
-        let dir = tempfile::tempdir().unwrap();
-        let report = fixture::failed();
-        for _ in 0..2 {
-            write_all(&report, dir.path()).unwrap();
-        }
-        let mut names: Vec<String> =
-            fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        assert_eq!(names, ["junit.xml", "report.html", "report.json", "report.md"]);
-    }
-
-    #[test]
-    fn a_run_at_every_bound_has_reports_that_their_readers_can_open() {
-        const MB: usize = 1024 * 1024;
-        for (name, report) in fixture::limits() {
-            for (format, most) in
-                [("html", 5 * MB), ("markdown", MB / 2), ("json", 96 * MB), ("junit", 2 * MB), ("text", MB / 8)]
-            {
-                let bytes = named(format).unwrap_or_else(|e| panic!("{e}")).render(&report).unwrap();
-                assert!(bytes.len() <= most, "{format} of {name} has {} bytes", bytes.len());
-                assert!(bytes.len() > most / 2_000, "{format} of {name} has only {} bytes", bytes.len());
-            }
-        }
-    }
-
-    #[test]
-    fn reports_are_rebuilt_from_the_run_directory_alone() {
-        let dir = tempfile::tempdir().unwrap();
-        for report in fixture::all() {
-            write_all(&report, dir.path()).unwrap();
-            let rebuilt = read(dir.path()).unwrap();
-            for name in ["text", "markdown", "html", "junit"] {
-                let format = named(name).unwrap_or_else(|e| panic!("{e}"));
-                let same = format.render(&rebuilt).unwrap() == format.render(&report).unwrap();
-                assert!(same, "{name} of {}", report.scenario);
-            }
-        }
-    }
-
-    #[test]
-    fn what_is_not_a_report_is_refused_with_its_path() {
-        let dir = tempfile::tempdir().unwrap();
-        assert!(read(dir.path()).unwrap_err().to_string().contains("finished run"));
-        fs::write(dir.path().join(json::FILE), "{}").unwrap();
-        assert!(read(dir.path()).unwrap_err().to_string().contains("report.json is not a report"));
-        let other = Report { schema: "gauntlet.report/v9".into(), ..fixture::passed() };
-        fs::write(dir.path().join(json::FILE), serde_json::to_vec(&other).unwrap()).unwrap();
-        assert!(read(dir.path()).unwrap_err().to_string().contains("v9"));
-    }
-
-    #[test]
-    fn a_directory_that_is_missing_is_an_error_that_names_the_file() {
-        let error = write_all(&fixture::passed(), Path::new("/nonexistent/run")).unwrap_err();
-        assert!(error.to_string().contains("report.json"), "{error}");
-    }
-
-    #[test]
-    fn an_unknown_format_is_answered_with_those_there_are() {
-        assert_eq!(named("html").map(|f| f.name()).ok(), Some("html"));
-        let error = named("pdf").err().map(|e| e.to_string()).unwrap_or_default();
-        assert!(error.contains("text, json, markdown, html, junit"), "{error}");
-    }
-}
+mod tests;

@@ -13,11 +13,12 @@ use gauntlet_common::plan::bind::bind;
 use gauntlet_common::plan::{Isolation, Plan};
 use gauntlet_common::scenario::Scenario;
 
+use crate::catalogue::REPORTS;
 use crate::cluster::Cluster;
 use crate::collect::Collector;
 use crate::dispatch::Caller;
 use crate::inventory::Host;
-use crate::report::model::Report;
+use crate::model::Report;
 use crate::rundir::Place;
 use crate::screen::Screen;
 use crate::signals::Signals;
@@ -94,7 +95,7 @@ pub async fn run(request: Request, screen: &mut Screen, signals: &mut Signals) -
     let record = collector.close();
     let report = judge::judge(&plan, &record);
     screen.end();
-    report::write_all(&report, &dir).map_err(NotRun::internal)?;
+    report::write_all(REPORTS, &report, &dir).map_err(NotRun::internal)?;
     Ok(Finished { report, dir })
 }
 

@@ -2,10 +2,11 @@
 
 use super::aggregate::{Aggregate, Subject};
 use super::expr::{Check, Comparison, Expr};
+use super::figure::{Figure, Limit, PerComparison};
 use super::function::{Found, Value};
 use super::measure::measure;
 use super::source::Source;
-use super::unit::{Unit, show};
+use super::unit::Unit;
 use super::window::{Intervals, Timeline};
 use crate::compare::Compare;
 
@@ -21,10 +22,9 @@ pub enum Finding {
 /// What judging a check found.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Judged {
-    /// With its unit; of several windows the worst; `-` without data.
-    pub observed: String,
-    /// With the comparison: `< 0.1%`.
-    pub limit: String,
+    /// Of several windows the worst; none: it lacks the samples that it needs.
+    pub observed: PerComparison<Figure>,
+    pub limit: PerComparison<Limit>,
     /// Of the aggregate with the fewest.
     pub samples: u64,
     pub result: Finding,
@@ -50,8 +50,8 @@ pub struct Outcome {
 /// Judges a check.
 pub fn evaluate(check: &Check, source: &dyn Source, timeline: &Timeline) -> Judged {
     let mut all = Judged {
-        observed: String::new(),
-        limit: String::new(),
+        observed: PerComparison(Vec::new()),
+        limit: PerComparison(Vec::new()),
         samples: u64::MAX,
         result: Finding::Pass,
         windows: Vec::new(),
@@ -59,20 +59,18 @@ pub fn evaluate(check: &Check, source: &dyn Source, timeline: &Timeline) -> Judg
         pieces: Vec::new(),
         detail: None,
     };
-    let (mut observed, mut limits, mut details) = (Vec::new(), Vec::new(), Vec::new());
+    let mut details = Vec::new();
     for comparison in &check.comparisons {
         let one = judge_comparison(comparison, source, timeline);
         all.samples = all.samples.min(one.samples);
         all.result = worse(all.result, one.result);
         all.pieces.extend(one.pieces);
-        observed.push(one.observed);
-        limits.push(one.limit);
+        all.observed.0.extend(one.observed.0);
+        all.limit.0.extend(one.limit.0);
         details.extend(one.detail);
         describe_windows(comparison, timeline, &mut all);
     }
     all.samples = if all.samples == u64::MAX { 0 } else { all.samples };
-    all.observed = observed.join(" and ");
-    all.limit = limits.join(" and ");
     all.detail = (!details.is_empty()).then(|| details.join("; "));
     all
 }
@@ -154,8 +152,8 @@ fn judge_comparison(comparison: &Comparison, source: &dyn Source, timeline: &Tim
         detail = worst_over.map(|over| format!("the worst of {} windows is {over}", pieces.len()));
     }
     Judged {
-        observed: worst.map_or("-".into(), |(_, left, _)| show(left, left_unit)),
-        limit: limit(comparison, worst.map(|(_, _, right)| show(right, right_unit))),
+        observed: PerComparison::one(worst.map(|(_, left, _)| Figure::new(left, left_unit))),
+        limit: PerComparison::one(Some(limit(comparison, worst.map(|(_, _, right)| Figure::new(right, right_unit))))),
         samples: if samples == u64::MAX { 0 } else { samples },
         result,
         windows: Vec::new(),
@@ -210,11 +208,11 @@ fn signed(expr: &Expr, sign: i8, take: &mut dyn FnMut(&Aggregate, i8)) {
     }
 }
 
-fn limit(comparison: &Comparison, value: Option<String>) -> String {
-    let text = comparison.right.text(true);
-    match (&comparison.right, value) {
-        (Expr::Literal { .. }, _) | (_, None) => format!("{} {text}", comparison.compare),
-        (_, Some(value)) => format!("{} {text} = {value}", comparison.compare),
+fn limit(comparison: &Comparison, figure: Option<Figure>) -> Limit {
+    let compare = comparison.compare;
+    match &comparison.right {
+        Expr::Literal { value, unit, .. } => Limit { compare, expr: None, figure: Some(Figure::new(*value, *unit)) },
+        expr => Limit { compare, expr: Some(expr.text(true)), figure },
     }
 }
 

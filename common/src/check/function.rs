@@ -47,7 +47,7 @@ pub struct Called {
 #[derive(Debug)]
 pub enum Takes {
     /// `(WORKLOAD[.STEP] window?)` or `(ROLE.METRIC window?)`, whichever has what the figure is of.
-    Samples { figure: Figure, objective: Option<InObjective> },
+    Samples { basis: Basis, objective: Option<InObjective> },
     /// `(WORKLOAD, FAULT)`.
     WorkloadAndFault {
         /// The workload must state an objective.
@@ -64,7 +64,7 @@ pub enum Takes {
 
 /// How a figure comes from samples.
 #[derive(Debug)]
-pub enum Figure {
+pub enum Basis {
     /// From how many there are, and the seconds in which they are: of workloads, counters and histograms.
     Number(fn(count: f64, seconds: f64) -> f64),
     /// From the outcomes of requests, of which there is at least one: of workloads.
@@ -145,7 +145,7 @@ impl Function {
 
     /// Whether `(WORKLOAD, CLASS)` can be its arguments.
     pub fn takes_class(&self) -> bool {
-        matches!(self.takes, Takes::Samples { figure: Figure::Outcomes { of_class: true, .. }, .. })
+        matches!(self.takes, Takes::Samples { basis: Basis::Outcomes { of_class: true, .. }, .. })
     }
 
     /// Where it may stand in a workload's objective: how.

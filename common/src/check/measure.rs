@@ -1,7 +1,7 @@
 //! The value of one aggregate over its window, as its function says.
 
 use super::aggregate::{Aggregate, Arguments, Subject};
-use super::function::{Asked, Called, Figure, Found, Takes, Value};
+use super::function::{Asked, Basis, Called, Found, Takes, Value};
 use super::source::Source;
 use super::window::{Intervals, Timeline, Window};
 use crate::histogram::Histogram;
@@ -10,10 +10,10 @@ use crate::scenario::MetricKind;
 /// Its value over a piece of its window, or over all of it.
 pub fn measure(aggregate: &Aggregate, source: &dyn Source, timeline: &Timeline, piece: Option<&Intervals>) -> Found {
     match (&aggregate.function.takes, &aggregate.arguments) {
-        (Takes::Samples { figure, .. }, Arguments::Samples { subject, class, window }) => {
+        (Takes::Samples { basis, .. }, Arguments::Samples { subject, class, window }) => {
             let over = over(window, timeline, piece)?;
             let asked = Asked { class: *class, seconds: timeline.seconds(&over) };
-            let samples = Samples { figure, called: &aggregate.called, source, over: &over };
+            let samples = Samples { basis, called: &aggregate.called, source, over: &over };
             match subject {
                 Subject::Load { workload, step, service } => samples.load(workload, step.as_deref(), *service, &asked),
                 Subject::Metric { role, metric, kind } => samples.metric(role, metric, *kind, asked.seconds),
@@ -43,7 +43,7 @@ fn over(window: &Window, timeline: &Timeline, piece: Option<&Intervals>) -> Resu
 
 /// A figure that comes from the samples in some seconds.
 struct Samples<'a> {
-    figure: &'a Figure,
+    basis: &'a Basis,
     called: &'a Called,
     source: &'a dyn Source,
     over: &'a Intervals,
@@ -57,10 +57,10 @@ impl Samples<'_> {
         if requests == 0 {
             return Err(format!("`{subject}` made no request in {}", self.over));
         }
-        let value = match self.figure {
-            Figure::Number(value) => value(requests as f64, asked.seconds),
-            Figure::Outcomes { value, .. } => value(&counts, asked),
-            Figure::Values { .. } => {
+        let value = match self.basis {
+            Basis::Number(value) => value(requests as f64, asked.seconds),
+            Basis::Outcomes { value, .. } => value(&counts, asked),
+            Basis::Values { .. } => {
                 return self.histogram(&self.source.latency(workload, step, service, self.over), &subject);
             }
         };
@@ -69,19 +69,19 @@ impl Samples<'_> {
 
     fn metric(&self, role: &str, metric: &str, kind: MetricKind, seconds: f64) -> Found {
         let nobody = || format!("no instance reported `{role}.{metric}` in {}", self.over);
-        match (kind, self.figure) {
-            (MetricKind::Counter, Figure::Number(value)) => {
+        match (kind, self.basis) {
+            (MetricKind::Counter, Basis::Number(value)) => {
                 let count = self.source.counter(role, metric, self.over).ok_or_else(nobody)?;
                 Ok(Value { value: value(count, seconds), samples: Some(count as u64) })
             }
-            (MetricKind::Gauge, Figure::Values { gauge: Some(value), .. }) => {
+            (MetricKind::Gauge, Basis::Values { gauge: Some(value), .. }) => {
                 let gauge = self.source.gauge(role, metric, self.over).ok_or_else(nobody)?;
                 Ok(Value { value: value(&gauge), samples: Some(gauge.samples) })
             }
-            (MetricKind::Histogram, figure) => {
+            (MetricKind::Histogram, basis) => {
                 let histogram = self.source.histogram(role, metric, self.over).ok_or_else(nobody)?;
-                match figure {
-                    Figure::Number(value) => {
+                match basis {
+                    Basis::Number(value) => {
                         let count = histogram.count();
                         Ok(Value { value: value(count as f64, seconds), samples: Some(count) })
                     }
@@ -94,7 +94,7 @@ impl Samples<'_> {
 
     fn histogram(&self, histogram: &Histogram, subject: &str) -> Found {
         let (samples, name, over) = (histogram.count(), &self.called.name, self.over);
-        let Figure::Values { histogram: Some(value), least_samples, .. } = self.figure else {
+        let Basis::Values { histogram: Some(value), least_samples, .. } = self.basis else {
             unreachable!("a function is asked only of what it is offered for")
         };
         if samples == 0 {

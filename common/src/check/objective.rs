@@ -5,7 +5,7 @@ use std::fmt;
 use super::aggregate::{Aggregate, Subject};
 use super::error::CheckError;
 use super::expr::{Check, Comparison};
-use super::function::{Asked, Figure, Functions, Takes};
+use super::function::{Asked, Basis, Functions, Takes};
 use super::functions::FUNCTIONS;
 use super::names::Names;
 use super::source::Counts;
@@ -46,8 +46,8 @@ impl Objective {
     /// Whether these latencies are within its bounds; where there are none, they are.
     pub fn latency_holds(&self, latency: &Histogram) -> bool {
         latency.count() == 0
-            || evaluate::holds(&self.latency, &mut |aggregate| match figure(aggregate) {
-                Some(Figure::Values { histogram: Some(value), .. }) => value(latency, &aggregate.called),
+            || evaluate::holds(&self.latency, &mut |aggregate| match basis(aggregate) {
+                Some(Basis::Values { histogram: Some(value), .. }) => value(latency, &aggregate.called),
                 _ => latency.mean(),
             })
     }
@@ -57,17 +57,17 @@ impl Objective {
         let counts = Counts { ok, errors, ..Counts::default() };
         let requests = counts.requests() as f64;
         requests > 0.0
-            && evaluate::holds(&self.counts, &mut |aggregate| match figure(aggregate) {
-                Some(Figure::Outcomes { value, .. }) => value(&counts, &Asked { class: None, seconds }),
-                Some(Figure::Number(value)) => value(requests, seconds),
+            && evaluate::holds(&self.counts, &mut |aggregate| match basis(aggregate) {
+                Some(Basis::Outcomes { value, .. }) => value(&counts, &Asked { class: None, seconds }),
+                Some(Basis::Number(value)) => value(requests, seconds),
                 _ => requests / seconds,
             })
     }
 }
 
-fn figure(aggregate: &Aggregate) -> Option<&'static Figure> {
+fn basis(aggregate: &Aggregate) -> Option<&'static Basis> {
     match &aggregate.function.takes {
-        Takes::Samples { figure, .. } => Some(figure),
+        Takes::Samples { basis, .. } => Some(basis),
         _ => None,
     }
 }

@@ -1,10 +1,13 @@
 //! Units of values in checks: what may be compared with what, and how a value reads.
 
+use serde::{Deserialize, Serialize};
+
 use crate::scenario::MetricKind;
 use crate::units::{Bytes, Micros, Rate, Ratio};
 
 /// What a value is of. Durations are in us, ratios are shares of one, rates are per second.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Unit {
     /// A count, cores, or any plain number.
     Number,
@@ -12,7 +15,9 @@ pub enum Unit {
     Ratio,
     /// One thing divided by another of its kind: compares with plain numbers and with percent.
     Quotient,
+    #[serde(rename = "per_second")]
     Rate,
+    #[serde(rename = "us")]
     Duration,
     Bytes,
 }
@@ -75,28 +80,45 @@ pub(super) fn metric_unit(name: &str, kind: MetricKind) -> Unit {
 
 /// A number with its unit, read from a check's text: the value and the canonical text.
 pub fn literal(text: &str) -> Result<(f64, Unit, String), String> {
+    let (value, unit) = quantity(text)?;
+    Ok((value, unit, written(value, unit)))
+}
+
+fn quantity(text: &str) -> Result<(f64, Unit), String> {
     let plain = text.replace('_', "");
     if plain.chars().all(|c| c.is_ascii_digit() || c == '.') {
         let value: f64 = plain.parse().map_err(|_| format!("`{text}` is not a number"))?;
-        return Ok((value, Unit::Number, value.to_string()));
+        return Ok((value, Unit::Number));
     }
     if plain.ends_with('%') {
         // Not `Ratio`'s parser: the quotient of two things may well be above 100%.
         let value: f64 = plain.trim_end_matches('%').parse().map_err(|_| format!("`{text}` is not a share"))?;
-        return Ok((value / 100.0, Unit::Ratio, Ratio(value / 100.0).to_string()));
+        return Ok((value / 100.0, Unit::Ratio));
     }
     if text.contains('/') {
         let rate: Rate = plain.parse().map_err(|e: crate::units::UnitError| e.0)?;
-        return Ok((rate.0, Unit::Rate, rate.to_string()));
+        return Ok((rate.0, Unit::Rate));
     }
     if text.ends_with('B') {
         let bytes: Bytes = plain.parse().map_err(|e: crate::units::UnitError| e.0)?;
-        return Ok((bytes.0 as f64, Unit::Bytes, bytes.to_string()));
+        return Ok((bytes.0 as f64, Unit::Bytes));
     }
     let micros: Micros = plain.parse().map_err(|_| {
         format!("`{text}` is no quantity; write a number with a unit: 300ms, 5s, 0.1%, 500/s, 500MB, or a plain number")
     })?;
-    Ok((micros.0 as f64, Unit::Duration, micros.to_string()))
+    Ok((micros.0 as f64, Unit::Duration))
+}
+
+/// A value to its last digit, in the one canonical text that reads back as it: `1s500ms`, `0.1%`, `90/m`, `512MiB`, `never`.
+pub fn written(value: f64, unit: Unit) -> String {
+    match unit {
+        _ if value.is_infinite() => "never".into(),
+        Unit::Number | Unit::Quotient => value.to_string(),
+        Unit::Ratio => Ratio(value).to_string(),
+        Unit::Rate => Rate(value).to_string(),
+        Unit::Duration => Micros(value as u64).to_string(),
+        Unit::Bytes => Bytes(value as u64).to_string(),
+    }
 }
 
 /// A value as people read it: `143ms`, `0.03%`, `2612/s`, `1.2GB`, `never`.

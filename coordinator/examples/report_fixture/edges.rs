@@ -15,14 +15,48 @@ pub fn invalid() -> Report {
         ],
     };
     report.checks[0].result = CheckResult::Tainted;
-    report.checks[3] =
-        Check { observed: "–".into(), samples: 0, result: CheckResult::NoData, ..report.checks[3].clone() };
+    report.checks[3] = Check {
+        observed: PerComparison::one(None),
+        samples: 0,
+        result: CheckResult::NoData,
+        ..report.checks[3].clone()
+    };
     report.validity[0] = Guard {
         ok: false,
-        observed: "4337 of 4340 batches, 801591 of 805802 requests".into(),
+        observed: GuardValue::Ledger {
+            batches: Part { value: 4337, of: 4340 },
+            requests: Part { value: 801_591, of: 805_802 },
+        },
         ..report.validity[0].clone()
     };
-    report.validity[5] = Guard { ok: false, observed: "1 of 2".into(), ..report.validity[5].clone() };
+    report.validity[5] = Guard { ok: false, observed: Part { value: 1, of: 2 }.into(), ..report.validity[5].clone() };
+    let share = |of_one| Figure::new(of_one, Unit::Ratio);
+    let coverage = GuardValue::Coverage {
+        workloads: IndexMap::from([("users".to_owned(), share(0.8333))]),
+        roles: IndexMap::from([("app".to_owned(), share(0.8605))]),
+        agents_gone_s: IndexMap::from([("n3".to_owned(), 12)]),
+    };
+    let why = "load[0] on n1 used 95% of a core (limit 90%) in 20s..23s";
+    let any = || Some(GuardState::Any.into());
+    let broken: [(&str, GuardValue, Option<GuardValue>); 6] = [
+        ("agents present", Part { value: 4, of: 5 }.into(), any()),
+        ("run completed", GuardState::Aborted.into(), None),
+        ("roles up", GuardValue::Exits { exited: 2, stayed_down: 1 }, any()),
+        ("coverage", coverage, None),
+        (
+            "record written whole",
+            GuardValue::Unreadable { unreadable: "the disk gave back 3 of 4096 bytes".into() },
+            None,
+        ),
+        ("generator kept up", GuardValue::Tainted { tainted_s: 3, judged_s: 300, why: why.into() }, None),
+    ];
+    for (name, observed, limit) in broken {
+        let guard = report.validity.iter_mut().find(|guard| guard.guard == name).expect("the guard is among them");
+        (guard.ok, guard.observed) = (false, observed);
+        if let Some(limit) = limit {
+            guard.limit = limit;
+        }
+    }
     report.phases[2].tainted = true;
     report.ledger.batches_received -= 3;
     report.ledger.merged -= 4_211;
@@ -63,8 +97,9 @@ pub fn aborted() -> Report {
             ..fault.clone()
         };
     }
+    report.validity[9] = Guard { ok: false, observed: GuardState::RecordCutShort.into(), ..report.validity[9].clone() };
     for check in &mut report.checks[1..6] {
-        (check.result, check.samples, check.observed) = (CheckResult::NoData, 0, "–".into());
+        (check.result, check.samples, check.observed) = (CheckResult::NoData, 0, PerComparison::one(None));
     }
     report
 }
@@ -196,7 +231,8 @@ pub fn hostile() -> Report {
     report.verdict.reasons.push(format!("{evil}{}", "very long ".repeat(60)));
     for check in &mut report.checks {
         check.expr = format!("{evil} {}", check.expr);
-        (check.id, check.observed, check.limit) = (evil.into(), evil.into(), evil.into());
+        let limit = Limit { compare: Compare::Below, expr: Some(evil.into()), figure: None };
+        (check.id, check.limit) = (evil.into(), PerComparison::one(Some(limit)));
         (check.windows, check.detail) = (vec![evil.into()], Some(evil.into()));
     }
     for phase in &mut report.phases {
@@ -212,7 +248,9 @@ pub fn hostile() -> Report {
         fault.impact = IndexMap::from([(evil.to_owned(), impact)]);
     }
     for guard in &mut report.validity {
-        (guard.guard, guard.observed, guard.limit) = (evil.into(), evil.into(), evil.into());
+        guard.guard = evil.into();
+        guard.observed = GuardValue::Unreadable { unreadable: evil.into() };
+        guard.limit = GuardState::All.into();
     }
     let mut workload = report.workloads["users"].clone();
     workload.model = evil.into();

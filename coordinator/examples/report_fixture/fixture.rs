@@ -2,19 +2,23 @@
 
 use indexmap::IndexMap;
 
+use gauntlet_common::check::{Compare, Figure, Limit, PerComparison, Unit};
 use gauntlet_common::plan::Isolation;
 use gauntlet_common::scenario::{Severity, Tier};
 use gauntlet_common::verdict::Outcome;
-use gauntlet_coordinator::report::model::*;
+use gauntlet_coordinator::model::*;
 
 #[path = "edges.rs"]
 mod edges;
+#[path = "judged.rs"]
+mod judged;
 #[path = "limits.rs"]
 mod limits;
 #[path = "shapes.rs"]
 mod shapes;
 
 pub use edges::*;
+use judged::{check, checks, figure, guards};
 pub use limits::limits;
 
 /// Noise in 0..1 that is the same every time.
@@ -280,70 +284,6 @@ fn fault(
     }
 }
 
-fn check(expr: &str, window: &str, observed: &str, limit: &str, samples: u64) -> Check {
-    Check {
-        id: expr.replace(' ', "_"),
-        expr: expr.into(),
-        windows: vec![window.into()],
-        observed: observed.into(),
-        limit: limit.into(),
-        samples,
-        severity: Severity::Error,
-        result: CheckResult::Pass,
-        correctness: false,
-        detail: None,
-    }
-}
-
-fn checks() -> Vec<Check> {
-    vec![
-        check(
-            "error_rate(users) < 0.1% outside faults",
-            "10.0s..130.0s, 150.4s..190.0s, 205.4s..310.0s",
-            "0.011%",
-            "0.1%",
-            694_112,
-        ),
-        check("error_rate(users) < 1% in fault:kill-app", "130.0s..151.0s", "0.35%", "1%", 49_400),
-        check("error_rate(users) < 1% in fault:cut-app", "190.0s..206.0s", "0.36%", "1%", 39_020),
-        check("recovery(users, kill-app) < 5s", "130.0s..151.0s", "2.4s", "5s", 49_400),
-        check("recovery(users, cut-app) < 5s", "190.0s..206.0s", "2.3s", "5s", 39_020),
-        check(
-            "rate(users) > 1200/s in peak outside faults",
-            "peak outside faults, 100.0s..130.0s, 150.4s..190.0s, 205.4s..280.0s",
-            "2634/s",
-            "1200/s",
-            380_514,
-        ),
-        check("count(users) > 50000", "10.0s..310.0s", "801402", "50000", 801_402),
-        check("count(jobs.completed) > 100", "10.0s..310.0s", "604", "100", 604),
-        check("count(analytics.events) > 0", "10.0s..310.0s", "612310", "0", 612_310),
-        Check {
-            correctness: true,
-            ..check("lost_acks(app.events) == 0", "whole run, read back after the last heal", "0", "0", 801_204)
-        },
-    ]
-}
-
-fn guards() -> Vec<Guard> {
-    let of = |guard: &str, observed: &str, limit: &str| Guard {
-        guard: guard.into(),
-        ok: true,
-        observed: observed.into(),
-        limit: limit.into(),
-    };
-    vec![
-        of("ledger complete", "4340 of 4340 batches, 805802 of 805802 requests", "all batches, all requests"),
-        of("load issued in time", "0.02% not issued", "at most 1%"),
-        of("agents present", "5 of 5", "all"),
-        of("common start", "3.1 ms apart", "within 50 ms"),
-        of("clocks known", "within 140 µs", "within 5 ms"),
-        of("faults had an effect", "2 of 2", "all"),
-        of("faults undone", "2 of 2", "all"),
-        of("checks have samples", "0 without", "0 without"),
-    ]
-}
-
 fn clock(i: u16) -> Clock {
     let look = |at_s: f64, drift: i64| ClockLook {
         at_s,
@@ -464,17 +404,17 @@ pub fn failed() -> Report {
             "recovery(users, kill-app) was 7.8s, the limit is 5s".into(),
         ],
     };
-    let set = |check: &mut Check, observed: &str, result: CheckResult| {
-        check.observed = observed.into();
+    let set = |check: &mut Check, observed: PerComparison<Figure>, result: CheckResult| {
+        check.observed = observed;
         check.result = result;
     };
-    set(&mut report.checks[3], "7.8s", CheckResult::Fail);
-    set(&mut report.checks[9], "3", CheckResult::Fail);
+    set(&mut report.checks[3], figure(7.8e6, Unit::Duration), CheckResult::Fail);
+    set(&mut report.checks[9], figure(3.0, Unit::Number), CheckResult::Fail);
     report.checks[9].detail = Some("missing: 0193-aa41, 0193-aa42, 0193-ab07".into());
-    set(&mut report.checks[8], "612310", CheckResult::NotJudged);
+    set(&mut report.checks[8], figure(612_310.0, Unit::Number), CheckResult::NotJudged);
     report.checks[8].detail = Some("the profile is too short to judge it".into());
     report.checks[6].severity = Severity::Warn;
-    set(&mut report.checks[6], "48211", CheckResult::Fail);
+    set(&mut report.checks[6], figure(48_211.0, Unit::Number), CheckResult::Fail);
     for impact in report.faults[0].impact.values_mut() {
         impact.recovery_ms = Some(7_800.0);
         impact.longest_gap_ms = 3_100.0;

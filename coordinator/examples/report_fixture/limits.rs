@@ -50,7 +50,14 @@ fn limit(workloads: usize, steps: usize) -> Report {
     let check = |i: usize| Check {
         windows: (0..2_880).map(|w| format!("{}.0s..{}.0s", w * 30, w * 30 + 30)).collect(),
         result: if i.is_multiple_of(7) { CheckResult::Fail } else { CheckResult::Pass },
-        ..check(&format!("p99({}) < 300ms every 30s", long("workload", i)), "", "280 ms", "300 ms", 1_000_000)
+        ..check(
+            &format!("p99({}) < 300ms every 30s", long("workload", i)),
+            "",
+            280e3,
+            (Compare::Below, 300e3),
+            Unit::Duration,
+            1_000_000,
+        )
     };
     let processes = processes(points);
     let process = processes["app[0]@n3"].clone();

@@ -7,6 +7,7 @@ mod fixture;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use gauntlet_coordinator::catalogue::REPORTS;
 use gauntlet_coordinator::report::{self, text};
 
 fn main() -> ExitCode {
@@ -18,7 +19,7 @@ fn main() -> ExitCode {
         let dir = dir.join(name);
         if let Err(error) = std::fs::create_dir_all(&dir)
             .map_err(|e| e.to_string())
-            .and_then(|()| report::write_all(&made_up, &dir).map(drop).map_err(|e| e.to_string()))
+            .and_then(|()| report::write_all(REPORTS, &made_up, &dir).map(drop).map_err(|e| e.to_string()))
         {
             anstream::eprintln!("{error}");
             return ExitCode::FAILURE;

@@ -8,8 +8,8 @@ use gauntlet_common::scenario::Scenario;
 use super::agents::runtime;
 use super::args::RunArgs;
 use super::output::{Failure, print_bytes};
+use crate::report::campaign::{Row, Summary};
 use crate::report::junit;
-use crate::report::series::{Row, Series};
 use crate::report::text::{Place as Shown, WIDTH, print_summary};
 use crate::rundir::{self, Place};
 use crate::screen::Screen;
@@ -61,7 +61,7 @@ pub(super) fn run(campaign: Campaign) -> Result<u8, Failure> {
     std::fs::create_dir_all(&dir)
         .map_err(|e| Failure::new(3, format!("{}: {e}; name another with --out", dir.display())))?;
     let (rows, suites) = runtime()?.block_on(all(&campaign))?;
-    let summary = Series::new(campaign.title, rows);
+    let summary = Summary::new(campaign.title, rows);
     let junit = summary.junit(suites).map_err(|e| Failure::new(1, e))?;
     let json = summary.json().map_err(|e| Failure::new(1, e))?;
     write(&dir.join(JUNIT), &junit)?;

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use gauntlet_process::clock;
 
 use super::output::{Failure, print_report};
-use crate::report::model::Report;
-use crate::report::runs::RunRow;
+use crate::catalogue::REPORTS;
+use crate::model::Report;
+use crate::report::history::RunRow;
 use crate::report::text::{Place as Shown, print_summary};
 use crate::{judge, report, rundir};
 
@@ -28,7 +29,7 @@ pub(super) fn report(run: &str, format: Option<&str>) -> Result<u8, Failure> {
     match format {
         Some(format) => print_report(&report, format)?,
         None => {
-            for path in report::write_all(&report, &dir).map_err(|e| Failure::new(1, e))? {
+            for path in report::write_all(REPORTS, &report, &dir).map_err(|e| Failure::new(1, e))? {
                 anstream::println!("{}", path.display());
             }
         }
@@ -40,7 +41,7 @@ pub(super) fn list() -> Result<u8, Failure> {
     let root = rundir::root().map_err(|e| Failure::new(3, e))?;
     let rows: Vec<RunRow> = rundir::list(&root).map_err(|e| Failure::new(3, e))?.into_iter().map(row).collect();
     let colour = anstream::AutoStream::choice(&std::io::stdout()) != anstream::ColorChoice::Never;
-    anstream::print!("{}", report::runs::list(&rows, crate::live::terminal_width().unwrap_or(100), colour));
+    anstream::print!("{}", report::history::list(&rows, crate::live::terminal_width().unwrap_or(100), colour));
     Ok(0)
 }
 

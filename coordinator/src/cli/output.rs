@@ -1,7 +1,8 @@
 //! What a command leaves: bytes on standard output, or a failure with its exit code.
 
+use crate::catalogue::REPORTS;
+use crate::model::Report;
 use crate::report;
-use crate::report::model::Report;
 
 /// Why a command ended without its result: the exit code, and what to tell.
 #[derive(Debug)]
@@ -31,7 +32,7 @@ pub(super) fn print_bytes(bytes: &[u8]) -> Result<u8, Failure> {
 
 /// To standard output, in a format that `--format` names.
 pub(super) fn print_report(report: &Report, format: &str) -> Result<(), Failure> {
-    let format = report::named(format).map_err(|e| Failure::new(2, e))?;
+    let format = report::named(REPORTS, format).map_err(|e| Failure::new(2, e))?;
     let bytes = format.render(report).map_err(|e| Failure::new(1, e))?;
     print_bytes(&bytes).map(drop)
 }

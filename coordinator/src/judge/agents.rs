@@ -4,7 +4,7 @@ use gauntlet_common::event::What;
 
 use super::view::View;
 use super::{clocks, figures};
-use crate::report::model::Agent;
+use crate::model::Agent;
 
 /// In the plan's order.
 pub(super) fn of(view: &View<'_>) -> Vec<Agent> {

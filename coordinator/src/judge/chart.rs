@@ -9,8 +9,8 @@ use indexmap::IndexMap;
 use super::figures::is_open;
 use super::heatmap;
 use super::view::View;
+use crate::model::{NodeLine, ProcessLine, Timeline, VALUES_MAX, WorkloadLine, means, rounded};
 use crate::record::{Seconds, Usage};
-use crate::report::model::{NodeLine, ProcessLine, Timeline, VALUES_MAX, WorkloadLine, means, rounded};
 
 /// Each line is thinned as soon as it is made: at most one is there for all seconds.
 pub(super) fn timeline(view: &View<'_>) -> Timeline {

@@ -2,13 +2,13 @@
 
 use std::ops::Deref;
 
-use gauntlet_common::check::{self, Compare, Finding, Intervals, Judged, Subject, Timeline, Unit};
+use gauntlet_common::check::{self, Compare, Finding, Intervals, Judged, PerComparison, Subject, Timeline, Unit};
 use gauntlet_common::scenario::CheckSpec;
 
 use super::starved;
 use super::taint::Taint;
 use super::view::View;
-use crate::report::model::{Check, CheckResult};
+use crate::model::{Check, CheckResult};
 
 /// Least part of a window that must be recorded before a check ends a run.
 const ABORT_SECONDS_MIN: usize = 5;
@@ -97,8 +97,8 @@ fn unreadable(spec: &CheckSpec, id: String, errors: &[check::CheckError]) -> Che
         id,
         expr: spec.expr.clone(),
         windows: Vec::new(),
-        observed: "-".into(),
-        limit: "-".into(),
+        observed: PerComparison::one(None),
+        limit: PerComparison::one(None),
         samples: 0,
         severity: spec.severity,
         result: if spec.not_judged { CheckResult::NotJudged } else { CheckResult::NoData },

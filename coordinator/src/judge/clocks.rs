@@ -3,7 +3,7 @@
 use gauntlet_common::event::What;
 
 use super::view::View;
-use crate::report::model::{Clock, ClockLook};
+use crate::model::{Clock, ClockLook};
 
 /// Of one agent. The look with which it joined is the one before; the last that came after the load's end is the one
 /// after. None is left out.

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use gauntlet_common::arrival::{Curve, Model, model};
-use gauntlet_common::check::{Unit, show};
+use gauntlet_common::check::{Figure, Unit, show};
 use gauntlet_common::event::What;
 use gauntlet_common::plan::{PlannedRole, PlannedWorkload};
 use gauntlet_common::scenario::OnAgentLoss;
 
 use super::view::View;
+use crate::model::GuardValue;
 
 /// Agents that were lost unplanned, each with the second from which nothing of it is known: contact counts as lost only
 /// after a lease of silence, and what it did meanwhile did not arrive.
@@ -85,29 +86,21 @@ fn down_spans(view: &View<'_>, role: &str, instance: u32, until: u64) -> Vec<Ran
     spans
 }
 
-/// `users 83.3% of its load, app 75.0% of its time; n3 gone from second 12`: what is not whole; none: all is, or the
-/// scenario does not degrade.
-pub(super) fn told(view: &View<'_>) -> Option<String> {
-    if view.plan.on_agent_loss != OnAgentLoss::Degrade {
-        return None;
-    }
+/// What is not whole.
+pub(super) fn lost(view: &View<'_>) -> GuardValue {
     let gone = gone(view);
-    let mut parts = Vec::new();
-    for workload in &view.plan.workloads {
-        let share = of_workload(view, workload, &gone);
-        if share < 1.0 {
-            parts.push(format!("{} {} of its load", workload.name, show(share, Unit::Ratio)));
-        }
+    let partly = |(name, share): (&String, f64)| (share < 1.0).then(|| (name.clone(), Figure::new(share, Unit::Ratio)));
+    GuardValue::Coverage {
+        workloads: view
+            .plan
+            .workloads
+            .iter()
+            .map(|w| (&w.name, of_workload(view, w, &gone)))
+            .filter_map(partly)
+            .collect(),
+        roles: view.plan.roles.iter().map(|role| (&role.name, of_role(view, role, &gone))).filter_map(partly).collect(),
+        agents_gone_s: gone.iter().map(|(agent, from)| (agent.to_string(), *from)).collect(),
     }
-    for role in &view.plan.roles {
-        let share = of_role(view, role, &gone);
-        if share < 1.0 {
-            parts.push(format!("{} {} of its time", role.name, show(share, Unit::Ratio)));
-        }
-    }
-    let agents: Vec<String> = gone.iter().map(|(agent, from)| format!("{agent} gone from second {from}")).collect();
-    let told = [parts.join(", "), agents.join(", ")].into_iter().filter(|text| !text.is_empty());
-    Some(told.collect::<Vec<_>>().join("; ")).filter(|text| !text.is_empty())
 }
 
 /// What a reader of a workload's figures must know of it.

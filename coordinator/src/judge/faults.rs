@@ -8,7 +8,7 @@ use indexmap::IndexMap;
 use super::fault_story::FaultStory;
 use super::figures;
 use super::view::View;
-use crate::report::model::{Effect, Fault, Impact};
+use crate::model::{Effect, Fault, Impact};
 
 /// Every fault with its impact on every workload.
 pub(super) fn report(view: &View<'_>) -> Vec<Fault> {
@@ -73,7 +73,7 @@ mod tests {
     use serde_json::json;
 
     use crate::judge::fixture::{Run, load};
-    use crate::report::model::CheckResult;
+    use crate::model::CheckResult;
 
     /// The good run, whose kill-app lasts from 15.06 s until it is let go so much later than after 3 s.
     fn run(later_us: i64) -> Run {
@@ -90,7 +90,7 @@ mod tests {
     }
 
     fn judged(run: &Run) -> Vec<(String, CheckResult)> {
-        run.report().checks.into_iter().map(|check| (check.observed, check.result)).collect()
+        run.report().checks.into_iter().map(|check| (check.observed.to_string(), check.result)).collect()
     }
 
     #[test]
@@ -126,7 +126,7 @@ mod tests {
             }
         }
         let report = run.report();
-        assert_eq!(report.checks[0].observed, "1.94s", "from 15.06 s to 17 s");
+        assert_eq!(report.checks[0].observed.to_string(), "1.94s", "from 15.06 s to 17 s");
         assert_eq!(report.faults[0].impact["users"].longest_gap_ms, 0.0, "slow successes are successes");
     }
 

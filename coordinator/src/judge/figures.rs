@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::coverage;
 use super::view::View;
-use crate::report::model::{Agent, Figures, Instance, Latency, Role, Spectrum, Workload};
+use crate::model::{Agent, Figures, Instance, Latency, Role, Spectrum, Workload};
 
 pub(super) fn latency(h: &Histogram) -> Latency {
     Latency {

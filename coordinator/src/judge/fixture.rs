@@ -9,8 +9,8 @@ use gauntlet_common::snapshot::{
 use serde_json::json;
 
 use crate::judge::judge;
+use crate::model::Report;
 use crate::record::Record;
-use crate::report::model::Report;
 
 pub(crate) const SECONDS: u32 = 43;
 const WORKERS: u32 = 2;

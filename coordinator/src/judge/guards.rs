@@ -1,6 +1,6 @@
 //! What must hold for a run to count as measured. Each guard shows its evidence, also when it is fine.
 
-use gauntlet_common::check::{Unit, show};
+use gauntlet_common::check::{Figure, Unit, show};
 use gauntlet_common::event::{Abort, What};
 use gauntlet_common::scenario::{OnAgentLoss, Severity};
 use gauntlet_common::snapshot::ErrorClass;
@@ -12,7 +12,7 @@ use super::fault_story::FaultStory;
 use super::reasons::Reasons;
 use super::taint::Taint;
 use super::view::View;
-use crate::report::model::{Check, CheckResult, Clock, Guard};
+use crate::model::{Check, CheckResult, Clock, Guard, GuardState, GuardValue, Part};
 
 /// The guard of what could not be written or read.
 pub(super) const WRITTEN_WHOLE: &str = "record written whole";
@@ -25,15 +25,38 @@ struct Guards<'r> {
 
 impl Guards<'_> {
     /// A guard with what is wrong, each with the run's cause; nothing wrong: it holds.
-    fn add(&mut self, guard: &str, observed: impl Into<String>, limit: &str, wrong: Vec<(Cause, String)>) {
+    fn add(
+        &mut self,
+        guard: &str,
+        observed: impl Into<GuardValue>,
+        limit: impl Into<GuardValue>,
+        wrong: Vec<(Cause, String)>,
+    ) {
         let ok = wrong.is_empty();
         self.all.push(Guard { guard: guard.into(), ok, observed: observed.into(), limit: limit.into() });
         self.reasons.extend(wrong);
     }
 
-    fn invalid(&mut self, guard: &str, observed: impl Into<String>, limit: &str, wrong: Vec<String>) {
+    fn invalid(
+        &mut self,
+        guard: &str,
+        observed: impl Into<GuardValue>,
+        limit: impl Into<GuardValue>,
+        wrong: Vec<String>,
+    ) {
         self.add(guard, observed, limit, wrong.into_iter().map(|why| (Cause::Invalid, why)).collect());
     }
+}
+
+/// The limit of what must not be at all.
+const NONE: GuardValue = GuardValue::Figure(Figure::new(0.0, Unit::Number));
+
+fn counted<T>(found: &[T]) -> GuardValue {
+    GuardValue::count(found.len() as u64)
+}
+
+fn part(value: usize, of: usize) -> Part {
+    Part { value: value as u64, of: of as u64 }
 }
 
 /// Every guard but that of the checks' samples.
@@ -48,7 +71,7 @@ pub(super) fn judge(view: &View<'_>, taint: &Taint, reasons: &mut Reasons) -> Ve
     iterations(view, &mut guards);
     processes(view, &mut guards);
     let troubles: Vec<String> = view.record.troubles().to_vec();
-    guards.invalid(WRITTEN_WHOLE, format!("{} troubles", troubles.len()), "none", troubles);
+    guards.invalid(WRITTEN_WHOLE, counted(&troubles), NONE, troubles);
     ran(view, &mut guards);
     guards.all
 }
@@ -63,10 +86,10 @@ fn completed(view: &View<'_>, guards: &mut Guards<'_>) {
     let events = view.record.events();
     let ended = events.iter().any(|event| matches!(event.what, What::RunEnded { .. }));
     let mut wrong = Vec::new();
-    let mut observed = if ended { "to its end" } else { "the record ends before the run did" };
+    let mut observed = if ended { GuardState::ToItsEnd } else { GuardState::RecordCutShort };
     for event in events {
         if let What::Aborted { why, detail } = &event.what {
-            observed = "aborted";
+            observed = GuardState::Aborted;
             let at = event.at_us as f64 / 1e6;
             match why {
                 // What the target did; the checks tell it.
@@ -91,9 +114,9 @@ fn completed(view: &View<'_>, guards: &mut Guards<'_>) {
         let last = events.iter().map(|event| event.at_us).max().unwrap_or(0) as f64 / 1e6;
         wrong.push((Cause::Invalid, format!("the record ends before the run did: its last event is from {last:.1}s")));
     }
-    guards.add("run completed", observed, "to its end", wrong);
+    guards.add("run completed", observed, GuardState::ToItsEnd, wrong);
     // Requests in flight at the end have no outcome, unless the load was drained.
-    let aborted = observed == "aborted";
+    let aborted = observed == GuardState::Aborted;
     let cut = events.iter().filter_map(|event| match &event.what {
         What::LoadStopped { agent, drained: false } if !aborted => {
             Some(format!("the load on {agent} ended with requests in flight, whose outcome is unknown"))
@@ -101,7 +124,7 @@ fn completed(view: &View<'_>, guards: &mut Guards<'_>) {
         _ => None,
     });
     let cut: Vec<String> = cut.collect();
-    guards.invalid("load drained", format!("{} agents cut off", cut.len()), "0", cut);
+    guards.invalid("load drained", counted(&cut), NONE, cut);
 }
 
 fn faults(view: &View<'_>, guards: &mut Guards<'_>) {
@@ -130,16 +153,11 @@ fn faults(view: &View<'_>, guards: &mut Guards<'_>) {
             vacuous.push((Cause::Invalid, format!("fault {id} was vacuous: {why}")));
         }
     }
-    let all = view.faults.len();
     let injected = view.faults.iter().filter(|story| story.injected().is_some()).count();
-    guards.add("faults applied", format!("{injected} of {all}"), "all that were due", applied);
-    guards.add("faults undone", format!("{} of {injected}", injected.saturating_sub(undone.len())), "all", undone);
-    guards.add(
-        "faults had an effect",
-        format!("{} of {injected}", injected - vacuous.len().min(injected)),
-        "all",
-        vacuous,
-    );
+    guards.add("faults applied", part(injected, view.faults.len()), GuardState::All, applied);
+    guards.add("faults undone", part(injected.saturating_sub(undone.len()), injected), GuardState::All, undone);
+    let had_effect = injected.saturating_sub(vacuous.len());
+    guards.add("faults had an effect", part(had_effect, injected), GuardState::All, vacuous);
 }
 
 /// Agents that had something to do for a fault, and said neither that it was applied nor that it was not.
@@ -162,11 +180,11 @@ fn ledger(view: &View<'_>, guards: &mut Guards<'_>) {
         let (name, recorded, merged) = (view.series_name(series), series.recorded, series.merged);
         wrong.push(format!("the workers recorded {recorded} requests of {name}, and {merged} were merged"));
     }
-    let observed = format!(
-        "{} of {} batches, {} of {} requests",
-        summary.batches_received, summary.batches_expected, summary.merged, summary.recorded
-    );
-    guards.invalid("ledger complete", observed, "all batches, all requests", wrong);
+    let observed = GuardValue::Ledger {
+        batches: Part { value: summary.batches_received, of: summary.batches_expected },
+        requests: Part { value: summary.merged, of: summary.recorded },
+    };
+    guards.invalid("ledger complete", observed, GuardState::All, wrong);
 }
 
 fn agents(view: &View<'_>, guards: &mut Guards<'_>) {
@@ -183,8 +201,8 @@ fn agents(view: &View<'_>, guards: &mut Guards<'_>) {
             }
         }
     }
-    let limit = if degrade { "any (on_agent_loss: degrade)" } else { "all" };
-    guards.invalid("agents present", format!("{} of {all}", all - gone.len().min(all)), limit, lost);
+    let limit = if degrade { GuardState::Any } else { GuardState::All };
+    guards.invalid("agents present", part(all - gone.len().min(all), all), limit, lost);
 }
 
 fn clocks(view: &View<'_>, guards: &mut Guards<'_>) {
@@ -203,7 +221,7 @@ fn clocks(view: &View<'_>, guards: &mut Guards<'_>) {
         }
     }
     let worst = agents.iter().map(|a| a.clock_uncertainty_us).max().unwrap_or(0);
-    guards.invalid("clocks known", format!("within {}", Micros(worst)), &format!("within {limit}"), wrong);
+    guards.invalid("clocks known", Micros(worst), limit, wrong);
 
     let limit = view.plan.guards.clock_drift;
     let moved = agents.iter().filter_map(|a| Some((a, super::clocks::moved(&a.clock)?)));
@@ -219,11 +237,11 @@ fn clocks(view: &View<'_>, guards: &mut Guards<'_>) {
     });
     let wrong = moved.chain(unknown).collect();
     let worst = agents.iter().map(|a| a.clock.moved_us).max().unwrap_or(0);
-    guards.invalid("clocks steady", format!("moved by {}", Micros(worst)), &format!("within {limit}"), wrong);
+    guards.invalid("clocks steady", Micros(worst), limit, wrong);
 
     let mut wrong = Vec::new();
     let carries_load = |name: &str| view.plan.load_workers.iter().any(|worker| worker.agent == name);
-    let silent = |a: &&crate::report::model::Agent| a.start_skew_us.is_none() && !lost_with_leave(view, &a.name);
+    let silent = |a: &&crate::model::Agent| a.start_skew_us.is_none() && !lost_with_leave(view, &a.name);
     for agent in agents.iter().filter(|a| carries_load(&a.name)).filter(silent) {
         wrong.push(format!("agent {} never said when its load began", agent.name));
     }
@@ -235,7 +253,7 @@ fn clocks(view: &View<'_>, guards: &mut Guards<'_>) {
     if spread > limit {
         wrong.push(format!("the agents' loads began up to {spread} apart, more than {limit}"));
     }
-    guards.invalid("common start", format!("{spread} apart"), &format!("within {limit}"), wrong);
+    guards.invalid("common start", spread, limit, wrong);
 }
 
 fn looked_after_start(clock: &Clock) -> bool {
@@ -279,12 +297,7 @@ fn issued(view: &View<'_>, taint: &Taint, guards: &mut Guards<'_>) {
             ));
         }
     }
-    guards.invalid(
-        "load issued in time",
-        format!("{} not issued", show(worst, Unit::Ratio)),
-        &format!("at most {limit}"),
-        wrong,
-    );
+    guards.invalid("load issued in time", GuardValue::share(worst), limit, wrong);
 }
 
 /// An exact number of iterations is a promise; only an abort excuses those that never began.
@@ -302,7 +315,7 @@ fn iterations(view: &View<'_>, guards: &mut Guards<'_>) {
             ));
         }
     }
-    guards.invalid("iterations made", format!("{missed} not made"), "all of an exact number", wrong);
+    guards.invalid("iterations made", GuardValue::count(missed), NONE, wrong);
 }
 
 fn processes(view: &View<'_>, guards: &mut Guards<'_>) {
@@ -310,9 +323,9 @@ fn processes(view: &View<'_>, guards: &mut Guards<'_>) {
     let degrade = view.plan.on_agent_loss == OnAgentLoss::Degrade;
     // A role is the system under test: that it exits is the target's doing, and so a failure and no flaw of the measurement.
     let wrong = exits.iter().filter(|_| !degrade).map(|exits| (Cause::CheckFailed, exits.text())).collect();
-    let limit = if degrade { "any (on_agent_loss: degrade)" } else { "no exit, unless planned" };
-    let down = exits.iter().filter(|exits| !exits.back).count();
-    guards.add("roles up", format!("{} exited, {down} stayed down", exits.len()), limit, wrong);
+    let limit = if degrade { GuardState::Any.into() } else { NONE };
+    let stayed_down = exits.iter().filter(|exits| !exits.back).count() as u64;
+    guards.add("roles up", GuardValue::Exits { exited: exits.len() as u64, stayed_down }, limit, wrong);
 
     let mut workers = Vec::new();
     for event in view.record.events() {
@@ -323,9 +336,8 @@ fn processes(view: &View<'_>, guards: &mut Guards<'_>) {
             workers.push(format!("load[{worker}] exited after {at:.1}s ({how}), unplanned"));
         }
     }
-    guards.invalid("load workers up", format!("{} down", workers.len()), "0 down, unless planned", workers);
+    guards.invalid("load workers up", counted(&workers), NONE, workers);
     if degrade {
-        let observed = coverage::told(view).unwrap_or_else(|| "all of the load and of the roles".into());
         let least = view.plan.guards.coverage;
         let gone = coverage::gone(view);
         let shares = view.plan.workloads.iter().map(|w| (&w.name, coverage::of_workload(view, w, &gone)));
@@ -334,7 +346,7 @@ fn processes(view: &View<'_>, guards: &mut Guards<'_>) {
             format!("only {share} of the planned load of `{name}` was left, less than {least}: too little to judge by")
         });
         let wrong = wrong.collect();
-        guards.invalid("coverage", observed, &format!("at least {least} of each workload's load"), wrong);
+        guards.invalid("coverage", coverage::lost(view), least, wrong);
     }
 }
 
@@ -412,7 +424,7 @@ fn ran(view: &View<'_>, guards: &mut Guards<'_>) {
             .map(|name| (Cause::Invalid, format!("workload `{name}` made no request outside warm-up")))
             .collect()
     };
-    guards.add("requests made", total.to_string(), "some of every workload", wrong);
+    guards.add("requests made", GuardValue::count(total), GuardValue::count(1), wrong);
 }
 
 /// Load was planned, or no check was: and there is no request.
@@ -427,14 +439,16 @@ fn nothing_ran(view: &View<'_>) -> bool {
 pub(super) fn kept_up(view: &View<'_>, taint: &Taint, checks: &[Check]) -> Guard {
     let judged = view.timeline.judged();
     let tainted = taint.all().intersect(&judged);
-    let why = taint.why_at_all(&judged);
-    let why = if why.is_empty() { String::new() } else { format!(": {why}") };
     let ok = !checks.iter().any(|c| c.result == CheckResult::Tainted && c.severity == Severity::Error);
     Guard {
         guard: "generator kept up".into(),
         ok,
-        observed: format!("{} of {} s tainted{why}", tainted.len(), judged.len()),
-        limit: "no check hangs on tainted seconds".into(),
+        observed: GuardValue::Tainted {
+            tainted_s: tainted.len() as u64,
+            judged_s: judged.len() as u64,
+            why: taint.why_at_all(&judged),
+        },
+        limit: GuardState::NoCheckHangsOnIt.into(),
     }
 }
 
@@ -448,6 +462,6 @@ pub(super) fn samples(view: &View<'_>, checks: &[Check], reasons: &mut Reasons) 
         format!("check `{}` has no data: {}", check.expr, check.detail.as_deref().unwrap_or("no sample"))
     };
     let wrong = told.map(|check| why(&check)).collect();
-    guards.invalid("checks have samples", format!("{} without", without.len()), "0 without", wrong);
+    guards.invalid("checks have samples", counted(&without), NONE, wrong);
     guards.all.remove(0)
 }

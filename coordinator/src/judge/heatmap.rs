@@ -3,7 +3,7 @@
 
 use gauntlet_common::histogram::Histogram;
 
-use crate::report::model::Heatmap;
+use crate::model::Heatmap;
 
 /// More cannot be told apart on a page.
 pub(super) const COLUMNS_MAX: u32 = 300;

@@ -8,8 +8,9 @@ use serde_json::json;
 use super::fixture::{Run, SECONDS, edge, event, load};
 use super::view::{holds_at_the_end, longest_gap, recovery};
 use super::{abort_due, judge};
+use crate::model::{CheckResult, Effect, Report};
 use crate::record::{Bin, Record};
-use crate::report::model::{CheckResult, Effect, Report};
+use crate::report::guards::{limit, observed};
 
 /// The verdict, its code, and a part of one of its reasons.
 pub(super) fn expect(report: &Report, result: Outcome, code: u8, part: &str) {
@@ -23,7 +24,7 @@ pub(super) fn guard_fails(report: &Report, name: &str) {
     assert!(failed.contains(&name), "{name} is not among {failed:?}");
 }
 
-fn guard<'a>(report: &'a Report, name: &str) -> &'a crate::report::model::Guard {
+fn guard<'a>(report: &'a Report, name: &str) -> &'a crate::model::Guard {
     report.validity.iter().find(|guard| guard.guard == name).unwrap()
 }
 
@@ -119,7 +120,7 @@ fn an_agent_lost_unplanned_makes_the_run_invalid_unless_it_may_degrade() {
     run.samples.retain(|sample| sample.agent != "n3" || sample.interval < 17);
     let report = run.report();
     assert_eq!(
-        guard(&report, "coverage").observed,
+        observed(guard(&report, "coverage")),
         "users 67.5% of its load, app 69.77% of its time; n3 gone from second 17"
     );
     run.plan.guards.coverage = Ratio(0.7);
@@ -263,7 +264,7 @@ fn a_role_that_exited_unplanned_fails_the_run_whether_it_came_back_or_not() {
     run.plan.on_agent_loss = gauntlet_common::scenario::OnAgentLoss::Degrade;
     let report = run.report();
     expect(&report, Outcome::Pass, 0, "");
-    assert_eq!(guard(&report, "coverage").observed, "app 86.05% of its time");
+    assert_eq!(observed(guard(&report, "coverage")), "app 86.05% of its time");
     expect(&Run::good().with(30.0, exited(true)).report(), Outcome::Pass, 0, "");
 }
 
@@ -384,17 +385,17 @@ fn fault_windows_run_from_injection_to_settled_and_outside_leaves_them_out() {
     // All fail from the injection at 15.06 s to 16.5 s.
     run.snapshots = load(|tenth| if (151..165).contains(&tenth) { (0, 10) } else { (10, 0) }, 5_000);
     let report = run.report();
-    let observed: Vec<_> = report.checks.iter().map(|c| (c.observed.as_str(), c.result)).collect();
-    assert_eq!(observed[0], ("0", CheckResult::Pass));
-    assert_eq!(observed[1], ("280", CheckResult::Fail));
+    let found: Vec<_> = report.checks.iter().map(|c| (c.observed.to_string(), c.result)).collect();
+    assert_eq!(found[0], ("0".into(), CheckResult::Pass));
+    assert_eq!(found[1], ("280".into(), CheckResult::Fail));
     assert_eq!(report.checks[1].windows, ["fault:kill-app, 15s..24s"]);
-    assert_eq!(observed[2], ("1.44s", CheckResult::Pass));
+    assert_eq!(found[2], ("1.44s".into(), CheckResult::Pass));
     let impact = &report.faults[0].impact["users"];
     assert_eq!((impact.recovery_ms, impact.longest_gap_ms), (Some(1440.0), 1400.0));
     assert_eq!((impact.before.errors, impact.during.errors, impact.after.errors), (0, 280, 0));
     // A failure outside is found.
     run.snapshots = load(|tenth| if tenth == 100 { (9, 1) } else { (10, 0) }, 5_000);
-    assert_eq!(run.report().checks[0].observed, "2");
+    assert_eq!(run.report().checks[0].observed.to_string(), "2");
 }
 
 #[test]
@@ -510,4 +511,54 @@ fn percentiles_of_the_merged_record_are_those_of_all_requests() {
     let all = run.report().workloads["users"].response_time;
     assert_eq!(all, super::figures::latency(&pooled));
     assert_eq!(all.samples, 8000);
+}
+
+#[test]
+fn each_guard_says_in_words_what_it_observed_and_what_it_demands() {
+    let told = |report: &Report| -> Vec<[String; 3]> {
+        report.validity.iter().map(|guard| [guard.guard.clone(), observed(guard), limit(guard)]).collect()
+    };
+    let all = [
+        ["run completed", "to its end", "to its end"],
+        ["load drained", "0 agents cut off", "0"],
+        ["faults applied", "2 of 2", "all that were due"],
+        ["faults undone", "2 of 2", "all"],
+        ["faults had an effect", "2 of 2", "all"],
+        ["ledger complete", "86 of 86 batches, 8600 of 8600 requests", "all batches, all requests"],
+        ["agents present", "3 of 3", "all"],
+        ["clocks known", "within 80us", "within 50ms"],
+        ["clocks steady", "moved by 0s", "within 50ms"],
+        ["common start", "40us apart", "within 50ms"],
+        ["load issued in time", "0% not issued", "at most 1%"],
+        ["iterations made", "0 not made", "all of an exact number"],
+        ["roles up", "0 exited, 0 stayed down", "no exit, unless planned"],
+        ["load workers up", "0 down", "0 down, unless planned"],
+        ["record written whole", "0 troubles", "none"],
+        ["requests made", "8000", "some of every workload"],
+        ["checks have samples", "0 without", "0 without"],
+        ["generator kept up", "0 of 40 s tainted", "no check hangs on tainted seconds"],
+    ];
+    assert_eq!(told(&Run::good().report()), all);
+    let mut run = Run::good().with(30.0, What::AgentLost { agent: "n3".into(), planned: false, why: "gone".into() });
+    run.plan.on_agent_loss = gauntlet_common::scenario::OnAgentLoss::Degrade;
+    let exited = What::RoleExited { role: "app".into(), instance: 0, planned: false, how: "exit code 1".into() };
+    let told = told(&run.with(20.0, exited).report());
+    for (name, observed, limit) in [
+        ("agents present", "2 of 3", "any (on_agent_loss: degrade)"),
+        ("roles up", "1 exited, 1 stayed down", "any (on_agent_loss: degrade)"),
+        (
+            "coverage",
+            "users 83.75% of its load, app 58.14% of its time; n3 gone from second 30",
+            "at least 50% of each workload's load",
+        ),
+    ] {
+        assert!(told.contains(&[name, observed, limit].map(String::from)), "{told:#?}");
+    }
+    let aborted = What::Aborted { why: Abort::Signal, detail: "SIGINT".into() };
+    let cut = Run::good().without(|what| matches!(what, What::RunEnded { .. })).report();
+    for (report, state) in
+        [(Run::good().with(20.0, aborted).report(), "aborted"), (cut, "the record ends before the run did")]
+    {
+        assert_eq!(observed(guard(&report, "run completed")), state);
+    }
 }

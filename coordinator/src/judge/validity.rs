@@ -8,7 +8,8 @@ use serde_json::json;
 use super::abort_due;
 use super::fixture::{Run, event, load};
 use super::tests::{expect, guard_fails};
-use crate::report::model::{CheckResult, Report};
+use crate::model::{CheckResult, Report};
+use crate::report::guards::observed;
 use gauntlet_common::units::{Micros, Ratio};
 
 /// In these seconds every request took 400 ms, in all others 5 ms.
@@ -150,7 +151,8 @@ fn seconds_without_a_sample_of_a_load_worker_are_not_known_to_be_clean() {
     let report = judged(20, &without(20));
     expect(&report, Outcome::Invalid, 5, "no samples of load[1] on n3 for 1 of 39 s in 20s..21s");
     let kept_up = report.validity.iter().find(|guard| guard.guard == "generator kept up").unwrap();
-    assert!(kept_up.observed.contains("no samples of load[1] on n3"), "{}", kept_up.observed);
+    let told = observed(kept_up);
+    assert!(told.contains("no samples of load[1] on n3"), "{told}");
     let delays = |wanted: fn(u32) -> bool| {
         move |run: &mut Run| {
             let samples = run.samples.iter_mut().filter(|s| s.process == "load[1]" && wanted(s.interval));

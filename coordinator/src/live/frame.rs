@@ -2,7 +2,7 @@
 
 use super::status::{Offered, RunStatus};
 use crate::report::facts::plural;
-use crate::report::format::{self, NONE};
+use crate::report::numbers::{self, NONE};
 use crate::report::paint::{Line, Tone};
 
 /// Wider lines are hard to read at a glance.
@@ -53,15 +53,15 @@ pub fn line(live: &RunStatus) -> String {
     parts.push(Line::new().plain(format!("{} of {} agents up", live.agents_up, live.agents_total)));
     parts.extend(live.notes.iter().take(MOST_NAMED).map(|note| Line::new().plain(note)).chain(rest(live.notes.len())));
     let parts: Vec<String> = parts.iter().map(|part| part.paint(false)).collect();
-    format!("{:>8}  {}", format::moment(live.elapsed_s), parts.join(", "))
+    format!("{:>8}  {}", numbers::moment(live.elapsed_s), parts.join(", "))
 }
 
 fn title(live: &RunStatus, width: usize) -> Line {
     let name = Line::of(Tone::Strong, &live.scenario).with(Tone::Dim, " · ").with(Tone::Accent, &live.phase);
     let time = if live.total_s > 0.0 {
-        format!("{} of {}", format::ticking(live.elapsed_s.max(0.0).floor()), format::ticking(live.total_s))
+        format!("{} of {}", numbers::ticking(live.elapsed_s.max(0.0).floor()), numbers::ticking(live.total_s))
     } else {
-        format::ticking(live.elapsed_s.max(0.0).floor())
+        numbers::ticking(live.elapsed_s.max(0.0).floor())
     };
     let time_width = time.chars().count();
     let name = name.fit(width.saturating_sub(time_width + 2));
@@ -83,15 +83,15 @@ fn load(live: &RunStatus) -> Vec<Line> {
     let tone = if live.error_rate > 0.0 { Tone::Warn } else { Tone::Plain };
     vec![
         Line::new().plain(offered(&live.offered)),
-        Line::of(Tone::Strong, format::rate(live.achieved)).plain(" achieved"),
-        Line::of(tone, format::percent(live.error_rate)).plain(" errors"),
+        Line::of(Tone::Strong, numbers::rate(live.achieved)).plain(" achieved"),
+        Line::of(tone, numbers::percent(live.error_rate)).plain(" errors"),
     ]
 }
 
 /// What the roles of a scenario without workloads did.
 fn counted(work: &[(String, f64)]) -> Vec<Line> {
     let rate =
-        |(name, rate): &(String, f64)| Line::new().plain(format!("{name} ")).with(Tone::Strong, format::rate(*rate));
+        |(name, rate): &(String, f64)| Line::new().plain(format!("{name} ")).with(Tone::Strong, numbers::rate(*rate));
     work.iter().take(MOST_COUNTED).map(rate).collect()
 }
 
@@ -102,22 +102,22 @@ fn total(live: &RunStatus) -> Vec<Line> {
 
 fn offered(offered: &Offered) -> String {
     match (offered.users, offered.rate) {
-        (0, rate) => format!("{} offered", format::rate(rate)),
+        (0, rate) => format!("{} offered", numbers::rate(rate)),
         (users, 0.0) => plural(users, "user"),
-        (users, rate) => format!("{} and {} offered", plural(users, "user"), format::rate(rate)),
+        (users, rate) => format!("{} and {} offered", plural(users, "user"), numbers::rate(rate)),
     }
 }
 
 fn latency(live: &RunStatus) -> Vec<Line> {
     let show = |name: &str, us: Option<u64>| {
-        Line::new().plain(name).plain(" ").with(Tone::Strong, us.map_or(NONE.into(), format::latency))
+        Line::new().plain(name).plain(" ").with(Tone::Strong, us.map_or(NONE.into(), numbers::latency))
     };
     vec![show("p50", live.p50), show("p99", live.p99)]
 }
 
 fn faults(live: &RunStatus) -> Vec<Line> {
     let named = live.faults.iter().take(MOST_NAMED).map(|fault| {
-        let left = format!(" {} left", format::ticking(fault.remaining_s.max(0.0).ceil()));
+        let left = format!(" {} left", numbers::ticking(fault.remaining_s.max(0.0).ceil()));
         Line::of(Tone::Bad, &fault.id).with(Tone::Dim, left)
     });
     named.chain(rest(live.faults.len())).collect()

@@ -3,7 +3,7 @@
 use gauntlet_common::event::{Abort, Event, FaultEdge, What};
 
 use crate::report::facts::plural;
-use crate::report::format;
+use crate::report::numbers;
 use crate::report::paint::{Line, Tone};
 
 /// What is said of an event.
@@ -18,7 +18,7 @@ pub struct Told {
 /// block shows it as a number.
 pub fn told(event: &Event) -> Option<Told> {
     let (tone, text, key) = words(event)?;
-    let line = Line::of(Tone::Dim, format!("{:>8}  ", format::moment(event.at_us as f64 / 1e6))).with(tone, text);
+    let line = Line::of(Tone::Dim, format!("{:>8}  ", numbers::moment(event.at_us as f64 / 1e6))).with(tone, text);
     Some(Told { line, key })
 }
 
@@ -59,16 +59,16 @@ fn words(event: &Event) -> Option<(Tone, String, Option<String>)> {
             let lost = missing + duplicated + unreachable > 0;
             let counts = format!(
                 "{} acknowledged, {} missing, {} duplicated, {} unreachable",
-                format::count(*acknowledged),
-                format::count(*missing),
-                format::count(*duplicated),
-                format::count(*unreachable)
+                numbers::count(*acknowledged),
+                numbers::count(*missing),
+                numbers::count(*duplicated),
+                numbers::count(*unreachable)
             );
             (if lost { Tone::Bad } else { Tone::Good }, format!("{role}.{ledger} read back: {counts}"))
         }
         What::Audited { role, instance, figures, error } if error.is_empty() => {
             let figures: Vec<String> =
-                figures.iter().map(|(name, n)| format!("{} {name}", format::count(*n))).collect();
+                figures.iter().map(|(name, n)| format!("{} {name}", numbers::count(*n))).collect();
             (Tone::Plain, format!("{role}[{instance}] audited: {}", figures.join(", ")))
         }
         What::Audited { role, instance, error, .. } => {
@@ -77,7 +77,7 @@ fn words(event: &Event) -> Option<(Tone, String, Option<String>)> {
         What::Aborted { why, detail } => (Tone::Warn, with(&format!("stopping early, {}", reason(*why)), detail)),
         What::Trouble { what } => (Tone::Bad, format!("the record is not whole: {what}")),
         What::RunEnded { duration_us } => {
-            (Tone::Plain, format!("ended after {}", format::span(*duration_us as f64 / 1e6)))
+            (Tone::Plain, format!("ended after {}", numbers::span(*duration_us as f64 / 1e6)))
         }
         What::LoadWorkerCounted { worker, sent, recorded, .. } => {
             let recorded: u64 = recorded.iter().sum();

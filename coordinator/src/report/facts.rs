@@ -4,8 +4,10 @@ use gauntlet_common::plan::Isolation;
 use gauntlet_common::scenario::Severity;
 use gauntlet_common::verdict::Outcome;
 
-use super::model::{Agent, Check, CheckResult, ClockLook, Effect, Fault, Impact, Phase, Report, Workload};
 use super::paint::Tone;
+use crate::model::{
+    Agent, Check, CheckResult, ClockLook, Effect, Fault, Impact, Ledger, LedgerSeries, Phase, Report, Workload,
+};
 use crate::scenarios::SHIPPED;
 
 /// The verdict in capitals.
@@ -95,25 +97,29 @@ pub fn most_harmed(fault: &Fault) -> Vec<(&String, &Impact)> {
 
 /// When a workload's objective held again after a fault.
 pub fn recovery(impact: &Impact) -> String {
-    if impact.never_recovered() { "never".into() } else { super::format::millis(impact.recovery_ms) }
+    if impact.never_recovered() { "never".into() } else { super::numbers::millis(impact.recovery_ms) }
 }
 
 /// How far an agent's clock is from the coordinator's, and within what.
 pub fn clock(agent: &Agent) -> String {
-    format!("{} ± {}", super::format::offset(agent.clock_offset_us), super::format::latency(agent.clock_uncertainty_us))
+    format!(
+        "{} ± {}",
+        super::numbers::offset(agent.clock_offset_us),
+        super::numbers::latency(agent.clock_uncertainty_us)
+    )
 }
 
 /// What was measured of it besides: nothing where it was measured once.
 pub fn clock_story(agent: &Agent) -> Option<String> {
     let clock = &agent.clock;
     let look = |look: &ClockLook| {
-        format!("{} ± {}", super::format::offset(look.offset_us), super::format::latency(look.uncertainty_us))
+        format!("{} ± {}", super::numbers::offset(look.offset_us), super::numbers::latency(look.uncertainty_us))
     };
     let parts = [
         clock.before.as_ref().map(|before| format!("before {}", look(before))),
         (!clock.during.is_empty()).then(|| plural(clock.during.len() as u64, "look") + " during"),
         clock.after.as_ref().map(|after| format!("after {}", look(after))),
-        (clock.moved_us > 0).then(|| format!("moved by {}", super::format::latency(clock.moved_us))),
+        (clock.moved_us > 0).then(|| format!("moved by {}", super::numbers::latency(clock.moved_us))),
     ];
     let told: Vec<String> = parts.into_iter().flatten().collect();
     (told.len() > 1).then(|| told.join(", "))
@@ -149,6 +155,16 @@ pub fn check_counts(report: &Report) -> String {
     ];
     let words: Vec<String> = counts.iter().filter(|(n, _)| *n > 0).map(|(n, word)| format!("{n} {word}")).collect();
     if words.is_empty() { "no checks".into() } else { words.join(", ") }
+}
+
+/// "12 of 12 series equal", and each that is not: "users.login ok: 500 recorded, 480 merged".
+pub fn ledger_series(ledger: &Ledger) -> (String, Vec<String>) {
+    let unequal: Vec<_> = ledger.series.iter().filter(|series| series.recorded != series.merged).collect();
+    let all = ledger.series.len();
+    let tell = |s: &&LedgerSeries| {
+        format!("{}.{} {}: {} recorded, {} merged", s.workload, s.step, s.outcome, s.recorded, s.merged)
+    };
+    (format!("{} of {all} series equal", all - unequal.len()), unequal.iter().map(tell).collect())
 }
 
 /// "confirmed, undone", or what went wrong.
@@ -326,7 +342,7 @@ pub const fn isolation_word(isolation: Isolation) -> &'static str {
 
 /// `1 error`, `2 errors`.
 pub fn plural(count: u64, noun: &str) -> String {
-    format!("{} {noun}{}", super::format::count(count), if count == 1 { "" } else { "s" })
+    format!("{} {noun}{}", super::numbers::count(count), if count == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]

@@ -8,9 +8,10 @@ mod evidence;
 mod faults;
 mod heat;
 mod page;
+mod points;
 mod scale;
 mod sections;
-mod series;
+
 mod spectrum;
 
 use chart::Axis;
@@ -19,8 +20,8 @@ use page::Page;
 use serde_json::json;
 
 use super::facts;
-use super::model::Report;
 use super::{RenderError, ReportFormat};
+use crate::model::Report;
 
 const STYLE: &str = include_str!("html/style.css");
 const SCRIPT: &str = include_str!("html/script.js");
@@ -54,9 +55,6 @@ impl ReportFormat for Html {
     }
     fn file_name(&self) -> Option<&'static str> {
         Some("report.html")
-    }
-    fn help(&self) -> &'static str {
-        "one file for a browser or a printer: everything, with charts"
     }
     fn render(&self, report: &Report) -> Result<Vec<u8>, RenderError> {
         let mut details = DETAILS.into_iter();

@@ -6,11 +6,8 @@ use serde::Serialize;
 use serde_json::Serializer;
 use serde_json::ser::Formatter;
 
-use super::model::Report;
 use super::{RenderError, ReportFormat};
-
-/// Its name in a run directory.
-pub const FILE: &str = "report.json";
+use crate::model::Report;
 
 /// The published interface, pretty.
 pub struct Json;
@@ -20,10 +17,7 @@ impl ReportFormat for Json {
         "json"
     }
     fn file_name(&self) -> Option<&'static str> {
-        Some(FILE)
-    }
-    fn help(&self) -> &'static str {
-        "everything that was found, for programs; the keys are a published interface"
+        Some("report.json")
     }
     fn render(&self, report: &Report) -> Result<Vec<u8>, RenderError> {
         let mut bytes = Vec::new();

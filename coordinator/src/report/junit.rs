@@ -12,9 +12,10 @@ use gauntlet_common::verdict::Outcome;
 use quick_junit::{NonSuccessKind, Report as Suites, TestCase, TestCaseStatus, TestSuite};
 
 use super::facts;
-use super::format;
-use super::model::{Check, CheckResult, Effect, Fault, Guard, Report};
+use super::guards;
+use super::numbers;
 use super::{RenderError, ReportFormat};
+use crate::model::{Check, CheckResult, Effect, Fault, Guard, Report};
 
 /// Letters of one text: CI servers keep every one of them in memory. What is longer is cut, with an ellipsis.
 const LETTERS_MAX: usize = 4_000;
@@ -29,9 +30,6 @@ impl ReportFormat for Junit {
     fn file_name(&self) -> Option<&'static str> {
         Some("junit.xml")
     }
-    fn help(&self) -> &'static str {
-        "verdict, checks, guards and faults as test cases, for CI servers"
-    }
     fn render(&self, report: &Report) -> Result<Vec<u8>, RenderError> {
         document(&report.scenario, vec![suite(report)])
     }
@@ -45,7 +43,7 @@ pub fn document(name: &str, all: Vec<TestSuite>) -> Result<Vec<u8>, RenderError>
         suites.set_time(times.iter().sum());
     }
     suites.add_test_suites(all);
-    let text = suites.to_string()?;
+    let text = suites.to_string().map_err(|why| RenderError::of("JUnit", why))?;
     // Jenkins' schema knows the attribute of a suite, not of all suites together.
     let skipped = format!(" skipped=\"{}\"", suites.skipped);
     let (head, rest) = text.split_once("<testsuite ").unwrap_or((&text, ""));
@@ -155,7 +153,7 @@ fn evidence(check: &Check) -> String {
         check.expr,
         check.observed,
         check.limit,
-        format::count(check.samples)
+        numbers::count(check.samples)
     );
     if !check.windows.is_empty() {
         text.push_str(&format!("\nover     {}", facts::windows(check)));
@@ -170,14 +168,14 @@ fn guard_status(guard: &Guard) -> TestCaseStatus {
     if guard.ok {
         return TestCaseStatus::success();
     }
-    let message = format!("{}, limit {}", guard.observed, guard.limit);
+    let message = format!("{}, limit {}", guards::observed(guard), guards::limit(guard));
     // A role that exits is the target's doing, all else is the measurement's.
     let kind = if guard.guard == "roles up" { NonSuccessKind::Failure } else { NonSuccessKind::Error };
     wrong(
         kind,
         "guard",
         &message,
-        &format!("guard    {}\nobserved {}\nlimit    {}", guard.guard, guard.observed, guard.limit),
+        &format!("guard    {}\nobserved {}\nlimit    {}", guard.guard, guards::observed(guard), guards::limit(guard)),
     )
 }
 
@@ -329,8 +327,8 @@ mod tests {
         else {
             panic!("it failed");
         };
-        assert_eq!(message.as_deref(), Some("observed 7.8s, limit 5s, 49,400 samples"));
-        for part in ["observed 7.8s", "limit    5s", "samples  49,400", "over     130.0s..151.0s"] {
+        assert_eq!(message.as_deref(), Some("observed 7.8s, limit < 5s, 49,400 samples"));
+        for part in ["observed 7.8s", "limit    < 5s", "samples  49,400", "over     130.0s..151.0s"] {
             assert!(description.as_deref().is_some_and(|text| text.contains(part)), "{part}: {description:?}");
         }
         let warned = read(&report).test_suites[0].test_cases.iter().find_map(|case| case.system_out.clone());

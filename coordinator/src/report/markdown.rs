@@ -3,9 +3,10 @@
 use std::fmt::Write;
 
 use super::facts;
-use super::format::{self, NONE};
-use super::model::{Figures, Latency, Report, Workload};
+use super::guards;
+use super::numbers::{self, NONE};
 use super::{RenderError, ReportFormat};
+use crate::model::{Figures, Latency, Report, Workload};
 
 /// GitHub-flavoured Markdown.
 pub struct Markdown;
@@ -16,9 +17,6 @@ impl ReportFormat for Markdown {
     }
     fn file_name(&self) -> Option<&'static str> {
         Some("report.md")
-    }
-    fn help(&self) -> &'static str {
-        "verdict, checks, figures and faults for a pull request or a chat"
     }
     fn render(&self, report: &Report) -> Result<Vec<u8>, RenderError> {
         let mut out = String::new();
@@ -77,7 +75,7 @@ fn head(out: &mut String, report: &Report) -> std::fmt::Result {
             report.tier.name(),
             &report.seed.to_string(),
             &escape(&report.started_at),
-            &format::span(report.duration_s),
+            &numbers::span(report.duration_s),
             facts::isolation_word(report.isolation),
             &report.verdict.exit_code.to_string(),
         ],
@@ -98,8 +96,18 @@ fn checks(out: &mut String, report: &Report) -> std::fmt::Result {
         if let Some(detail) = &check.detail {
             let _ = write!(window, " ({})", escape(detail));
         }
-        let samples = format::count(check.samples);
-        row(out, &[&result, &code(&check.expr), &escape(&check.observed), &escape(&check.limit), &samples, &window])?;
+        let samples = numbers::count(check.samples);
+        row(
+            out,
+            &[
+                &result,
+                &code(&check.expr),
+                &escape(&check.observed.to_string()),
+                &escape(&check.limit.to_string()),
+                &samples,
+                &window,
+            ],
+        )?;
     }
     more(out, report.checks.len(), MOST_ROWS, "checks")
 }
@@ -153,13 +161,13 @@ fn about(workload: &Workload) -> String {
     let mut text = format!(
         "{}; {} dropped, {} skipped; sends late by {} at p99.",
         escape(&workload.model),
-        format::count(workload.dropped),
-        format::count(workload.skipped),
+        numbers::count(workload.dropped),
+        numbers::count(workload.skipped),
         percentile(&workload.lateness, workload.lateness.p99)
     );
     if !workload.errors_by_class.is_empty() {
         let classes: Vec<String> =
-            workload.errors_by_class.iter().map(|(c, n)| format!("{} {}", format::count(*n), escape(c))).collect();
+            workload.errors_by_class.iter().map(|(c, n)| format!("{} {}", numbers::count(*n), escape(c))).collect();
         let _ = write!(text, " Errors: {}.", classes.join(", "));
     }
     let _ = write!(text, " {}", facts::model_sentence(workload));
@@ -171,13 +179,13 @@ fn about(workload: &Workload) -> String {
 
 fn figures(out: &mut String, name: &str, of: &Figures) -> std::fmt::Result {
     let latency = &of.response_time;
-    let errors = format!("{} ({})", format::count(of.errors), format::percent(of.error_rate));
+    let errors = format!("{} ({})", numbers::count(of.errors), numbers::percent(of.error_rate));
     row(
         out,
         &[
             name,
-            &format::count(of.requests),
-            &format::rate(of.throughput),
+            &numbers::count(of.requests),
+            &numbers::rate(of.throughput),
             &errors,
             &percentile(latency, latency.p50),
             &percentile(latency, latency.p95),
@@ -197,11 +205,11 @@ fn faults(out: &mut String, report: &Report) -> std::fmt::Result {
     row(out, &["fault", "what", "targets", "from", "to", "state", "detected", "recovery", "longest gap", "failovers"])?;
     rule(out, "--->>->>>>")?;
     for fault in facts::ordered_faults(report).into_iter().take(MOST_ROWS) {
-        let at = |s: Option<f64>| s.map_or(NONE.to_owned(), format::moment);
+        let at = |s: Option<f64>| s.map_or(NONE.to_owned(), numbers::moment);
         let what = format!("{} ({})", escape(&fault.kind), escape(&fault.backend));
         let targets = fault.targets.iter().map(|t| escape(t)).collect::<Vec<_>>().join(", ");
         let harmed = facts::most_harmed(fault);
-        let of = |show: &dyn Fn(&super::model::Impact) -> String| {
+        let of = |show: &dyn Fn(&crate::model::Impact) -> String| {
             let each =
                 harmed.iter().take(MOST_IMPACTS).map(|(name, impact)| format!("{}: {}", escape(name), show(impact)));
             each.collect::<Vec<_>>().join("; ")
@@ -215,10 +223,10 @@ fn faults(out: &mut String, report: &Report) -> std::fmt::Result {
                 &at(fault.applied_s),
                 &at(fault.cleared_s),
                 facts::fault_state(fault).0,
-                &format::millis(fault.detection_ms),
+                &numbers::millis(fault.detection_ms),
                 &of(&facts::recovery),
-                &of(&|i| format::millis(Some(i.longest_gap_ms))),
-                &of(&|i| format::count(i.failovers)),
+                &of(&|i| numbers::millis(Some(i.longest_gap_ms))),
+                &of(&|i| numbers::count(i.failovers)),
             ],
         )?;
     }
@@ -261,7 +269,7 @@ fn roles(out: &mut String, report: &Report) -> std::fmt::Result {
                 &escape(&instance.node),
                 &instance.restarts.to_string(),
                 &format!("{:.2}", instance.cpu_max),
-                &format::bytes(instance.rss_max),
+                &numbers::bytes(instance.rss_max),
             ],
         )?;
     }
@@ -284,7 +292,7 @@ fn agents(out: &mut String, report: &Report) -> std::fmt::Result {
                 &escape(&agent.address),
                 if agent.lost { "**lost**" } else { "to the end" },
                 &facts::clock(agent),
-                &agent.start_skew_us.map_or(NONE.into(), format::offset),
+                &agent.start_skew_us.map_or(NONE.into(), numbers::offset),
                 &format!("{:.2}", agent.cpu_max),
             ],
         )?;
@@ -294,21 +302,21 @@ fn agents(out: &mut String, report: &Report) -> std::fmt::Result {
 
 fn evidence(out: &mut String, report: &Report) -> std::fmt::Result {
     let ledger = &report.ledger;
-    let (equal, unequal) = ledger.series_words();
+    let (equal, unequal) = facts::ledger_series(ledger);
     writeln!(out, "\n## Can it be believed?\n")?;
     row(out, &["guard", "held", "observed", "limit"])?;
     rule(out, "----")?;
     for guard in &report.validity {
         let held = if guard.ok { "yes" } else { "**NO**" };
-        row(out, &[&escape(&guard.guard), held, &escape(&guard.observed), &escape(&guard.limit)])?;
+        row(out, &[&escape(&guard.guard), held, &escape(&guards::observed(guard)), &escape(&guards::limit(guard))])?;
     }
     writeln!(
         out,
         "\nLedger: {} of {} batches; {} requests recorded, {} merged; {equal}.",
-        format::count(ledger.batches_received),
-        format::count(ledger.batches_expected),
-        format::count(ledger.recorded),
-        format::count(ledger.merged)
+        numbers::count(ledger.batches_received),
+        numbers::count(ledger.batches_expected),
+        numbers::count(ledger.recorded),
+        numbers::count(ledger.merged)
     )?;
     for series in unequal.iter().take(MOST_ROWS) {
         writeln!(out, "- {}", escape(series))?;
@@ -325,7 +333,7 @@ fn evidence(out: &mut String, report: &Report) -> std::fmt::Result {
 }
 
 fn percentile(of: &Latency, us: u64) -> String {
-    if of.samples == 0 { NONE.into() } else { format::latency(us) }
+    if of.samples == 0 { NONE.into() } else { numbers::latency(us) }
 }
 
 fn row(out: &mut String, cells: &[&str]) -> std::fmt::Result {

@@ -292,7 +292,7 @@ proptest! {
         let loaded = load(dir.path()).unwrap();
         let report = judge(&loaded.plan, &loaded.record);
         prop_assert_eq!(report.verdict.result, Outcome::Invalid);
-        for format in crate::report::REPORTS {
+        for format in crate::catalogue::REPORTS {
             let text = String::from_utf8(format.render(&report).unwrap()).unwrap();
             prop_assert!(text.to_lowercase().contains("invalid"), "{} says nothing of it", format.name());
             prop_assert!(!text.contains("NaN"), "{}", format.name());

@@ -1,13 +1,13 @@
 //! How many and how often: requests of workloads by their outcomes, and what counters and histograms count.
 
-use crate::check::function::{Figure, Function, InObjective, Name, Takes};
+use crate::check::function::{Basis, Function, InObjective, Name, Takes};
 use crate::check::unit::Unit;
 use crate::snapshot::ErrorClass;
 
 /// `count(users)`, `count(jobs.completed)`.
 pub static COUNT: Function = Function {
     name: Name::Word("count"),
-    takes: Takes::Samples { figure: Figure::Number(|count, _| count), objective: None },
+    takes: Takes::Samples { basis: Basis::Number(|count, _| count), objective: None },
     unit: Some(Unit::Number),
     is_total: true,
     is_correctness: false,
@@ -17,7 +17,7 @@ pub static COUNT: Function = Function {
 pub static RATE: Function = Function {
     name: Name::Word("rate"),
     takes: Takes::Samples {
-        figure: Figure::Number(|count, seconds| count / seconds),
+        basis: Basis::Number(|count, seconds| count / seconds),
         objective: Some(InObjective { called: "rate", of_errors: false }),
     },
     unit: Some(Unit::Rate),
@@ -29,7 +29,7 @@ pub static RATE: Function = Function {
 pub static ERROR_RATE: Function = Function {
     name: Name::Word("error_rate"),
     takes: Takes::Samples {
-        figure: Figure::Outcomes {
+        basis: Basis::Outcomes {
             value: |counts, _| counts.errors as f64 / counts.requests() as f64,
             of_class: false,
             of_step: true,
@@ -45,7 +45,7 @@ pub static ERROR_RATE: Function = Function {
 pub static ERRORS: Function = Function {
     name: Name::Word("errors"),
     takes: Takes::Samples {
-        figure: Figure::Outcomes {
+        basis: Basis::Outcomes {
             value: |counts, asked| match asked.class {
                 Some(class) => counts.by_class[class as usize] as f64,
                 None => counts.errors as f64,
@@ -64,7 +64,7 @@ pub static ERRORS: Function = Function {
 pub static DROPPED: Function = Function {
     name: Name::Word("dropped"),
     takes: Takes::Samples {
-        figure: Figure::Outcomes {
+        basis: Basis::Outcomes {
             value: |counts, _| counts.by_class[ErrorClass::Dropped as usize] as f64,
             of_class: false,
             of_step: false,
@@ -80,7 +80,7 @@ pub static DROPPED: Function = Function {
 pub static SKIPPED: Function = Function {
     name: Name::Word("skipped"),
     takes: Takes::Samples {
-        figure: Figure::Outcomes { value: |counts, _| counts.skipped as f64, of_class: false, of_step: false },
+        basis: Basis::Outcomes { value: |counts, _| counts.skipped as f64, of_class: false, of_step: false },
         objective: None,
     },
     unit: Some(Unit::Number),

@@ -1,12 +1,12 @@
 //! What values are like: latencies of workloads, histograms and gauges of roles.
 
-use crate::check::function::{Called, Figure, Function, InObjective, Name, Takes};
+use crate::check::function::{Basis, Called, Function, InObjective, Name, Takes};
 
 /// `p50(users)`, `p99.9(app.handle_us)`; `p999` is the latter too.
 pub static PERCENTILE: Function = Function {
     name: Name::Family { examples: &["p50", "p90", "p95", "p99", "p99.9"], read: percentile },
     takes: Takes::Samples {
-        figure: Figure::Values {
+        basis: Basis::Values {
             histogram: Some(|histogram, called| histogram.quantile(called.number) as f64),
             // A percentile of fewer than 10 / (1 - q) samples says nothing of the tail.
             least_samples: |called| (10.0 / (1.0 - called.number) - 1e-6).ceil() as u64,
@@ -23,7 +23,7 @@ pub static PERCENTILE: Function = Function {
 pub static MEAN: Function = Function {
     name: Name::Word("mean"),
     takes: Takes::Samples {
-        figure: Figure::Values {
+        basis: Basis::Values {
             histogram: Some(|histogram, _| histogram.mean()),
             least_samples: |_| 1,
             gauge: Some(|gauge| gauge.mean),
@@ -39,7 +39,7 @@ pub static MEAN: Function = Function {
 pub static MIN: Function = Function {
     name: Name::Word("min"),
     takes: Takes::Samples {
-        figure: Figure::Values {
+        basis: Basis::Values {
             histogram: Some(|histogram, _| histogram.min() as f64),
             least_samples: |_| 1,
             gauge: Some(|gauge| gauge.min),
@@ -55,7 +55,7 @@ pub static MIN: Function = Function {
 pub static MAX: Function = Function {
     name: Name::Word("max"),
     takes: Takes::Samples {
-        figure: Figure::Values {
+        basis: Basis::Values {
             histogram: Some(|histogram, _| histogram.max() as f64),
             least_samples: |_| 1,
             gauge: Some(|gauge| gauge.max),
@@ -71,7 +71,7 @@ pub static MAX: Function = Function {
 pub static LAST: Function = Function {
     name: Name::Word("last"),
     takes: Takes::Samples {
-        figure: Figure::Values { histogram: None, least_samples: |_| 1, gauge: Some(|gauge| gauge.last) },
+        basis: Basis::Values { histogram: None, least_samples: |_| 1, gauge: Some(|gauge| gauge.last) },
         objective: None,
     },
     unit: None,

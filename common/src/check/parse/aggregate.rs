@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::parser::{Parsed, Parser};
 use crate::check::aggregate::{Aggregate, Arguments, Subject};
 use crate::check::error::CheckError;
-use crate::check::function::{Called, Figure, Function, Takes};
+use crate::check::function::{Basis, Called, Function, Takes};
 use crate::check::names::{RoleNames, WorkloadNames, nearest};
 use crate::check::window::Window;
 use crate::scenario::MetricKind;
@@ -17,7 +17,7 @@ struct Written<'a> {
     span: Range<usize>,
     function: &'static Function,
     called: Called,
-    figure: &'static Figure,
+    basis: &'static Basis,
 }
 
 impl Parser<'_> {
@@ -31,18 +31,18 @@ impl Parser<'_> {
             return Ok(None);
         };
         if let Some(workload) = self.implied.filter(|_| !self.peek_sign('(')) {
-            let Takes::Samples { figure, .. } = &function.takes else { return Ok(None) };
+            let Takes::Samples { basis, .. } = &function.takes else { return Ok(None) };
             let subject = Subject::Load { workload: workload.into(), step: None, service: false };
             return Ok(self.of_samples(
-                Written { name, span, function, called, figure },
+                Written { name, span, function, called, basis },
                 subject,
                 None,
                 Window::default(),
             ));
         }
         self.sign('(', &format!("`{name}` needs what it is of in parentheses"))?;
-        let aggregate = if let Takes::Samples { figure, .. } = &function.takes {
-            self.samples(Written { name, span, function, called, figure })?
+        let aggregate = if let Takes::Samples { basis, .. } = &function.takes {
+            self.samples(Written { name, span, function, called, basis })?
         } else {
             let arguments = self.arguments(name, &function.takes)?;
             arguments.map(|arguments| Aggregate { function, called, arguments })
@@ -108,23 +108,23 @@ impl Parser<'_> {
     /// Checks that this function can be asked of this subject.
     fn of_samples(
         &mut self,
-        Written { name, span, function, called, figure }: Written<'_>,
+        Written { name, span, function, called, basis }: Written<'_>,
         subject: Subject,
         class: Option<ErrorClass>,
         window: Window,
     ) -> Option<Aggregate> {
-        let (can, offer) = offer(figure, &subject);
+        let (can, offer) = offer(basis, &subject);
         if !can {
             self.errors.push(CheckError::new(span, format!("`{name}` cannot be asked of `{subject}`"), offer));
             return None;
         }
         if let Subject::Load { step, service, .. } = &subject {
-            if *service && !matches!(figure, Figure::Values { .. }) {
+            if *service && !matches!(basis, Basis::Values { .. }) {
                 let message = format!("`{name}` is the same for response and service time");
                 self.errors.push(CheckError::new(span, message, "leave `:service` out"));
                 return None;
             }
-            let whole = class.is_some() || matches!(figure, Figure::Outcomes { of_step: false, .. });
+            let whole = class.is_some() || matches!(basis, Basis::Outcomes { of_step: false, .. });
             if step.is_some() && whole {
                 let message = format!("`{name}` is counted for whole workloads");
                 self.errors.push(CheckError::new(span, message, "leave the step out"));
@@ -236,15 +236,15 @@ impl Parser<'_> {
 }
 
 /// Whether a figure can be asked of a subject, and what help says that such a subject has.
-fn offer(figure: &Figure, subject: &Subject) -> (bool, &'static str) {
-    let number = matches!(figure, Figure::Number(_));
-    let (of_histogram, of_gauge) = match figure {
-        Figure::Values { histogram, gauge, .. } => (histogram.is_some(), gauge.is_some()),
+fn offer(basis: &Basis, subject: &Subject) -> (bool, &'static str) {
+    let number = matches!(basis, Basis::Number(_));
+    let (of_histogram, of_gauge) = match basis {
+        Basis::Values { histogram, gauge, .. } => (histogram.is_some(), gauge.is_some()),
         _ => (false, false),
     };
     match subject {
         Subject::Load { .. } => (
-            number || of_histogram || matches!(figure, Figure::Outcomes { .. }),
+            number || of_histogram || matches!(basis, Basis::Outcomes { .. }),
             "a workload has error_rate, count, rate, errors, mean, min, max, percentiles",
         ),
         Subject::Metric { kind: MetricKind::Counter, .. } => (number, "a counter has count and rate"),

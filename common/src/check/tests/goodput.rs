@@ -1,13 +1,13 @@
 //! An aggregate function of one file and one line, as `docs/extending.md` walks through it.
 
 use super::*;
-use crate::check::function::{Figure, Function, Functions, InObjective, Name, Takes};
+use crate::check::function::{Basis, Function, Functions, InObjective, Name, Takes};
 
 /// `goodput(users)`: requests that succeeded, a second.
 static GOODPUT: Function = Function {
     name: Name::Word("goodput"),
     takes: Takes::Samples {
-        figure: Figure::Outcomes {
+        basis: Basis::Outcomes {
             value: |counts, asked| counts.ok as f64 / asked.seconds,
             of_class: false,
             of_step: true,
@@ -37,7 +37,7 @@ fn a_new_aggregate_function_is_one_file_and_one_line() {
     let check = read(text).unwrap();
     assert_eq!(check.to_string(), text);
     let judged = evaluate(&check, &Fake::default(), &timeline());
-    assert_eq!((judged.observed.as_str(), judged.limit.as_str()), ("99/s", ">= 99/s"));
+    assert_eq!((judged.observed.to_string(), judged.limit.to_string()), ("99/s".into(), ">= 99/s".into()));
     assert_eq!((judged.result, judged.samples), (Finding::Pass, 4000));
     assert_eq!(judged.windows, ["peak, 20s..60s"]);
     let more = read("goodput(users) > 99/s").unwrap();

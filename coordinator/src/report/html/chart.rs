@@ -6,11 +6,11 @@ use std::fmt::Write;
 use serde_json::{Value, json};
 
 use super::super::facts;
-use super::super::format;
-use super::super::model::Report;
+use super::super::numbers;
 use super::page::Page;
+use super::points::Points;
 use super::scale::{Scale, Unit, time_ticks};
-use super::series::Series;
+use crate::model::Report;
 
 /// Of the drawing, in its own units; it scales to the page.
 pub const WIDTH: f64 = 1080.0;
@@ -97,7 +97,7 @@ pub struct Curve {
     pub class: &'static str,
     pub dashed: bool,
     pub filled: bool,
-    pub series: Series,
+    pub points: Points,
 }
 
 /// Lines over the shared axis.
@@ -117,7 +117,7 @@ pub struct Chart {
 impl Chart {
     /// Whether there is anything to draw.
     pub fn is_empty(&self) -> bool {
-        self.curves.iter().all(|curve| curve.series.max().is_none())
+        self.curves.iter().all(|curve| curve.points.max().is_none())
     }
 
     /// The figure, number `id` of the page.
@@ -157,9 +157,9 @@ impl Chart {
     }
 
     fn scale(&self) -> Scale {
-        let max = self.curves.iter().filter_map(|c| c.series.max()).reduce(f64::max).unwrap_or(1.0);
+        let max = self.curves.iter().filter_map(|c| c.points.max()).reduce(f64::max).unwrap_or(1.0);
         if self.log {
-            let min = self.curves.iter().filter_map(|c| c.series.min_positive()).reduce(f64::min);
+            let min = self.curves.iter().filter_map(|c| c.points.min_positive()).reduce(f64::min);
             Scale::log(min.unwrap_or(1.0), max)
         } else {
             Scale::linear(max)
@@ -178,12 +178,12 @@ impl Chart {
 
     /// For the script: exact values, in the unit's own base.
     pub fn data(&self) -> Value {
-        let step = self.curves.first().map_or(1.0, |c| c.series.step);
+        let step = self.curves.first().map_or(1.0, |c| c.points.step);
         let lines: Vec<Value> = self
             .curves
             .iter()
             .map(|curve| {
-                let values: Vec<Value> = curve.series.value.iter().map(|v| v.map_or(Value::Null, compact)).collect();
+                let values: Vec<Value> = curve.points.value.iter().map(|v| v.map_or(Value::Null, compact)).collect();
                 json!({ "n": curve.name, "c": curve.class, "v": values })
             })
             .collect();
@@ -264,7 +264,7 @@ pub fn fault_names(page: &mut Page, axis: &Axis, top: f64) {
 }
 
 fn titled(span: &Span, what: &str) -> String {
-    format!("{what} {}: {} to {}", span.name, format::moment(span.from), format::moment(span.to))
+    format!("{what} {}: {} to {}", span.name, numbers::moment(span.from), numbers::moment(span.to))
 }
 
 fn rect(page: &mut Page, class: &'static str, from: f64, to: f64, top: f64, height: f64, title: &str) {
@@ -286,32 +286,32 @@ fn label(page: &mut Page, class: &'static str, x: f64, y: f64, text: &str, room:
 }
 
 fn draw(page: &mut Page, curve: &Curve, axis: &Axis, scale: &Scale, plot: f64) {
-    let series = &curve.series;
-    let x = |i: usize| axis.x((i as f64 + 0.5) * series.step);
+    let points = &curve.points;
+    let x = |i: usize| axis.x((i as f64 + 0.5) * points.step);
     let y = |value: f64| TOP + plot * (1.0 - scale.place(value));
     page.raw("<g").attr("class", curve.class).raw(">");
     let (mut line, mut area, mut dots) = (String::new(), String::new(), String::new());
-    for run in runs(&series.value) {
-        for (i, value) in run.clone().filter_map(|i| series.value[i].map(|v| (i, v))) {
-            let _ = write!(line, "{}{:.1} {:.1}", if i == run.start { 'M' } else { 'L' }, x(i), y(value));
+    for span in unbroken(&points.value) {
+        for (i, value) in span.clone().filter_map(|i| points.value[i].map(|v| (i, v))) {
+            let _ = write!(line, "{}{:.1} {:.1}", if i == span.start { 'M' } else { 'L' }, x(i), y(value));
         }
-        if run.len() == 1 {
+        if span.len() == 1 {
             // A dot, by the round cap of a line of no length.
-            let _ = write!(dots, "M{:.1} {:.1}h.01", x(run.start), y(series.value[run.start].unwrap_or(0.0)));
+            let _ = write!(dots, "M{:.1} {:.1}h.01", x(span.start), y(points.value[span.start].unwrap_or(0.0)));
         }
-        if curve.filled && series.spread.is_empty() {
-            let _ = write!(area, "M{:.1} {:.1}", x(run.start), TOP + plot);
-            for i in run.clone() {
-                let _ = write!(area, "L{:.1} {:.1}", x(i), y(series.value[i].unwrap_or(0.0)));
+        if curve.filled && points.spread.is_empty() {
+            let _ = write!(area, "M{:.1} {:.1}", x(span.start), TOP + plot);
+            for i in span.clone() {
+                let _ = write!(area, "L{:.1} {:.1}", x(i), y(points.value[i].unwrap_or(0.0)));
             }
             let _ = write!(area, "V{:.1}Z", TOP + plot);
         }
-        if !series.spread.is_empty() {
-            let edge = |i: usize| series.spread[i].unwrap_or_default();
-            for (n, i) in run.clone().enumerate() {
+        if !points.spread.is_empty() {
+            let edge = |i: usize| points.spread[i].unwrap_or_default();
+            for (n, i) in span.clone().enumerate() {
                 let _ = write!(area, "{}{:.1} {:.1}", if n == 0 { 'M' } else { 'L' }, x(i), y(edge(i).1));
             }
-            for i in run.clone().rev() {
+            for i in span.clone().rev() {
                 let _ = write!(area, "L{:.1} {:.1}", x(i), y(edge(i).0));
             }
             area.push('Z');
@@ -328,38 +328,38 @@ fn draw(page: &mut Page, curve: &Curve, axis: &Axis, scale: &Scale, plot: f64) {
 }
 
 /// Stretches without holes.
-fn runs(values: &[Option<f64>]) -> Vec<std::ops::Range<usize>> {
-    let mut runs = Vec::new();
+fn unbroken(values: &[Option<f64>]) -> Vec<std::ops::Range<usize>> {
+    let mut spans = Vec::new();
     let mut start = None;
     for (i, value) in values.iter().chain([&None]).enumerate() {
         match (value, start) {
             (Some(_), None) => start = Some(i),
             (None, Some(from)) => {
-                runs.push(from..i);
+                spans.push(from..i);
                 start = None;
             }
             _ => {}
         }
     }
-    runs
+    spans
 }
 
 /// A line in a table's cell, from 0 to its greatest value.
-pub fn sparkline(page: &mut Page, series: &Series) {
+pub fn sparkline(page: &mut Page, points: &Points) {
     const SIZE: (f64, f64) = (140.0, 22.0);
-    let Some(max) = series.max() else {
-        page.text(format::NONE);
+    let Some(max) = points.max() else {
+        page.text(numbers::NONE);
         return;
     };
     let top = if max > 0.0 { max } else { 1.0 };
-    let step = SIZE.0 / (series.value.len().max(2) - 1) as f64;
+    let step = SIZE.0 / (points.value.len().max(2) - 1) as f64;
     let mut line = String::new();
-    for run in runs(&series.value) {
-        for i in run.clone() {
-            let y = SIZE.1 - 2.0 - (series.value[i].unwrap_or(0.0) / top).clamp(0.0, 1.0) * (SIZE.1 - 4.0);
-            let _ = write!(line, "{}{:.1} {y:.1}", if i == run.start { 'M' } else { 'L' }, i as f64 * step);
+    for span in unbroken(&points.value) {
+        for i in span.clone() {
+            let y = SIZE.1 - 2.0 - (points.value[i].unwrap_or(0.0) / top).clamp(0.0, 1.0) * (SIZE.1 - 4.0);
+            let _ = write!(line, "{}{:.1} {y:.1}", if i == span.start { 'M' } else { 'L' }, i as f64 * step);
         }
-        if run.len() == 1 {
+        if span.len() == 1 {
             line.push_str("h.01");
         }
     }
@@ -374,13 +374,13 @@ mod tests {
 
     #[test]
     fn holes_interrupt_a_line_and_lone_points_are_seen() {
-        assert_eq!(runs(&[Some(1.0), None, Some(2.0), Some(3.0)]), [0..1, 2..4]);
+        assert_eq!(unbroken(&[Some(1.0), None, Some(2.0), Some(3.0)]), [0..1, 2..4]);
         let curve = Curve {
             name: "p99".into(),
             class: "c0",
             dashed: false,
             filled: false,
-            series: Series { step: 1.0, value: vec![Some(1.0), None, Some(2.0), Some(3.0)], spread: Vec::new() },
+            points: Points { step: 1.0, value: vec![Some(1.0), None, Some(2.0), Some(3.0)], spread: Vec::new() },
         };
         let mut page = Page::new();
         draw(&mut page, &curve, &Axis { end: 4.0, phases: vec![], faults: vec![] }, &Scale::linear(3.0), HIGH);

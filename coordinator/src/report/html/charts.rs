@@ -1,10 +1,10 @@
 //! Which charts a report has.
 
 use super::super::facts;
-use super::super::model::{Heatmap, NodeLine, Report, Timeline, WorkloadLine};
 use super::chart::{Chart, Curve, HIGH, LOW, short};
+use super::points::{Of, Points};
 use super::scale::Unit;
-use super::series::{Of, Series};
+use crate::model::{Heatmap, NodeLine, Report, Timeline, WorkloadLine};
 
 /// Lines of one chart, beyond the named percentiles: the busiest; more cannot be told apart.
 const MOST_LINES: usize = 12;
@@ -44,25 +44,25 @@ impl Grid {
         Self { values: timeline.seconds.div_ceil(step) as usize, step, most }
     }
 
-    fn thin(self, of: Of, at: impl Fn(usize) -> Option<f64>) -> Series {
-        let mut series = Series::thin(self.values, self.most, of, at);
-        series.step *= f64::from(self.step);
-        series
+    fn thin(self, of: Of, at: impl Fn(usize) -> Option<f64>) -> Points {
+        let mut points = Points::thin(self.values, self.most, of, at);
+        points.step *= f64::from(self.step);
+        points
     }
 
-    fn counts(self, values: &[u64], of: Of) -> Series {
+    fn counts(self, values: &[u64], of: Of) -> Points {
         self.thin(of, |i| values.get(i).map(|v| *v as f64))
     }
 
-    fn worst(self, values: &[Option<u64>]) -> Series {
+    fn worst(self, values: &[Option<u64>]) -> Points {
         self.thin(Of::Worst, |i| values.get(i).copied().flatten().map(|v| v as f64))
     }
 
-    fn peak(self, values: &[Option<f64>]) -> Series {
+    fn peak(self, values: &[Option<f64>]) -> Points {
         self.thin(Of::Worst, |i| values.get(i).copied().flatten())
     }
 
-    fn mean(self, values: &[Option<f64>]) -> Series {
+    fn mean(self, values: &[Option<f64>]) -> Points {
         self.thin(Of::Mean, |i| values.get(i).copied().flatten())
     }
 }
@@ -108,12 +108,12 @@ pub fn charted(report: &Report) -> Vec<(&String, &WorkloadLine)> {
     report.timeline.workloads.iter().enumerate().filter(|(i, _)| kept.contains(i)).map(|(_, pair)| pair).collect()
 }
 
-fn curve(name: &str, class: &'static str, series: Series) -> Curve {
-    Curve { name: short(name), class, dashed: false, filled: false, series }
+fn curve(name: &str, class: &'static str, points: Points) -> Curve {
+    Curve { name: short(name), class, dashed: false, filled: false, points }
 }
 
-fn thinned(series: &Series, what: &str) -> String {
-    if series.step <= 1.0 { String::new() } else { format!("a point is {} s, {what}", series.step) }
+fn thinned(points: &Points, what: &str) -> String {
+    if points.step <= 1.0 { String::new() } else { format!("a point is {} s, {what}", points.step) }
 }
 
 fn joined(notes: &[&str]) -> String {
@@ -154,7 +154,7 @@ fn percentiles(line: &WorkloadLine, grid: Grid) -> Chart {
     let curves =
         [("max", "pmax", &line.max), ("p99", "p99", &line.p99), ("p95", "p95", &line.p95), ("p50", "p50", &line.p50)];
     let curves: Vec<Curve> = curves.map(|(name, class, values)| curve(name, class, grid.worst(values))).into();
-    let note = thinned(&curves[0].series, "the worst second, and the range below it");
+    let note = thinned(&curves[0].points, "the worst second, and the range below it");
     Chart {
         title: "Response time from the intended start".into(),
         note: joined(&["all outcomes, logarithmic", &note]),
@@ -178,7 +178,7 @@ fn errors(line: &WorkloadLine, grid: Grid) -> Chart {
         .take(MOST_LINES)
         .map(|((name, values), class)| Curve { filled: true, ..curve(name, class, grid.counts(values, Of::Worst)) })
         .collect();
-    let note = curves.first().map(|c| thinned(&c.series, "the worst second")).unwrap_or_default();
+    let note = curves.first().map(|c| thinned(&c.points, "the worst second")).unwrap_or_default();
     let more =
         if hidden > 0 { format!("{} not shown", facts::plural(hidden as u64, "rarer class")) } else { String::new() };
     Chart {
@@ -223,7 +223,7 @@ fn processes_of(timeline: &Timeline, grid: Grid) -> Vec<Drawing<'_>> {
 }
 
 fn nodes_of(timeline: &Timeline, grid: Grid) -> Vec<Drawing<'_>> {
-    let of = |line: &dyn Fn(&NodeLine) -> Series| timeline.nodes.iter().map(|(name, n)| (name, line(n))).collect();
+    let of = |line: &dyn Fn(&NodeLine) -> Points| timeline.nodes.iter().map(|(name, n)| (name, line(n))).collect();
     let pressure = "share of each second in which some task waited for it (PSI)";
     [
         greatest("CPU of the node, cores in use", "", Unit::Cores, of(&|n| grid.mean(&n.busy))),
@@ -241,21 +241,21 @@ fn nodes_of(timeline: &Timeline, grid: Grid) -> Vec<Drawing<'_>> {
 }
 
 /// The lines that reach the most; nothing where the kernel told none of them.
-fn greatest(title: &str, about: &str, unit: Unit, all: Vec<(&String, Series)>) -> Option<Chart> {
+fn greatest(title: &str, about: &str, unit: Unit, all: Vec<(&String, Points)>) -> Option<Chart> {
     let count = all.len();
     let mut ranked: Vec<(usize, f64)> = all.iter().enumerate().filter_map(|(i, (_, s))| Some((i, s.max()?))).collect();
     ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
     let highest = ranked.first()?.1;
     let kept: Vec<usize> = ranked.into_iter().take(MOST_LINES).map(|(i, _)| i).collect();
     let few = if count > MOST_LINES { format!("the {MOST_LINES} greatest of {count}") } else { String::new() };
-    let step = all.first().map(|(_, series)| thinned(series, "with the range around it")).unwrap_or_default();
+    let step = all.first().map(|(_, points)| thinned(points, "with the range around it")).unwrap_or_default();
     // A line has the same colour in every chart of its group as long as all of them fit.
     let curves: Vec<Curve> = all
         .into_iter()
         .enumerate()
         .filter(|(i, _)| kept.contains(i))
         .zip(COLOURS)
-        .map(|((_, (name, series)), class)| curve(name, class, series))
+        .map(|((_, (name, points)), class)| curve(name, class, points))
         .collect();
     let zero = if highest <= 0.0 { "none all along" } else { "" };
     Some(Chart {
@@ -285,7 +285,7 @@ mod tests {
     fn no_line_has_more_than_a_thousand_points_and_all_together_keep_the_budget() {
         for report in [fixture::day(), fixture::many_workloads(), fixture::passed()] {
             let groups = groups(&report, 80_000);
-            let lengths: Vec<usize> = charts(&groups).flat_map(|c| &c.curves).map(|c| c.series.value.len()).collect();
+            let lengths: Vec<usize> = charts(&groups).flat_map(|c| &c.curves).map(|c| c.points.value.len()).collect();
             assert!(lengths.iter().all(|len| *len <= MOST_POINTS));
             assert!(lengths.iter().sum::<usize>() <= 80_000);
         }
@@ -324,10 +324,10 @@ mod tests {
         for report in [whole, thin] {
             let groups = groups(&report, 80_000);
             let chart = charts(&groups).nth(1).unwrap();
-            assert_eq!(chart.curves[0].series.max(), Some(9_000_000.0));
-            let series = &chart.curves[0].series;
-            let seconds = series.step * series.value.len() as f64;
-            assert!((86_400.0..86_400.0 + 2.0 * series.step).contains(&seconds), "{seconds} s at {} s", series.step);
+            assert_eq!(chart.curves[0].points.max(), Some(9_000_000.0));
+            let points = &chart.curves[0].points;
+            let seconds = points.step * points.value.len() as f64;
+            assert!((86_400.0..86_400.0 + 2.0 * points.step).contains(&seconds), "{seconds} s at {} s", points.step);
         }
     }
 }

@@ -3,12 +3,12 @@
 use indexmap::IndexMap;
 
 use super::super::facts;
-use super::super::format::{self, NONE};
-use super::super::model::{Agent, Report, Role};
+use super::super::numbers::{self, NONE};
 use super::chart::sparkline;
 use super::page::Page;
+use super::points::{Of, Points};
 use super::sections::{figure_cell, table_head};
-use super::series::{Of, Series};
+use crate::model::{Agent, Report, Role};
 
 /// Metrics of one role with a line over time.
 const MOST_SPARKS: usize = 40;
@@ -37,7 +37,7 @@ fn card(page: &mut Page, report: &Report, name: &str, role: &Role, bytes: usize)
         page.raw("<td").attr("class", if instance.restarts > 0 { "num warn-text" } else { "num" }).raw(">");
         page.text(instance.restarts).raw("</td>");
         figure_cell(page, format!("{:.2} cores", instance.cpu_max));
-        figure_cell(page, format::bytes(instance.rss_max));
+        figure_cell(page, numbers::bytes(instance.rss_max));
         page.raw("</tr>");
     });
     page.raw("</tbody></table></div>").left_out(left_out, "instances");
@@ -54,10 +54,10 @@ fn metrics(page: &mut Page, report: &Report, role: &str, values: &IndexMap<Strin
     let left_out = page.list(values.iter().enumerate(), bytes, |page, (i, (name, value))| {
         page.raw("<tr><th scope=\"row\">").text(name).raw("</th><td>");
         if let Some(line) = report.timeline.metrics.get(&format!("{role}.{name}")).filter(|_| i < MOST_SPARKS) {
-            sparkline(page, &Series::thin(line.len(), SPARK_POINTS, Of::Mean, |i| line[i]));
+            sparkline(page, &Points::thin(line.len(), SPARK_POINTS, Of::Mean, |i| line[i]));
         }
         page.raw("</td>");
-        figure_cell(page, format::number(*value));
+        figure_cell(page, numbers::number(*value));
         page.raw("</tr>");
     });
     page.raw("</tbody></table></div>").left_out(left_out, "metrics");
@@ -71,7 +71,7 @@ fn audits(page: &mut Page, figures: &IndexMap<String, u64>) {
     table_head(page, &["audited at the end", "figure"], 1);
     for (name, figure) in figures {
         page.raw("<tr><th scope=\"row\">").text(name).raw("</th>");
-        figure_cell(page, format::count(*figure));
+        figure_cell(page, numbers::count(*figure));
         page.raw("</tr>");
     }
     page.raw("</tbody></table></div>");
@@ -101,7 +101,7 @@ fn agent(page: &mut Page, agent: &Agent) {
         page.element("div", "window", story);
     }
     page.raw("</td>");
-    figure_cell(page, agent.start_skew_us.map_or(NONE.into(), format::offset));
+    figure_cell(page, agent.start_skew_us.map_or(NONE.into(), numbers::offset));
     figure_cell(page, format!("{:.2} cores", agent.cpu_max));
     page.raw("</tr>");
 }

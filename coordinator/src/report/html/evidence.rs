@@ -1,9 +1,11 @@
 //! Why the figures can be believed, or cannot: the ledger and the guards.
 
-use super::super::format;
-use super::super::model::Report;
+use super::super::facts;
+use super::super::guards;
+use super::super::numbers;
 use super::page::Page;
 use super::sections::{figure_cell, table_head, tile};
+use crate::model::Report;
 
 /// Both sections.
 pub fn section(report: &Report, bytes: usize) -> Page {
@@ -15,15 +17,15 @@ pub fn section(report: &Report, bytes: usize) -> Page {
 
 fn ledger(page: &mut Page, report: &Report, bytes: usize) {
     let ledger = &report.ledger;
-    let (equal, unequal) = ledger.series_words();
+    let (equal, unequal) = facts::ledger_series(ledger);
     let exact = ledger.recorded == ledger.merged && unequal.is_empty() && ledger.gaps.is_empty();
     page.raw("<section id=\"ledger\"><h2>Ledger <small>what the workers recorded against what was merged</small></h2><div class=\"tiles\">");
-    tile(page, "requests recorded", &format::count(ledger.recorded), "by the load workers", "");
+    tile(page, "requests recorded", &numbers::count(ledger.recorded), "by the load workers", "");
     let class = if exact { "good-text" } else { "bad-text" };
-    tile(page, "requests merged", &format::count(ledger.merged), &equal, class);
-    let expected = format!("of {} expected", format::count(ledger.batches_expected));
+    tile(page, "requests merged", &numbers::count(ledger.merged), &equal, class);
+    let expected = format!("of {} expected", numbers::count(ledger.batches_expected));
     let class = if ledger.batches_received < ledger.batches_expected { "bad-text" } else { "" };
-    tile(page, "batches received", &format::count(ledger.batches_received), &expected, class);
+    tile(page, "batches received", &numbers::count(ledger.batches_received), &expected, class);
     page.raw("</div>");
     let planned = ("Gaps of planned deaths, which invalidate nothing", &ledger.planned_gaps);
     for (title, gaps) in [("Gaps", &ledger.gaps), planned, ("Series that differ", &unequal)] {
@@ -51,8 +53,8 @@ fn validity(page: &mut Page, report: &Report, bytes: usize) {
         let (row, class, word) = if guard.ok { ("", "pill good", "held") } else { ("bad", "pill bad", "broken") };
         page.raw("<tr").attr("class", row).raw("><td><span").attr("class", class).raw(">").text(word);
         page.raw("</span></td>").element("td", "", &guard.guard);
-        figure_cell(page, guard.observed.clone());
-        figure_cell(page, guard.limit.clone());
+        figure_cell(page, guards::observed(guard));
+        figure_cell(page, guards::limit(guard));
         page.raw("</tr>");
     });
     page.raw("</tbody></table></div>").left_out(left_out, "guards").raw("</section>");

@@ -1,11 +1,11 @@
 //! Each fault: its edges on a line of their own, what it did to every workload.
 
 use super::super::facts;
-use super::super::format::{self, NONE};
-use super::super::model::{Fault, Figures, Impact, Report};
+use super::super::numbers::{self, NONE};
 use super::chart::{Axis, LEFT, RIGHT, WIDTH, bands, time_axis};
 use super::page::Page;
 use super::sections::{class_of, figure_cell, latency_of, table_head};
+use crate::model::{Fault, Figures, Impact, Report};
 
 /// Faults drawn as lanes, and workloads in the table of one.
 const MOST_LANES: usize = 60;
@@ -67,7 +67,7 @@ fn lane(page: &mut Page, fault: &Fault, axis: &Axis, top: f64, height: f64) {
             .attr("x2", &x)
             .attr("y1", top + 2.0)
             .attr("y2", top + height - 2.0);
-        page.raw("><title>").text(format_args!("{} {}", &class[2..], format::moment(at))).raw("</title></line>");
+        page.raw("><title>").text(format_args!("{} {}", &class[2..], numbers::moment(at))).raw("</title></line>");
     }
     // Beside the bar where there is room, else before it.
     let text = format!("{} · {}", fault.id, fault.targets.join(", "));
@@ -122,7 +122,7 @@ fn one(page: &mut Page, fault: &Fault) {
             .raw("</b><span>");
         match (at, origin) {
             (Some(at), Some(origin)) if at > origin => {
-                page.text(format_args!("{} (+{})", precise(at), format::millis(Some((at - origin) * 1e3))));
+                page.text(format_args!("{} (+{})", precise(at), numbers::millis(Some((at - origin) * 1e3))));
             }
             (Some(at), _) => {
                 page.text(precise(at));
@@ -136,7 +136,7 @@ fn one(page: &mut Page, fault: &Fault) {
     page.raw("<li")
         .attr("class", if fault.detection_ms.is_some() { "done" } else { "missing" })
         .raw("><b>detected by a role</b><span>");
-    page.text(fault.detection_ms.map_or("by nobody".into(), |ms| format!("after {}", format::millis(Some(ms)))))
+    page.text(fault.detection_ms.map_or("by nobody".into(), |ms| format!("after {}", numbers::millis(Some(ms)))))
         .raw("</span></li></ol>");
     proof(page, fault);
     if !fault.impact.is_empty() {
@@ -168,7 +168,7 @@ fn precise(seconds: f64) -> String {
     if seconds.abs() < 60.0 {
         format!("{seconds:.3}s")
     } else {
-        format!("{:.3}s ({})", seconds, format::moment(seconds))
+        format!("{:.3}s ({})", seconds, numbers::moment(seconds))
     }
 }
 
@@ -198,13 +198,13 @@ fn rows(page: &mut Page, name: &str, impact: &Impact) {
                 page.attr("title", why);
             }
             page.raw(">").text(facts::recovery(impact)).raw("</td><td rowspan=\"3\" class=\"num\">");
-            page.text(format::millis(Some(impact.longest_gap_ms))).raw("</td><td rowspan=\"3\" class=\"num\">");
-            page.text(format::count(impact.failovers)).raw("</td>");
+            page.text(numbers::millis(Some(impact.longest_gap_ms))).raw("</td><td rowspan=\"3\" class=\"num\">");
+            page.text(numbers::count(impact.failovers)).raw("</td>");
         }
         page.element("td", "num dim", window);
-        figure_cell(page, format::rate(of.throughput));
+        figure_cell(page, numbers::rate(of.throughput));
         page.raw("<td").attr("class", if of.errors > 0 { "num warn-text" } else { "num" }).raw(">");
-        page.text(format::percent(of.error_rate)).raw("</td>");
+        page.text(numbers::percent(of.error_rate)).raw("</td>");
         for us in [of.response_time.p50, of.response_time.p99, of.response_time.max] {
             figure_cell(page, latency_of(&of.response_time, us));
         }

@@ -5,10 +5,10 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use super::super::model::Heatmap;
 use super::chart::{Axis, LEFT, RIGHT, WIDTH, bands, edges, fault_names, tenth, time_axis};
 use super::page::Page;
 use super::scale::Unit;
+use crate::model::Heatmap;
 
 const TOP: f64 = 20.0;
 const PLOT: f64 = 190.0;

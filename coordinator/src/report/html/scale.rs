@@ -1,6 +1,6 @@
 //! Axes: where ticks go and what they say.
 
-use super::super::format;
+use super::super::numbers;
 
 /// What a chart's values are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,10 +32,10 @@ impl Unit {
             return "0".into();
         }
         match self {
-            Self::Latency => short(&format::latency(value.round() as u64)),
-            Self::Bytes => short(&format::bytes(value.round() as u64)),
-            Self::Share => format::percent(value),
-            Self::PerSecond | Self::Cores => format::number((value * 1e6).round() / 1e6),
+            Self::Latency => short(&numbers::latency(value.round() as u64)),
+            Self::Bytes => short(&numbers::bytes(value.round() as u64)),
+            Self::Share => numbers::percent(value),
+            Self::PerSecond | Self::Cores => numbers::number((value * 1e6).round() / 1e6),
         }
     }
 }

@@ -4,12 +4,12 @@ use gauntlet_common::scenario::Severity;
 use indexmap::IndexMap;
 
 use super::super::facts;
-use super::super::format::{self, NONE};
-use super::super::model::{Check, Figures, Impact, Latency, Report, Workload};
+use super::super::numbers::{self, NONE};
 use super::super::paint::Tone;
 use super::charts::charted;
 use super::page::Page;
 use super::spectrum;
+use crate::model::{Check, Figures, Impact, Latency, Report, Workload};
 
 /// Above the checks, which have all that failed.
 const MOST_REASONS: usize = 20;
@@ -26,7 +26,7 @@ pub const fn class_of(tone: Tone) -> &'static str {
 
 /// A percentile; none where nothing was recorded.
 pub fn latency_of(of: &Latency, us: u64) -> String {
-    if of.samples == 0 { NONE.into() } else { format::latency(us) }
+    if of.samples == 0 { NONE.into() } else { numbers::latency(us) }
 }
 
 /// A right-aligned cell.
@@ -83,7 +83,7 @@ pub fn verdict(report: &Report) -> Page {
     page.raw("<dl class=\"meta\">");
     let meta: [(&'static str, String); 8] = [
         ("started", report.started_at.clone()),
-        ("duration", format::span(report.duration_s)),
+        ("duration", numbers::span(report.duration_s)),
         ("profile", report.profile.clone()),
         ("tier", report.tier.name().into()),
         ("seed", report.seed.to_string()),
@@ -130,9 +130,9 @@ fn check_row(page: &mut Page, check: &Check) {
     if let Some(detail) = &check.detail {
         page.raw("<div class=\"detail\">").text(detail).raw("</div>");
     }
-    page.raw("</td><td class=\"num strong\">").text(&check.observed).raw("</td>");
-    figure_cell(page, check.limit.clone());
-    page.element("td", "num dim", format::count(check.samples)).raw("</tr>");
+    page.raw("</td><td class=\"num strong\">").text(check.observed.to_string()).raw("</td>");
+    figure_cell(page, check.limit.to_string());
+    page.element("td", "num dim", numbers::count(check.samples)).raw("</tr>");
 }
 
 /// Totals as tiles, every workload as a row.
@@ -146,12 +146,12 @@ pub fn key_figures(report: &Report, bytes: usize) -> Page {
         return page.raw(none).to_owned();
     }
     page.raw("<div class=\"tiles\">");
-    tile(&mut page, "requests", &format::count(totals.requests), &format::rate(totals.throughput), "");
-    let dropped = format!("{}, {} dropped", facts::plural(totals.errors, "error"), format::count(totals.dropped));
+    tile(&mut page, "requests", &numbers::count(totals.requests), &numbers::rate(totals.throughput), "");
+    let dropped = format!("{}, {} dropped", facts::plural(totals.errors, "error"), numbers::count(totals.dropped));
     tile(
         &mut page,
         "error rate",
-        &format::percent(totals.error_rate),
+        &numbers::percent(totals.error_rate),
         &dropped,
         if totals.errors > 0 { "warn-text" } else { "" },
     );
@@ -166,7 +166,7 @@ pub fn key_figures(report: &Report, bytes: usize) -> Page {
     if recoveries.clone().any(Impact::never_recovered) {
         tile(&mut page, "slowest recovery", "never", "back to objective", "bad-text");
     } else if slowest.is_some() {
-        tile(&mut page, "slowest recovery", &format::millis(slowest), "back to objective", "");
+        tile(&mut page, "slowest recovery", &numbers::millis(slowest), "back to objective", "");
     }
     page.raw("</div>");
     let titles = [
@@ -191,10 +191,10 @@ pub fn key_figures(report: &Report, bytes: usize) -> Page {
 fn figures_row(page: &mut Page, name: &str, workload: &Workload) {
     page.raw("<tr><th scope=\"row\">").text(name).raw("<div class=\"window\">").text(&workload.model);
     page.raw("</div></th>");
-    figure_cell(page, format::count(workload.requests));
-    figure_cell(page, format::rate(workload.throughput));
+    figure_cell(page, numbers::count(workload.requests));
+    figure_cell(page, numbers::rate(workload.throughput));
     errors_cell(page, workload.errors, workload.error_rate);
-    figure_cell(page, format::count(workload.dropped));
+    figure_cell(page, numbers::count(workload.dropped));
     let of = &workload.response_time;
     for us in [of.p50, of.p95, of.p99, of.p999, of.max] {
         figure_cell(page, latency_of(of, us));
@@ -213,8 +213,8 @@ fn errors_cell(page: &mut Page, errors: u64, rate: f64) {
     page.raw("<td")
         .attr("class", if errors > 0 { "num warn-text" } else { "num" })
         .raw(">")
-        .text(format::count(errors));
-    page.raw(" <small>").text(format::percent(rate)).raw("</small></td>");
+        .text(numbers::count(errors));
+    page.raw(" <small>").text(numbers::percent(rate)).raw("</small></td>");
 }
 
 /// A table of phases and steps for each workload, and the spectra of those that have charts.
@@ -255,16 +255,16 @@ fn remarks(page: &mut Page, workload: &Workload) {
     let mut remarks = Vec::new();
     if !workload.errors_by_class.is_empty() {
         let classes: Vec<String> =
-            workload.errors_by_class.iter().map(|(class, n)| format!("{} {class}", format::count(*n))).collect();
+            workload.errors_by_class.iter().map(|(class, n)| format!("{} {class}", numbers::count(*n))).collect();
         remarks.push(format!("Errors: {}", classes.join(", ")));
     }
     if workload.dropped + workload.skipped > 0 {
-        let (dropped, skipped) = (format::count(workload.dropped), format::count(workload.skipped));
+        let (dropped, skipped) = (numbers::count(workload.dropped), numbers::count(workload.skipped));
         remarks.push(format!("{dropped} dropped (never sent), {skipped} skipped (after a failed step)"));
     }
     if workload.connect.samples > 0 {
         let of = &workload.connect;
-        let (p50, p99) = (format::latency(of.p50), format::latency(of.p99));
+        let (p50, p99) = (numbers::latency(of.p50), numbers::latency(of.p99));
         remarks.push(format!("{}: p50 {p50}, p99 {p99}", facts::plural(of.samples, "connection")));
     }
     remarks.extend(workload.notes.iter().cloned());
@@ -295,8 +295,8 @@ fn rows(
             page.raw(" <span class=\"pill warn\" title=\"the generator was late or starved\">tainted</span>");
         }
         page.raw("</th>");
-        figure_cell(page, format::count(figures.requests));
-        figure_cell(page, format::rate(figures.throughput));
+        figure_cell(page, numbers::count(figures.requests));
+        figure_cell(page, numbers::rate(figures.throughput));
         errors_cell(page, figures.errors, figures.error_rate);
         let response = &figures.response_time;
         for us in [response.p50, response.p90, response.p95, response.p99, response.p999, response.max] {

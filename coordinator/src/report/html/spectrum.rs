@@ -3,10 +3,10 @@
 
 use std::fmt::Write;
 
-use super::super::model::{Latency, Spectrum, Workload};
 use super::chart::tenth;
 use super::page::Page;
 use super::scale::{Scale, Unit};
+use crate::model::{Latency, Spectrum, Workload};
 
 const SIZE: (f64, f64) = (1080.0, 236.0);
 const LEFT: f64 = 62.0;

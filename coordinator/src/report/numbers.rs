@@ -1,4 +1,4 @@
-//! Figures as people read them, the same in every report.
+//! Numbers as people read them, the same in every report.
 
 /// Shown where there is no figure.
 pub const NONE: &str = "–";

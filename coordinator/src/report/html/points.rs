@@ -11,7 +11,7 @@ pub enum Of {
 
 /// A line over equal steps.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Series {
+pub struct Points {
     /// Seconds a point stands for.
     pub step: f64,
     pub value: Vec<Option<f64>>,
@@ -19,7 +19,7 @@ pub struct Series {
     pub spread: Vec<Option<(f64, f64)>>,
 }
 
-impl Series {
+impl Points {
     /// `len` seconds as at most `most` points.
     pub fn thin(len: usize, most: usize, of: Of, at: impl Fn(usize) -> Option<f64>) -> Self {
         let step = len.div_ceil(most.max(1)).max(1);
@@ -27,7 +27,7 @@ impl Series {
         if step == 1 {
             return Self { step: 1.0, value: (0..len).map(finite).collect(), spread: Vec::new() };
         }
-        let mut series = Self { step: step as f64, ..Self::default() };
+        let mut points = Self { step: step as f64, ..Self::default() };
         for start in (0..len).step_by(step) {
             let (mut sum, mut count, mut low, mut high) = (0.0, 0u32, f64::INFINITY, f64::NEG_INFINITY);
             for value in (start..len.min(start + step)).filter_map(finite) {
@@ -35,10 +35,10 @@ impl Series {
                 (low, high) = (low.min(value), high.max(value));
             }
             let some = count > 0;
-            series.value.push(some.then(|| if of == Of::Mean { sum / f64::from(count) } else { high }));
-            series.spread.push(some.then_some((low, high)));
+            points.value.push(some.then(|| if of == Of::Mean { sum / f64::from(count) } else { high }));
+            points.spread.push(some.then_some((low, high)));
         }
-        series
+        points
     }
 
     /// The greatest, spread included.
@@ -60,23 +60,23 @@ mod tests {
 
     #[test]
     fn a_day_becomes_at_most_as_many_points_as_asked_and_its_worst_second_stays() {
-        let series = Series::thin(86_400, 1_000, Of::Worst, |i| Some(if i == 40_000 { 9e6 } else { 1e3 }));
-        assert!(series.value.len() <= 1_000);
-        assert_eq!(series.max(), Some(9e6));
-        let mean = Series::thin(86_400, 1_000, Of::Mean, |i| Some(if i == 40_000 { 9e6 } else { 1e3 }));
+        let points = Points::thin(86_400, 1_000, Of::Worst, |i| Some(if i == 40_000 { 9e6 } else { 1e3 }));
+        assert!(points.value.len() <= 1_000);
+        assert_eq!(points.max(), Some(9e6));
+        let mean = Points::thin(86_400, 1_000, Of::Mean, |i| Some(if i == 40_000 { 9e6 } else { 1e3 }));
         assert_eq!(mean.max(), Some(9e6), "the spread keeps what the mean hides");
     }
 
     #[test]
     fn short_lines_are_kept_as_they_are_with_their_holes() {
-        let series = Series::thin(3, 1_000, Of::Mean, |i| (i != 1).then_some(i as f64));
-        assert_eq!(series.value, [Some(0.0), None, Some(2.0)]);
-        assert!(series.spread.is_empty());
-        assert_eq!(Series::thin(0, 10, Of::Mean, |_| None).max(), None);
+        let points = Points::thin(3, 1_000, Of::Mean, |i| (i != 1).then_some(i as f64));
+        assert_eq!(points.value, [Some(0.0), None, Some(2.0)]);
+        assert!(points.spread.is_empty());
+        assert_eq!(Points::thin(0, 10, Of::Mean, |_| None).max(), None);
     }
 
     #[test]
     fn a_value_that_is_no_number_is_a_hole() {
-        assert_eq!(Series::thin(1, 10, Of::Mean, |_| Some(f64::NAN)).value, [None]);
+        assert_eq!(Points::thin(1, 10, Of::Mean, |_| Some(f64::NAN)).value, [None]);
     }
 }

@@ -1,14 +1,17 @@
 //! `report.json`: what the judge found, and all that any report shows. The keys are a published interface.
 
+mod guard;
 mod timeline;
 
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
+use gauntlet_common::check::{Figure, Limit, PerComparison};
 use gauntlet_common::plan::Isolation;
 use gauntlet_common::scenario::{Severity, Tier};
 use gauntlet_common::verdict::Outcome;
 
+pub use guard::{Guard, GuardState, GuardValue, Part};
 pub use timeline::{Heatmap, NodeLine, ProcessLine, Timeline, VALUES_MAX, WorkloadLine, means, rounded};
 
 /// The version of this schema.
@@ -264,9 +267,9 @@ pub struct Check {
     pub expr: String,
     /// The spans it was judged over, as people read them: "peak outside faults, 130.0s..280.0s".
     pub windows: Vec<String>,
-    /// With its unit: "0.03%", "2612/s", "143ms". Of several windows the worst.
-    pub observed: String,
-    pub limit: String,
+    /// Of several windows the worst.
+    pub observed: PerComparison<Figure>,
+    pub limit: PerComparison<Limit>,
     pub samples: u64,
     pub severity: Severity,
     pub result: CheckResult,
@@ -313,25 +316,4 @@ pub struct LedgerSeries {
     pub outcome: String,
     pub recorded: u64,
     pub merged: u64,
-}
-
-impl Ledger {
-    /// "12 of 12 series equal", and each that is not: "users.login ok: 500 recorded, 480 merged".
-    pub fn series_words(&self) -> (String, Vec<String>) {
-        let unequal: Vec<_> = self.series.iter().filter(|series| series.recorded != series.merged).collect();
-        let all = self.series.len();
-        let tell = |s: &&LedgerSeries| {
-            format!("{}.{} {}: {} recorded, {} merged", s.workload, s.step, s.outcome, s.recorded, s.merged)
-        };
-        (format!("{} of {all} series equal", all - unequal.len()), unequal.iter().map(tell).collect())
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Guard {
-    /// What it watches: "ledger complete", "load issued in time", ...
-    pub guard: String,
-    pub ok: bool,
-    pub observed: String,
-    pub limit: String,
 }

@@ -1,4 +1,4 @@
-//! Several scenarios run one after the other: one table, one JUnit file, one exit code.
+//! A campaign: several scenarios run one after another, with one table, one JUnit file and one exit code for all.
 
 use std::path::PathBuf;
 
@@ -6,18 +6,18 @@ use gauntlet_common::verdict::{Outcome, worst};
 use quick_junit::{NonSuccessKind, TestCase, TestSuite};
 use serde::{Deserialize, Serialize};
 
-use super::format::{self, NONE};
-use super::model::{CheckResult, Report};
+use super::numbers::{self, NONE};
 use super::paint::{Line, Tone, wrap};
 use super::table::{Column, Table};
 use super::{RenderError, facts, junit};
+use crate::model::{CheckResult, Report};
 
-/// Of `summary.json`.
+/// Of `summary.json`. The word of its published schema is older than "campaign", and stays.
 pub const SCHEMA: &str = "gauntlet.series/v1";
 
-/// All scenarios of a series, in the order in which they ran.
+/// What became of a campaign: its scenarios, in the order in which they ran.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Series {
+pub struct Summary {
     pub schema: String,
     /// What was asked for: a tier, or the scenarios' names.
     pub title: String,
@@ -33,7 +33,7 @@ pub struct Row {
     pub seed: u64,
     /// None: it did not run.
     pub run: Option<RunFacts>,
-    /// None: nothing was tried, because the series had ended before.
+    /// None: nothing was tried, because the campaign had ended before.
     pub exit_code: Option<u8>,
     /// Why it did not pass, or did not run.
     pub reasons: Vec<String>,
@@ -75,14 +75,14 @@ impl Row {
     }
 }
 
-impl Series {
+impl Summary {
     /// Of what became of each.
     pub fn new(title: String, runs: Vec<Row>) -> Self {
         let exit_code = worst(runs.iter().filter_map(|row| row.exit_code));
         Self { schema: SCHEMA.into(), title, exit_code, runs }
     }
 
-    /// The table that ends a series on a terminal, and under it the reasons of those that did not pass.
+    /// The table that ends a campaign on a terminal, and under it the reasons of those that did not pass.
     pub fn table(&self, width: usize, colour: bool) -> String {
         let mut table = Table::new(vec![
             Column::left("verdict"),
@@ -104,9 +104,9 @@ impl Series {
                 verdict,
                 Line::of(Tone::Strong, &row.scenario),
                 Line::of(Tone::Plain, &row.profile),
-                figure(run.map(|run| format::count(run.requests))),
+                figure(run.map(|run| numbers::count(run.requests))),
                 figure(run.map(|run| format!("{}/{}", run.checks_passed, run.checks))),
-                figure(run.map(|run| format::span(run.duration_s))),
+                figure(run.map(|run| numbers::span(run.duration_s))),
                 figure(row.exit_code.map(|code| code.to_string())),
             ]);
         }
@@ -177,15 +177,15 @@ mod tests {
         }
     }
 
-    fn series(reports: &[Report]) -> Series {
+    fn summary(reports: &[Report]) -> Summary {
         let ended = reports.iter().map(|report| Row::ended(report, PathBuf::from("/runs/x")));
-        Series::new("tier production".into(), ended.chain([not_ready()]).collect())
+        Summary::new("tier production".into(), ended.chain([not_ready()]).collect())
     }
 
     #[test]
-    fn every_scenario_is_a_line_and_the_worst_exit_code_ends_the_series() {
+    fn every_scenario_is_a_line_and_the_worst_exit_code_ends_the_campaign() {
         let reports = [fixture::passed(), fixture::failed(), fixture::invalid()];
-        let all = series(&reports);
+        let all = summary(&reports);
         let codes: Vec<u8> = reports.iter().map(|report| report.verdict.exit_code).chain([6]).collect();
         assert_eq!(all.exit_code, worst(codes));
         for width in [60, 100] {
@@ -194,15 +194,15 @@ mod tests {
             assert!(text.contains("not run") && text.contains("agent n3 does not answer"), "{text}");
             assert!(reports[1].verdict.reasons.iter().all(|reason| text.contains(&reason[..20])), "{text}");
         }
-        assert_eq!(series(&[fixture::passed()]).runs[0].exit_code, Some(0));
-        let green = Series::new("x".into(), vec![Row::ended(&fixture::passed(), PathBuf::new())]);
+        assert_eq!(summary(&[fixture::passed()]).runs[0].exit_code, Some(0));
+        let green = Summary::new("x".into(), vec![Row::ended(&fixture::passed(), PathBuf::new())]);
         assert_eq!(green.exit_code, 0);
     }
 
     #[test]
     fn the_one_junit_file_has_a_suite_for_each_and_is_red_when_one_is() {
         let reports = [fixture::passed(), fixture::failed()];
-        let all = series(&reports);
+        let all = summary(&reports);
         let xml = String::from_utf8(all.junit(reports.iter().map(junit::suite)).unwrap()).unwrap();
         let read = quick_junit::Report::deserialize_from_str(&xml).unwrap();
         assert_eq!(read.test_suites.len(), 3);
@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn the_summary_is_read_back_as_it_was() {
-        let all = series(&[fixture::failed()]);
-        assert_eq!(serde_json::from_slice::<Series>(&all.json().unwrap()).unwrap(), all);
+        let all = summary(&[fixture::failed()]);
+        assert_eq!(serde_json::from_slice::<Summary>(&all.json().unwrap()).unwrap(), all);
     }
 }

@@ -1,13 +1,13 @@
-//! `runs list`, `runs show`, `runs prune`: what there is in the state directory, as tables. Finding and removing runs is the caller's.
+//! Earlier runs, as the tables of `runs list` and `runs prune`. Finding and removing them is the caller's.
 
 use gauntlet_common::verdict::Outcome;
 use serde::{Deserialize, Serialize};
 
 use super::facts;
-use super::format;
-use super::model::Report;
+use super::numbers;
 use super::paint::{Line, Tone};
 use super::table::{Column, Table};
+use crate::model::Report;
 
 /// One run of the list.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -60,8 +60,8 @@ pub fn list(rows: &[RunRow], width: usize, colour: bool) -> String {
             Line::of(Tone::Strong, &row.scenario),
             Line::of(Tone::Plain, &row.profile),
             Line::of(Tone::Plain, brief_time(&row.started_at)),
-            Line::of(Tone::Plain, format::span(row.duration_s)),
-            Line::of(Tone::Plain, row.exit_code.map_or(format::NONE.into(), |code| code.to_string())),
+            Line::of(Tone::Plain, numbers::span(row.duration_s)),
+            Line::of(Tone::Plain, row.exit_code.map_or(numbers::NONE.into(), |code| code.to_string())),
             Line::of(Tone::Dim, &row.id).fit(36),
         ]);
     }
@@ -75,7 +75,7 @@ pub fn pruned(rows: &[RunRow], freed_bytes: u64, dry_run: bool, width: usize, co
     }
     let what = facts::plural(rows.len() as u64, "run");
     let (done, frees) = if dry_run { ("would remove", "would free") } else { ("removed", "freed") };
-    format!("{}\n{done} {what}, {frees} {}\n", list(rows, width, colour), format::bytes(freed_bytes))
+    format!("{}\n{done} {what}, {frees} {}\n", list(rows, width, colour), numbers::bytes(freed_bytes))
 }
 
 /// `2026-11-21 05:50` of an RFC 3339 time; anything else as it is.
