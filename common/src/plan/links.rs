@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use super::bind::{AgentFacts, BindError};
 use super::{Plan, PlannedRole};
+use crate::nearest::nearest;
 use crate::region::{self, Coordinates, through_fibre};
 use crate::scenario::Links;
-use crate::scenario::diagnostic::nearest;
 use crate::seed::{self, Draws};
 use crate::units::Micros;
 

@@ -2,17 +2,13 @@
 
 use std::fmt;
 
-use indexmap::IndexSet;
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, NarratableReportHandler, SourceCode};
 
 use super::node::Place;
-use crate::storage::without_passwords;
+use crate::password::without_passwords;
 
 /// Most problems that are shown of one file; the rest is counted.
 pub const SHOWN_MAX: usize = 50;
-
-/// Most names that a message lists.
-const NAMES_MAX: usize = 20;
 
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -165,24 +161,4 @@ impl miette::Diagnostic for Shown<'_> {
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
         Some(Box::new(std::iter::once(LabeledSpan::new(Some("here".into()), self.span.0, self.span.1))))
     }
-}
-
-/// The nearest of some names, if one is near.
-pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let close = |a: &str| {
-        let similarity = strsim::jaro_winkler(&name.to_lowercase(), &a.to_lowercase());
-        if strsim::damerau_levenshtein(name, a) <= 2 { similarity.max(0.8) } else { similarity }
-    };
-    let best = known.into_iter().map(|a| (close(a), a)).max_by(|a, b| a.0.total_cmp(&b.0))?;
-    (best.0 >= 0.8).then_some(best.1)
-}
-
-/// `did you mean x?`, or what there is.
-pub fn suggest<'a>(name: &str, what: &str, known: impl IntoIterator<Item = &'a str> + Clone) -> String {
-    if let Some(near) = nearest(name, known.clone()) {
-        return format!("did you mean `{near}`?");
-    }
-    let known: IndexSet<String> = known.into_iter().take(NAMES_MAX).map(|name| format!("`{name}`")).collect();
-    let known: Vec<String> = known.into_iter().collect();
-    if known.is_empty() { format!("this file names no {what}") } else { format!("there is {}", known.join(", ")) }
 }

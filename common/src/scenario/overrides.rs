@@ -1,7 +1,8 @@
 //! Profiles and `--set`: both change the tree and keep places, so that what they break is told where they say it.
 
-use super::diagnostic::{Diagnostic, nearest, suggest};
+use super::diagnostic::Diagnostic;
 use super::node::{self, Content, Key, Node, Place};
+use crate::nearest::{nearest, suggest};
 
 /// The profile that every scenario has: the file as it is.
 pub const FULL: &str = "full";

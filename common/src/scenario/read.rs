@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::catalogue::Catalogue;
 use super::checker::{Checker, Names, split_help};
-use super::diagnostic::{Diagnostic, Diagnostics, suggest};
+use super::diagnostic::{Diagnostic, Diagnostics};
 use super::flow::{self, Step};
 use super::language;
 use super::model::Scenario;
@@ -17,6 +17,7 @@ use super::node::{self, Content, Node, Place};
 use super::overrides::{Applied, FULL, apply_profile, apply_set, check_text};
 use super::semantics::{Semantics, inside};
 use crate::check::{self, CheckError, Objective};
+use crate::nearest::suggest;
 
 /// What is applied to the file.
 #[derive(Clone, Copy, Default)]

@@ -8,10 +8,10 @@ use super::super::body;
 use super::super::catalogue::Verb;
 use super::super::checker::split_help;
 use super::super::condition::Condition;
-use super::super::diagnostic::{nearest, suggest};
 use super::super::node::{Key, Node};
 use super::super::template::{Hole, TEMPLATE_NAMES};
 use super::{Semantics, inside};
+use crate::nearest::{nearest, suggest};
 
 /// What is known at a step.
 #[derive(Clone)]
