@@ -7,7 +7,8 @@ use serde_json::{Map, Value, json};
 use super::catalogue::{Catalogue, Kind};
 use super::condition::Condition;
 use super::flow::BRANCHES_MAX;
-use super::model::{Guards, Links, Load, Needs, OnAgentLoss, OnFail, PhaseSpec, Restart, Severity, Tier};
+use super::links::Links;
+use super::model::{Guards, Load, Needs, OnAgentLoss, OnFail, PhaseSpec, Restart, Severity, Tier};
 use crate::units::{Micros, MicrosRange};
 
 /// What `schema:` says in a file.

@@ -5,10 +5,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Map, Value};
 
-use super::catalogue::RoleName;
 use super::flow::Step;
-use crate::region::Coordinates;
-use crate::units::{Micros, MicrosRange, Rate, Ratio};
+use super::links::Links;
+use crate::units::{Micros, Rate, Ratio};
 
 /// A scenario with one profile and all overrides applied: what the planner binds to agents.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -96,44 +95,6 @@ impl Needs {
     pub fn labels_of(&self, agent: usize) -> IndexMap<String, String> {
         self.labels.get(agent).cloned().unwrap_or_default()
     }
-}
-
-/// How long data is under way between nodes, by the labels `region` and `cloud` of their agents. One way, beside what the real
-/// network takes.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Links {
-    /// Between two regions of one cloud; drawn for each pair of regions, like the next two.
-    #[serde(default = "at_once")]
-    pub same_cloud: MicrosRange,
-    /// Between two clouds.
-    #[serde(default = "at_once")]
-    pub across: MicrosRange,
-    /// Where one of the two belongs to no cloud, such as an edge site.
-    #[serde(default = "at_once")]
-    pub outside: MicrosRange,
-    /// Adds the time of light in fibre along the great circle; true unless stated.
-    #[serde(default = "yes")]
-    pub distance: bool,
-    /// Added to what is sent, drawn evenly from nothing to this.
-    #[serde(default)]
-    pub jitter: Micros,
-    /// Only links from and to nodes that host one of these roles.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub only: Vec<RoleName>,
-    /// Whether load feels them too.
-    #[serde(default)]
-    pub load: bool,
-    /// Where regions are that the built-in table does not have.
-    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
-    pub regions: IndexMap<String, Coordinates>,
-}
-
-fn at_once() -> MicrosRange {
-    MicrosRange { min: Micros(0), max: Micros(0) }
-}
-fn yes() -> bool {
-    true
 }
 
 /// A named span of the timeline.

@@ -10,9 +10,10 @@ use serde_json::Value;
 use super::catalogue::{Catalogue, Kind, Problem};
 use super::checker::{SHORTER_THAN_FAULT, split_help};
 use super::diagnostic::Diagnostic;
-use super::model::{At, Links};
+use super::links::Links;
+use super::model::At;
 use super::node::{Content, Node, Place};
-use crate::plan::links::{REGION, place, unknown_region};
+use crate::region::REGION;
 use crate::units::{Micros, MicrosRange};
 
 /// The longest delay of a link, each part of it: light itself goes half round the Earth in a tenth of a second.
@@ -183,9 +184,9 @@ impl<'a> Semantics<'a> {
         let Ok(links) = serde_json::from_value::<Links>(node.to_json()) else { return };
         for region in sets.iter().filter_map(|set| set.get(REGION)) {
             let Some(name) = region.text() else { continue };
-            if links.distance && place(&links, name).is_none() {
+            if links.distance && links.place(name).is_none() {
                 let message = format!("nobody knows where the region `{name}` is");
-                self.problem(region.place, message, unknown_region(&links, name));
+                self.problem(region.place, message, links.unknown_region(name));
             }
         }
     }

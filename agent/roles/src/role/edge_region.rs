@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use gauntlet_common::plan::links::{CLOUD, REGION};
+use gauntlet_common::region::{CLOUD, REGION};
 use gauntlet_common::scenario::{Metric, Problem};
 use gauntlet_common::units::{Micros, MicrosRange};
 use gauntlet_proto::edge::edge_server::{Edge, EdgeServer};

@@ -16,8 +16,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use gauntlet_common::event::What;
-use gauntlet_common::plan::links::{CLOUD, REGION};
 use gauntlet_common::region::{self, Coordinates};
+use gauntlet_common::region::{CLOUD, REGION};
 use gauntlet_common::scenario::{Metric, Problem, RoleName};
 use gauntlet_common::units::Micros;
 use gauntlet_proto::agent::Endpoint;
