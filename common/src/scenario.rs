@@ -17,7 +17,7 @@ pub mod template;
 
 pub use catalogue::{Catalogue, Kind, Metric, MetricKind, PhaseName, Problem, RoleName, Verb};
 pub use condition::Condition;
-pub use diagnostic::{Diagnostic, Diagnostics, Style};
+pub use diagnostic::{Description, Diagnostic, Diagnostics};
 pub use flow::{Assert, Choice, If, Repeat, Request, Step, Text};
 pub use language::schema;
 pub use links::Links;
