@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::{Parsed, Parser};
-use crate::check::names::{RoleNames, WorkloadNames, nearest};
+use crate::check::names::{RoleNames, WorkloadNames, mend};
 use crate::check::{Aggregate, CheckError, Measure, Subject, Window};
 use crate::scenario::MetricKind;
 use crate::snapshot::ErrorClass;
@@ -17,7 +17,7 @@ impl Parser<'_> {
         let functions = || FUNCTIONS.split_whitespace();
         let known = functions().any(|f| f == name) || quantile(name).is_some();
         if !known {
-            let near = nearest(name, functions());
+            let near = mend(name, functions());
             self.errors.push(CheckError::new(span, format!("there is no aggregate `{name}`"), near));
             self.skip_arguments();
             return Ok(None);
@@ -81,7 +81,7 @@ impl Parser<'_> {
         }
         let found = ErrorClass::by_name(&class);
         if found.is_none() {
-            let near = nearest(&class, ErrorClass::ALL.iter().map(|c| c.name()));
+            let near = mend(&class, ErrorClass::ALL.iter().map(|c| c.name()));
             self.errors.push(CheckError::new(span, format!("there is no error class `{class}`"), near));
         }
         Ok(found)
@@ -178,7 +178,7 @@ impl Parser<'_> {
         match (workload, role, &second) {
             (Some(w), role, _) if role.is_none() || step_known(w) => {
                 if let Some((step, span)) = second.as_ref().filter(|_| !step_known(w)) {
-                    let near = nearest(step, w.steps.iter().map(String::as_str));
+                    let near = mend(step, w.steps.iter().map(String::as_str));
                     let message = format!("workload `{first}` has no step `{step}`");
                     self.errors.push(CheckError::new(span.clone(), message, near));
                     return Ok(None);
@@ -187,7 +187,7 @@ impl Parser<'_> {
             }
             (_, Some(role), Some((metric, span))) => {
                 let Some(kind) = role.metrics.get(metric) else {
-                    let near = nearest(metric, role.metrics.keys().map(String::as_str));
+                    let near = mend(metric, role.metrics.keys().map(String::as_str));
                     let message = format!("role `{first}` has no metric `{metric}`");
                     self.errors.push(CheckError::new(span.clone(), message, near));
                     return Ok(None);
@@ -195,14 +195,14 @@ impl Parser<'_> {
                 Ok(Some(Subject::Metric { role: first, metric: metric.clone(), kind: *kind }))
             }
             (_, Some(role), None) => {
-                let near = nearest("", role.metrics.keys().map(String::as_str));
+                let near = mend("", role.metrics.keys().map(String::as_str));
                 let message = format!("which metric of role `{first}`?");
                 self.errors.push(CheckError::new(first_span, message, format!("write {first}.METRIC; {near}")));
                 Ok(None)
             }
             _ => {
                 let all = names.workloads.keys().chain(names.roles.keys()).map(String::as_str);
-                let near = nearest(&first, all);
+                let near = mend(&first, all);
                 self.errors.push(CheckError::new(first_span, format!("there is no workload or role `{first}`"), near));
                 Ok(None)
             }
@@ -219,7 +219,7 @@ impl Parser<'_> {
             }
             Some(_) => Ok(Some(name)),
             None => {
-                let near = nearest(&name, self.names.workloads.keys().map(String::as_str));
+                let near = mend(&name, self.names.workloads.keys().map(String::as_str));
                 self.errors.push(CheckError::new(span, format!("there is no workload `{name}`"), near));
                 Ok(None)
             }
@@ -238,12 +238,12 @@ impl Parser<'_> {
         self.sign('.', &format!("`{name}` needs a {what}: {name}({pair})"))?;
         let (named, span) = self.name(&format!("a {what}"))?;
         let Some(known) = self.names.roles.get(&role) else {
-            let near = nearest(&role, self.names.roles.keys().map(String::as_str));
+            let near = mend(&role, self.names.roles.keys().map(String::as_str));
             self.errors.push(CheckError::new(role_span, format!("there is no role `{role}`"), near));
             return Ok(None);
         };
         if !has(known).contains(&named) {
-            let near = nearest(&named, has(known).iter().map(String::as_str));
+            let near = mend(&named, has(known).iter().map(String::as_str));
             self.errors.push(CheckError::new(span, format!("role `{role}` has no {what} `{named}`"), near));
             return Ok(None);
         }

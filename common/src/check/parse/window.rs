@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::{Parsed, Parser};
-use crate::check::names::nearest;
+use crate::check::names::mend;
 use crate::check::token::Token;
 use crate::check::unit::literal;
 use crate::check::{CheckError, Clause, Unit, Window};
@@ -69,7 +69,7 @@ impl Parser<'_> {
                 let near = if self.names.faults.contains(&name) {
                     format!("there is a fault of that name: write `in fault:{name}`")
                 } else {
-                    nearest(&name, self.names.phases.keys().map(String::as_str))
+                    mend(&name, self.names.phases.keys().map(String::as_str))
                 };
                 self.errors.push(CheckError::new(span, format!("there is no phase `{name}`"), near));
                 Ok(None)
@@ -98,7 +98,7 @@ impl Parser<'_> {
         if self.names.faults.contains(&id) {
             return Ok(Some(id));
         }
-        let near = nearest(&id, self.names.faults.iter().map(String::as_str));
+        let near = mend(&id, self.names.faults.iter().map(String::as_str));
         self.errors.push(CheckError::new(span, format!("there is no fault `{id}`"), near));
         Ok(None)
     }
