@@ -5,6 +5,7 @@ pub mod catalogue;
 pub mod checker;
 pub mod condition;
 pub mod diagnostic;
+pub mod file;
 pub mod flow;
 pub mod language;
 pub mod links;
@@ -13,6 +14,7 @@ pub mod node;
 pub mod overrides;
 pub mod read;
 pub mod semantics;
+pub mod shape;
 pub mod template;
 
 pub use catalogue::{Catalogue, Kind, Metric, MetricKind, PhaseName, Problem, RoleName, Verb};

@@ -13,6 +13,7 @@ use crate::units::{Micros, MicrosRange};
 /// network takes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(inline)]
 pub struct Links {
     /// Between two regions of one cloud; drawn for each pair of regions, like the next two.
     #[serde(default = "at_once")]
