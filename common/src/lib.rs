@@ -10,6 +10,8 @@ pub mod event;
 pub mod fault;
 pub mod histogram;
 pub mod ledger;
+pub mod nearest;
+pub mod password;
 pub mod phase;
 pub mod plan;
 pub mod region;

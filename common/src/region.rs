@@ -9,6 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::units::Micros;
 
+/// Label of an agent's place: a name of the table, or of the scenario's own regions.
+pub const REGION: &str = "region";
+/// Label of an agent's cloud.
+pub const CLOUD: &str = "cloud";
 /// Mean radius of the Earth, km (IUGG).
 const EARTH_KM: f64 = 6371.0088;
 /// Light in fibre, km/s: two thirds of its speed in vacuum, the refractive index of silica being about 1.5.

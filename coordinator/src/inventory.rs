@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use gauntlet_agent::config::valid_name;
-use gauntlet_common::scenario::diagnostic::suggest;
+use gauntlet_common::nearest::suggest;
 use indexmap::IndexMap;
 
 /// Agents' port unless stated.

@@ -9,6 +9,7 @@ pub mod cli;
 pub mod cluster;
 pub mod collect;
 pub mod conductor;
+pub mod diagnostics;
 pub mod dispatch;
 pub mod inventory;
 pub mod judge;

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use gauntlet_common::scenario::diagnostic::suggest;
+use gauntlet_common::nearest::suggest;
 use gauntlet_common::scenario::node::FILE_BYTES_MAX;
 use gauntlet_common::scenario::{Catalogue, Diagnostics, ReadOptions, Scenario, read};
 

@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use gauntlet_common::plan::links::REGION;
 use gauntlet_common::plan::needs::{grouped, needs};
 use gauntlet_common::plan::{Isolation, Plan, PlannedLinks};
+use gauntlet_common::region::REGION;
 use gauntlet_common::scenario::{Arrivals, CheckSpec, From, Links, Load, Scenario, Severity, Target, Workload};
 use gauntlet_common::units::{Micros, Rate};
 

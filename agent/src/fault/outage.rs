@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gauntlet_common::fault::Select;
-use gauntlet_common::plan::links::{CLOUD, REGION};
 use gauntlet_common::plan::{Plan, PlannedFault, Selected};
+use gauntlet_common::region::{CLOUD, REGION};
 use gauntlet_common::scenario::{Kind, Problem};
 use gauntlet_common::units::Micros;
 use gauntlet_proto::worker::Cut;

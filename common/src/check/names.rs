@@ -1,7 +1,8 @@
-//! What an expression may name, and the nearest valid name to one that it may not.
+//! What an expression may name, and what to write instead of what it may not.
 
 use indexmap::IndexMap;
 
+use crate::nearest::nearest;
 use crate::plan::Plan;
 use crate::scenario::{Catalogue, Kind, Metric, MetricKind, Scenario, flow};
 
@@ -82,16 +83,12 @@ fn role_names(kind: &str, catalogue: &Catalogue) -> RoleNames {
 }
 
 /// "did you mean `x`?", or what there is.
-pub(super) fn nearest<'a>(wrong: &str, valid: impl IntoIterator<Item = &'a str>) -> String {
+pub(super) fn mend<'a>(wrong: &str, valid: impl IntoIterator<Item = &'a str>) -> String {
     let valid: Vec<&str> = valid.into_iter().collect();
-    let best = valid
-        .iter()
-        .map(|name| (strsim::damerau_levenshtein(&wrong.to_lowercase(), &name.to_lowercase()), *name))
-        .min();
-    match best {
-        None => "there are none".into(),
-        Some((distance, name)) if distance <= 2.max(wrong.len() / 3) => format!("did you mean `{name}`?"),
-        Some(_) => {
+    match nearest(wrong, valid.iter().copied()) {
+        Some(name) => format!("did you mean `{name}`?"),
+        None if valid.is_empty() => "there are none".into(),
+        None => {
             let more = if valid.len() > 12 { ", ..." } else { "" };
             let shown: Vec<String> = valid.iter().take(12).map(|name| format!("`{name}`")).collect();
             format!("there are {}{more}", shown.join(", "))

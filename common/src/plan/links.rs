@@ -10,16 +10,11 @@ use indexmap::IndexMap;
 
 use super::facts::AgentFacts;
 use super::{PlannedLink, PlannedLinks, PlannedRole};
-use crate::region::{self, Coordinates, through_fibre};
+use crate::region::{CLOUD, Coordinates, REGION, through_fibre};
 use crate::scenario::Links;
-use crate::scenario::diagnostic::nearest;
 use crate::seed::{self, Draws};
 use crate::units::Micros;
 
-/// Label of an agent's place: a name of the table, or of the scenario's own regions.
-pub const REGION: &str = "region";
-/// Label of an agent's cloud.
-pub const CLOUD: &str = "cloud";
 /// Directed pairs in one plan; a plan with more is refused, since every worker holds it.
 const PAIRS_MAX: usize = 20_000;
 
@@ -44,10 +39,10 @@ pub(super) fn bind_links(
     let mut regions = IndexMap::new();
     for agent in agents {
         let Some(name) = agent.labels.get(REGION) else { continue };
-        match place(links, name) {
+        match links.place(name) {
             Some(coordinates) => drop(regions.insert(name.clone(), coordinates)),
             None if links.distance => {
-                let help = unknown_region(links, name);
+                let help = links.unknown_region(name);
                 return Err(LinksError::Region { agent: agent.name.clone(), region: name.clone(), help });
             }
             None => {}
@@ -99,20 +94,6 @@ fn delay(links: &Links, regions: &IndexMap<String, Coordinates>, a: &AgentFacts,
         _ => Micros(0),
     };
     Micros(base + distance.0)
-}
-
-/// Where a region is: the scenario's own word counts before the table's.
-pub fn place(links: &Links, region: &str) -> Option<Coordinates> {
-    links.regions.get(region).copied().or_else(|| region::known(region))
-}
-
-/// How to mend a region that nobody knows.
-pub fn unknown_region(links: &Links, region: &str) -> String {
-    let known = links.regions.keys().map(String::as_str).chain(region::names());
-    match nearest(region, known) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => format!("say where it is: links: {{ regions: {{ {region}: {{ lat: 48.1, lon: 11.6 }} }} }}"),
-    }
 }
 
 #[cfg(test)]

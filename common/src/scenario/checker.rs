@@ -7,8 +7,9 @@ mod formats;
 
 use serde_json::{Map, Value};
 
-use super::diagnostic::{Diagnostic, nearest, suggest};
+use super::diagnostic::Diagnostic;
 use super::node::{Content, Key, Node};
+use crate::nearest::{nearest, suggest};
 use crate::units;
 
 /// What the formats `role`, `phase` and so on may refer to.

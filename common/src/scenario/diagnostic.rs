@@ -1,18 +1,10 @@
 //! What is wrong with a file: where, what, and how to mend it. All of it at once, in the file's order.
 
 use std::fmt;
-
-use indexmap::IndexSet;
-use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, NarratableReportHandler, SourceCode};
+use std::ops::Range;
 
 use super::node::Place;
-use crate::storage::without_passwords;
-
-/// Most problems that are shown of one file; the rest is counted.
-pub const SHOWN_MAX: usize = 50;
-
-/// Most names that a message lists.
-const NAMES_MAX: usize = 20;
+use crate::password::without_passwords;
 
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,24 +23,26 @@ impl Diagnostic {
     }
 }
 
+/// What drawing one diagnostic needs; how it looks is for those who show it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Description<'a> {
+    /// Of the source: the file's, or `--set`.
+    pub name: &'a str,
+    /// The source, passwords hidden, every other character in its place.
+    pub text: String,
+    /// What to mark of it, in bytes; within one line.
+    pub span: Range<usize>,
+    pub message: &'a str,
+    /// How to mend it; may be empty.
+    pub help: &'a str,
+}
+
 /// Everything that is wrong with a file, sorted by place, each thing once.
 #[derive(Debug, Clone)]
 pub struct Diagnostics {
     /// Name and text: the file first, then each `--set`.
     sources: Vec<(String, String)>,
     list: Vec<Diagnostic>,
-}
-
-/// How a report looks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Style {
-    /// Snippets with lines drawn, no ANSI.
-    #[default]
-    Plain,
-    /// Snippets with colour, for a terminal.
-    Colour,
-    /// Sentences, for screen readers.
-    Narrated,
 }
 
 impl Diagnostics {
@@ -72,30 +66,23 @@ impl Diagnostics {
         (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
     }
 
-    /// The report of all problems, at most [`SHOWN_MAX`] in full.
-    pub fn render(&self, style: Style) -> String {
-        let mut out = String::new();
-        for diagnostic in self.list.iter().take(SHOWN_MAX) {
-            let shown = Shown::new(self, diagnostic);
-            let result = match style {
-                Style::Plain => graphical(GraphicalTheme::unicode_nocolor()).render_report(&mut out, &shown),
-                Style::Colour => graphical(GraphicalTheme::unicode()).render_report(&mut out, &shown),
-                Style::Narrated => NarratableReportHandler::new().render_report(&mut out, &shown),
-            };
-            result.expect("writing to a string cannot fail");
-            out.push('\n');
-        }
-        if self.list.len() > SHOWN_MAX {
-            out.push_str(&format!("and {} more\n", self.list.len() - SHOWN_MAX));
-        }
-        let (count, name) = (self.list.len(), self.sources.first().map_or("", |(name, _)| name.as_str()));
-        out.push_str(&format!("{count} problem{} in {name}\n", if count == 1 { "" } else { "s" }));
-        out
+    /// What messages call the file.
+    pub fn file_name(&self) -> &str {
+        self.sources.first().map_or("", |(name, _)| name.as_str())
     }
-}
 
-fn graphical(theme: GraphicalTheme) -> GraphicalReportHandler {
-    GraphicalReportHandler::new_themed(theme).with_width(110).with_links(false).with_context_lines(1)
+    /// All that drawing one of them needs. Passwords of databases are not in it.
+    pub fn describe<'a>(&'a self, diagnostic: &'a Diagnostic) -> Description<'a> {
+        let (name, text) =
+            self.sources.get(usize::from(diagnostic.place.source)).map_or(("", ""), |(name, text)| (name, text));
+        let start = floor(text, diagnostic.place.offset);
+        let end = floor(text, start + diagnostic.place.len).max(start);
+        // A long value is marked by its first line, a place without length by one character.
+        let first_line = text[start..end].find('\n').map_or(end, |i| start + i);
+        let one = text[start..].chars().next().filter(|c| *c != '\n').map_or(0, char::len_utf8);
+        let span = start..start + (first_line - start).max(one);
+        Description { name, text: without_passwords(text), span, message: &diagnostic.message, help: &diagnostic.help }
+    }
 }
 
 fn floor(text: &str, offset: usize) -> usize {
@@ -124,65 +111,32 @@ impl fmt::Display for Diagnostics {
 
 impl std::error::Error for Diagnostics {}
 
-/// One diagnostic as miette wants it.
-#[derive(Debug)]
-struct Shown<'a> {
-    diagnostic: &'a Diagnostic,
-    source: NamedSource<String>,
-    span: (usize, usize),
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl<'a> Shown<'a> {
-    fn new(all: &Diagnostics, diagnostic: &'a Diagnostic) -> Self {
-        let empty = (String::new(), String::new());
-        let (name, text) = all.sources.get(usize::from(diagnostic.place.source)).unwrap_or(&empty);
-        let start = floor(text, diagnostic.place.offset);
-        let end = floor(text, start + diagnostic.place.len).max(start);
-        // A long value is marked by its first line, a place without length by one character.
-        let first_line = text[start..end].find('\n').map_or(end, |i| start + i);
-        let one = text[start..].chars().next().filter(|c| *c != '\n').map_or(0, char::len_utf8);
-        let span = (start, (first_line - start).max(one));
-        Self { diagnostic, source: NamedSource::new(name, without_passwords(text)), span }
+    fn described(text: &str, place: Place) -> (String, String) {
+        let all = Diagnostics::new(vec![("a.yaml".into(), text.into())], vec![Diagnostic::new(place, "wrong", "")]);
+        let described = all.describe(&all.list()[0]);
+        let marked = described.text[described.span.clone()].to_string();
+        (marked, described.text)
     }
-}
 
-impl fmt::Display for Shown<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.diagnostic.message)
+    #[test]
+    fn a_place_is_marked_within_its_line_and_never_inside_of_a_character() {
+        let at = |offset, len| Place { source: 0, offset, len };
+        assert_eq!(described("a: |\n  one\n  two\n", at(5, 12)).0, "  one");
+        assert_eq!(described("a: ü\n", at(3, 0)).0, "ü");
+        assert_eq!(described("a: ü\n", at(4, 9)).0, "ü\n".trim_end());
+        assert_eq!(described("a:\n", at(2, 0)).0, "");
+        assert_eq!(described("", at(90, 9)).0, "");
     }
-}
 
-impl std::error::Error for Shown<'_> {}
-
-impl miette::Diagnostic for Shown<'_> {
-    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        let help = &self.diagnostic.help;
-        (!help.is_empty()).then(|| Box::new(help) as Box<dyn fmt::Display>)
+    #[test]
+    fn a_description_has_no_password_and_everything_else_in_its_place() {
+        let text = "x: postgres://me:secret@db/e\ny: 1\n";
+        let (marked, shown) = described(text, Place { source: 0, offset: text.find('y').unwrap(), len: 1 });
+        assert_eq!((marked.as_str(), shown.len()), ("y", text.len()));
+        assert!(!shown.contains("secret"), "{shown}");
     }
-    fn source_code(&self) -> Option<&dyn SourceCode> {
-        Some(&self.source)
-    }
-    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        Some(Box::new(std::iter::once(LabeledSpan::new(Some("here".into()), self.span.0, self.span.1))))
-    }
-}
-
-/// The nearest of some names, if one is near.
-pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let close = |a: &str| {
-        let similarity = strsim::jaro_winkler(&name.to_lowercase(), &a.to_lowercase());
-        if strsim::damerau_levenshtein(name, a) <= 2 { similarity.max(0.8) } else { similarity }
-    };
-    let best = known.into_iter().map(|a| (close(a), a)).max_by(|a, b| a.0.total_cmp(&b.0))?;
-    (best.0 >= 0.8).then_some(best.1)
-}
-
-/// `did you mean x?`, or what there is.
-pub fn suggest<'a>(name: &str, what: &str, known: impl IntoIterator<Item = &'a str> + Clone) -> String {
-    if let Some(near) = nearest(name, known.clone()) {
-        return format!("did you mean `{near}`?");
-    }
-    let known: IndexSet<String> = known.into_iter().take(NAMES_MAX).map(|name| format!("`{name}`")).collect();
-    let known: Vec<String> = known.into_iter().collect();
-    if known.is_empty() { format!("this file names no {what}") } else { format!("there is {}", known.join(", ")) }
 }

@@ -1,72 +1,149 @@
 //! What one user does: the steps of a flow, typed.
 
+use std::sync::LazyLock;
+
 use indexmap::IndexMap;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Map, Value, json};
 
 use super::condition::Condition;
+use super::shape::{self, keys, plain};
 use crate::units::{Micros, MicrosRange};
 
 /// Most branches of a `parallel`: each has a connection of its own for every user.
 pub const BRANCHES_MAX: usize = 16;
 
 /// One step of a flow.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(remote = "Self", rename_all = "snake_case")]
+#[schemars(rename = "step")]
 pub enum Step {
     /// A pause, drawn anew each time.
     Think(MicrosRange),
-    /// One of these, by weight.
-    Choose(Vec<Choice>),
     /// The same steps, several times, or until something holds.
     Repeat(Repeat),
     /// These steps, or others.
     If(If),
     /// Lists of steps that run at the same time; over when the last of them is.
-    Parallel(Vec<Vec<Step>>),
+    Parallel(#[schemars(schema_with = "lists")] Vec<Vec<Step>>),
     /// Ends the iteration as failed unless it holds.
     Assert(Assert),
     /// Variables by name, each with the template of its new value.
-    Set(IndexMap<String, Text>),
+    Set(#[schemars(schema_with = "variables")] IndexMap<String, Text>),
+    /// One of these, by weight.
+    Choose(#[schemars(schema_with = "choices")] Vec<Choice>),
     /// A request: a verb of the workload's driver with its parameters.
+    #[serde(skip)]
     Request(Request),
 }
 
+/// The keys of the steps that every driver has, for code that goes by the tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Word {
+    Think,
+    Repeat,
+    If,
+    Parallel,
+    Assert,
+    Set,
+    Choose,
+}
+
+/// Does not compile unless every step that is no request has a key.
+const _: fn(&Step) -> Option<Word> = |step| match step {
+    Step::Think(_) => Some(Word::Think),
+    Step::Repeat(_) => Some(Word::Repeat),
+    Step::If(_) => Some(Word::If),
+    Step::Parallel(_) => Some(Word::Parallel),
+    Step::Assert(_) => Some(Word::Assert),
+    Step::Set(_) => Some(Word::Set),
+    Step::Choose(_) => Some(Word::Choose),
+    Step::Request(_) => None,
+};
+
+impl Word {
+    /// The word that a step's key is; else it is a verb.
+    pub fn of(key: &str) -> Option<Self> {
+        shape::key(key)
+    }
+}
+
 /// A `repeat`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(inline, description = "")]
 pub struct Repeat {
-    /// How often; with `until`, how often at most.
+    /// How often; with `until`, at most.
+    #[schemars(range(min = 1, max = 1_000_000), transform = plain)]
     pub times: u32,
     /// Asked after each round. That it came to hold is an assertion.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Condition", description = "")]
     pub until: Option<Condition>,
     /// With `until`: the pause before each further round.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Micros", description = "")]
     pub every: Option<Micros>,
-    /// With `until`: its assertion's name.
+    /// With `until`: its assertion's name, for checks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(min = 1, max = 200))]
     pub name: Option<String>,
+    #[schemars(schema_with = "steps")]
     pub flow: Vec<Step>,
 }
 
 /// An `if`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(inline, description = "")]
 pub struct If {
     pub that: Condition,
+    #[schemars(schema_with = "steps")]
     pub flow: Vec<Step>,
     #[serde(default, rename = "else", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "steps")]
     pub otherwise: Vec<Step>,
 }
 
 /// An `assert`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(inline, description = "")]
 pub struct Assert {
     pub that: Condition,
-    /// Its series' name; what it asserts unless stated.
+    /// Its name, for checks.
+    // Unless stated, what it asserts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(min = 1, max = 200))]
     pub name: Option<String>,
+}
+
+/// A flow, or a part of one.
+pub fn steps(generator: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array", "minItems": 1, "maxItems": 500, "items": generator.subschema_for::<Step>(),
+        "description": "What one user does, over and over: a list of steps.",
+    })
+}
+
+fn lists(generator: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array", "minItems": 2, "maxItems": BRANCHES_MAX, "items": steps(generator),
+        "description": "Lists of steps that run at the same time.",
+    })
+}
+
+fn variables(generator: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object", "minProperties": 1, "maxProperties": 100, "additionalProperties": Text::json_schema(generator),
+        "description": "Variables of the iteration by name.",
+    })
+}
+
+fn choices(generator: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "array", "minItems": 1, "maxItems": 200, "items": generator.subschema_for::<Choice>() })
 }
 
 /// A text with templates; in files a number or a truth value is one too.
@@ -81,6 +158,20 @@ impl<'de> Deserialize<'de> for Text {
             value @ (Value::Number(_) | Value::Bool(_)) => Ok(Self(value.to_string())),
             _ => Err(de::Error::custom("a variable is set to a text, a number, true or false")),
         }
+    }
+}
+
+impl JsonSchema for Text {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Text".into()
+    }
+    fn inline_schema() -> bool {
+        true
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": ["string", "number", "boolean"], "format": "template", "description": "Its new value, with templates.",
+        })
     }
 }
 
@@ -191,53 +282,36 @@ pub fn branches(flow: &[Step]) -> u32 {
 
 impl Serialize for Step {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let (key, value) = match self {
-            Self::Think(range) => ("think", json!(range)),
-            Self::Choose(choices) => {
-                ("choose", choices.iter().map(|c| json!({ "weight": c.weight, "flow": c.flow })).collect())
-            }
-            Self::Repeat(repeat) => ("repeat", json!(repeat)),
-            Self::If(either) => ("if", json!(either)),
-            Self::Parallel(branches) => ("parallel", json!(branches)),
-            Self::Assert(assert) => ("assert", json!(assert)),
-            Self::Set(variables) => ("set", json!(variables)),
+        match self {
             Self::Request(request) => {
                 let mut params = request.params.clone();
                 params.insert("name".into(), request.name.clone().into());
-                (request.verb.as_str(), Value::Object(params))
+                serializer.collect_map([(&request.verb, Value::Object(params))])
             }
-        };
-        serializer.collect_map([(key, value)])
+            _ => Self::serialize(self, serializer),
+        }
     }
 }
 
 impl<'de> Deserialize<'de> for Step {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let map = Map::deserialize(deserializer)?;
-        let mut entries = map.into_iter();
-        let (Some((key, value)), None) = (entries.next(), entries.next()) else {
+        let (Some((key, _)), 1) = (map.iter().next(), map.len()) else {
             return Err(de::Error::custom(
                 "a step has one key: think, choose, repeat, if, parallel, assert, set or a verb of the driver",
             ));
         };
-        let error = |e: serde_json::Error| de::Error::custom(e);
-        Ok(match key.as_str() {
-            "think" => Self::Think(serde_json::from_value(value).map_err(error)?),
-            "choose" => Self::Choose(serde_json::from_value(value).map_err(error)?),
-            "repeat" => Self::Repeat(serde_json::from_value(value).map_err(error)?),
-            "if" => Self::If(serde_json::from_value(value).map_err(error)?),
-            "parallel" => Self::Parallel(serde_json::from_value(value).map_err(error)?),
-            "assert" => Self::Assert(serde_json::from_value(value).map_err(error)?),
-            "set" => Self::Set(serde_json::from_value(value).map_err(error)?),
-            _ => {
-                let mut params: Map<String, Value> = serde_json::from_value(value).map_err(error)?;
-                let name = match params.shift_remove("name") {
-                    Some(name) => serde_json::from_value(name).map_err(error)?,
-                    None => default_name(&key, &params),
-                };
-                Self::Request(Request { name, verb: key, params })
-            }
-        })
+        if Word::of(key).is_some() {
+            return Self::deserialize(Value::Object(map)).map_err(de::Error::custom);
+        }
+        let verb = key.clone();
+        let params = map.into_iter().next().map_or(Value::Null, |(_, params)| params);
+        let mut params: Map<String, Value> = serde_json::from_value(params).map_err(de::Error::custom)?;
+        let name = match params.shift_remove("name") {
+            Some(name) => serde_json::from_value(name).map_err(de::Error::custom)?,
+            None => default_name(&verb, &params),
+        };
+        Ok(Self::Request(Request { name, verb, params }))
     }
 }
 
@@ -259,24 +333,48 @@ impl Serialize for Choice {
     }
 }
 
+/// A branch that says more than its step.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(inline, description = "")]
+struct Weighted {
+    /// Relative to the others; 1 unless stated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u32", range(min = 1, max = 1_000_000), transform = plain)]
+    weight: Option<u32>,
+    #[schemars(schema_with = "steps")]
+    flow: Vec<Step>,
+}
+
 impl<'de> Deserialize<'de> for Choice {
     /// Either `{ weight, flow }`, or a step itself, with weight 1.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        struct Full {
-            #[serde(default = "one")]
-            weight: u32,
-            flow: Vec<Step>,
-        }
-        fn one() -> u32 {
-            1
-        }
+        static KEYS: LazyLock<Vec<String>> = LazyLock::new(keys::<Weighted>);
         let map = Map::deserialize(deserializer)?;
-        if map.contains_key("flow") {
-            let Full { weight, flow } = serde_json::from_value(Value::Object(map)).map_err(de::Error::custom)?;
-            return Ok(Self { weight, flow });
+        if KEYS.iter().any(|key| map.contains_key(key)) {
+            let weighted = serde_json::from_value(Value::Object(map)).map_err(de::Error::custom)?;
+            let Weighted { weight, flow } = weighted;
+            return Ok(Self { weight: weight.unwrap_or(1), flow });
         }
         let step = serde_json::from_value(Value::Object(map)).map_err(de::Error::custom)?;
         Ok(Self { weight: 1, flow: vec![step] })
+    }
+}
+
+impl JsonSchema for Choice {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "choice".into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let weighted = Weighted::json_schema(generator);
+        // Any of its keys tells that a mapping is the long form, so that a message speaks of what the writer meant.
+        let keys = weighted.get("properties").and_then(Value::as_object).into_iter().flat_map(Map::keys);
+        let any: Vec<Value> = keys.map(|key| json!({ "type": "object", "required": [key] })).collect();
+        json_schema!({
+            "type": "object",
+            "if": { "type": "object", "anyOf": any },
+            "then": weighted,
+            "else": generator.subschema_for::<Step>(),
+        })
     }
 }

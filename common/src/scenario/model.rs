@@ -1,17 +1,16 @@
 //! What a scenario file says, typed. Read only through the checker, which tells every problem with its place first.
 
 use indexmap::IndexMap;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Map, Value};
 
-use super::catalogue::RoleName;
 use super::flow::Step;
-use crate::region::Coordinates;
-use crate::units::{Micros, MicrosRange, Rate, Ratio};
+use super::links::Links;
+use crate::units::{Micros, Rate, Ratio};
 
 /// A scenario with one profile and all overrides applied: what the planner binds to agents.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Scenario {
     /// What `coordinator run` calls it.
     pub name: String,
@@ -24,12 +23,10 @@ pub struct Scenario {
     /// The profile that was applied.
     pub profile: String,
     /// What was set beside it, each as `path=value`, in order.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub set: Vec<String>,
     /// What the cluster must have.
     pub needs: Needs,
     /// How far its nodes are from each other.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub links: Option<Links>,
     /// The timeline, in order.
     pub phases: Vec<PhaseSpec>,
@@ -50,6 +47,7 @@ pub struct Scenario {
 /// Which run of many a scenario belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(inline)]
 pub enum Tier {
     Foundation,
     Integration,
@@ -81,6 +79,7 @@ impl Tier {
 /// What the cluster must have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(inline)]
 pub struct Needs {
     /// How many agents: the embedded cluster's size, and the least that an inventory must hold.
     #[schemars(range(min = 1, max = 1000))]
@@ -98,47 +97,10 @@ impl Needs {
     }
 }
 
-/// How long data is under way between nodes, by the labels `region` and `cloud` of their agents. One way, beside what the real
-/// network takes.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Links {
-    /// Between two regions of one cloud; drawn for each pair of regions, like the next two.
-    #[serde(default = "at_once")]
-    pub same_cloud: MicrosRange,
-    /// Between two clouds.
-    #[serde(default = "at_once")]
-    pub across: MicrosRange,
-    /// Where one of the two belongs to no cloud, such as an edge site.
-    #[serde(default = "at_once")]
-    pub outside: MicrosRange,
-    /// Adds the time of light in fibre along the great circle; true unless stated.
-    #[serde(default = "yes")]
-    pub distance: bool,
-    /// Added to what is sent, drawn evenly from nothing to this.
-    #[serde(default)]
-    pub jitter: Micros,
-    /// Only links from and to nodes that host one of these roles.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub only: Vec<RoleName>,
-    /// Whether load feels them too.
-    #[serde(default)]
-    pub load: bool,
-    /// Where regions are that the built-in table does not have.
-    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
-    pub regions: IndexMap<String, Coordinates>,
-}
-
-fn at_once() -> MicrosRange {
-    MicrosRange { min: Micros(0), max: Micros(0) }
-}
-fn yes() -> bool {
-    true
-}
-
 /// A named span of the timeline.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(inline)]
 pub struct PhaseSpec {
     /// Unique; checks and faults refer to it.
     #[schemars(extend("format" = "name"))]
@@ -169,44 +131,13 @@ pub struct RoleSpec {
 /// What happens when an instance dies unplanned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(inline)]
 pub enum Restart {
     /// It stays dead, and the run is told.
     Never,
     /// Started again, after a growing pause, at most five times in a run.
     #[default]
     OnFailure,
-}
-
-impl Serialize for RoleSpec {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = Map::new();
-        map.insert("kind".into(), self.kind.clone().into());
-        map.insert("on".into(), self.on.into());
-        if let Some(place) = &self.place {
-            map.insert("place".into(), place.clone().into());
-        }
-        if self.restart != Restart::default() {
-            map.insert("restart".into(), serde_json::json!(self.restart));
-        }
-        map.extend(self.params.clone());
-        map.serialize(serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for RoleSpec {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut map = Map::deserialize(deserializer)?;
-        let mut take = |name: &str| map.shift_remove(name);
-        let kind = take("kind").ok_or_else(|| de::Error::missing_field("kind"))?;
-        let (on, place, restart) = (take("on"), take("place"), take("restart"));
-        Ok(Self {
-            kind: serde_json::from_value(kind).map_err(de::Error::custom)?,
-            on: on.map_or(Ok(1), serde_json::from_value).map_err(de::Error::custom)?,
-            place: place.map(serde_json::from_value).transpose().map_err(de::Error::custom)?,
-            restart: restart.map_or(Ok(Restart::default()), serde_json::from_value).map_err(de::Error::custom)?,
-            params: map,
-        })
-    }
 }
 
 /// Traffic.
@@ -237,8 +168,11 @@ pub struct Workload {
     pub load: IndexMap<String, Load>,
 }
 
+/// Of a workload that states none.
+pub const DEFAULT_TIMEOUT: Micros = Micros::from_secs(5);
+
 fn default_timeout() -> Micros {
-    Micros::from_secs(5)
+    DEFAULT_TIMEOUT
 }
 
 /// Where a workload goes: a role's name, or a URL.
@@ -263,6 +197,18 @@ impl<'de> Deserialize<'de> for Target {
     }
 }
 
+impl JsonSchema for Target {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Target".into()
+    }
+    fn inline_schema() -> bool {
+        true
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "format": "target" })
+    }
+}
+
 /// Which agents run a workload.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -273,14 +219,19 @@ pub enum From {
     /// All agents.
     All,
     /// The agents that host these roles.
-    Roles(Vec<String>),
+    Roles(#[schemars(schema_with = "roles")] Vec<String>),
     /// The agents with this label, as `name=value`.
-    Label(String),
+    Label(#[schemars(extend("format" = "label"))] String),
+}
+
+fn roles(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "array", "minItems": 1, "items": { "type": "string", "format": "role" } })
 }
 
 /// How much load one phase carries. Exactly one of `users`, `rate` and `iterations`, the same one in every phase of a workload.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "load")]
 pub struct Load {
     /// Closed model: so many concurrent users.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -308,6 +259,7 @@ pub struct Load {
 /// How an open model's arrivals are spaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(inline)]
 pub enum Arrivals {
     /// Evenly.
     #[default]
@@ -317,14 +269,13 @@ pub enum Arrivals {
 }
 
 /// A fault of the file.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct FaultSpec {
     /// Unique; checks refer to it as `fault:ID`.
     pub id: String,
     /// `PHASE+OFFSET`, or an offset from the scenario's zero.
     pub at: At,
     /// How long it lasts.
-    #[serde(rename = "for")]
     pub duration: Micros,
     /// Which kind of the catalogue.
     pub kind: String,
@@ -379,6 +330,18 @@ impl<'de> Deserialize<'de> for At {
     }
 }
 
+impl JsonSchema for At {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "At".into()
+    }
+    fn inline_schema() -> bool {
+        true
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "format": "at" })
+    }
+}
+
 /// One assertion. Its grammar is [`crate::check`]'s.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CheckSpec {
@@ -398,6 +361,7 @@ pub struct CheckSpec {
 /// Whether a failed check fails the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(inline)]
 pub enum Severity {
     #[default]
     Error,
@@ -407,6 +371,7 @@ pub enum Severity {
 /// What a failure does while the run goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(inline)]
 pub enum OnFail {
     /// Load and faults end, everything is healed, and the run is still reported.
     Abort,
@@ -415,7 +380,7 @@ pub enum OnFail {
 /// What it means when an agent is lost, or a role exits, outside a planned death.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-#[schemars(extend("x-refused" = { "reallocate": REALLOCATE_REFUSED }))]
+#[schemars(inline, extend("x-refused" = { "reallocate": REALLOCATE_REFUSED }))]
 pub enum OnAgentLoss {
     /// A lost agent makes the run invalid, a role that exits makes it fail.
     #[default]
@@ -431,6 +396,7 @@ const REALLOCATE_REFUSED: &str = "`reallocate` is not possible: load that moves 
 /// Limits of the validity guards: when the measurement itself is at fault. docs/measurement.md says why they are what they are.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(inline)]
 pub struct Guards {
     /// Largest part of the planned load that a worker may fail to issue in time although connections were free.
     pub not_issued: Ratio,

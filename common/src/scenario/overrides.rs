@@ -1,7 +1,10 @@
 //! Profiles and `--set`: both change the tree and keep places, so that what they break is told where they say it.
 
-use super::diagnostic::{Diagnostic, nearest, suggest};
+use super::diagnostic::Diagnostic;
+use super::file::Section;
+use super::file::profile::ProfilePart;
 use super::node::{self, Content, Key, Node, Place};
+use crate::nearest::{nearest, suggest};
 
 /// The profile that every scenario has: the file as it is.
 pub const FULL: &str = "full";
@@ -17,38 +20,58 @@ pub struct Applied {
 /// Puts a profile into the tree. Names that it gets wrong are told by the checker already; here they are passed over.
 pub fn apply_profile(tree: &Node, profile: &Node, found: &mut Vec<Diagnostic>) -> Applied {
     let mut applied = Applied { tree: tree.clone(), not_judged: Vec::new() };
-    let part = |name: &str| profile.get(name).map_or(&[][..], Node::entries);
-    for (key, duration) in part("phases") {
-        if let Some(phase) = find_in_list(&mut applied.tree, "phases", "name", &key.text) {
-            let place = phase.entry("for").map_or(key.place, |(key, _)| key.place);
-            phase.set(Key { text: "for".into(), place }, duration.clone());
-        }
-    }
-    for (workload, phases) in part("load") {
-        let target = applied.tree.get_mut("workloads").and_then(|all| all.get_mut(&workload.text));
-        if let Some(load) = target.and_then(|workload| workload.get_mut("load")) {
-            phases.entries().iter().for_each(|(phase, value)| load.set(phase.clone(), value.clone()));
-        }
-    }
-    for (id, changes) in part("faults") {
-        if let Some(fault) = find_in_list(&mut applied.tree, "faults", "id", &id.text) {
-            changes.entries().iter().for_each(|(key, value)| fault.set(key.clone(), value.clone()));
-        }
-    }
-    for (name, params) in part("roles") {
-        if let Some(role) = applied.tree.get_mut("roles").and_then(|all| all.get_mut(&name.text)) {
-            params.entries().iter().for_each(|(key, value)| role.set(key.clone(), value.clone()));
-        }
-    }
-    for (expr, limit) in part("checks") {
-        new_limit(tree, &mut applied.tree, expr, limit, found);
-    }
-    for expr in profile.get("not_judged").map_or(&[][..], Node::items) {
-        if let Some(index) = expr.text().and_then(|text| find_check(tree, text, expr.place, found)) {
-            applied.not_judged.push(index);
+    for (key, part) in profile.entries() {
+        match ProfilePart::of(&key.text) {
+            Some(ProfilePart::Phases) => {
+                for (name, duration) in part.entries() {
+                    if let Some(phase) = find_in_list(&mut applied.tree, "phases", "name", &name.text) {
+                        let place = phase.entry("for").map_or(name.place, |(key, _)| key.place);
+                        phase.set(Key { text: "for".into(), place }, duration.clone());
+                    }
+                }
+            }
+            Some(ProfilePart::Load) => {
+                for (workload, phases) in part.entries() {
+                    let target = applied.tree.get_mut("workloads").and_then(|all| all.get_mut(&workload.text));
+                    if let Some(load) = target.and_then(|workload| workload.get_mut("load")) {
+                        put_all(load, phases);
+                    }
+                }
+            }
+            Some(ProfilePart::Faults) => {
+                for (id, changes) in part.entries() {
+                    if let Some(fault) = find_in_list(&mut applied.tree, "faults", "id", &id.text) {
+                        put_all(fault, changes);
+                    }
+                }
+            }
+            Some(ProfilePart::Roles) => {
+                for (name, params) in part.entries() {
+                    if let Some(role) = applied.tree.get_mut("roles").and_then(|all| all.get_mut(&name.text)) {
+                        put_all(role, params);
+                    }
+                }
+            }
+            Some(ProfilePart::Checks) => {
+                for (expr, limit) in part.entries() {
+                    new_limit(tree, &mut applied.tree, expr, limit, found);
+                }
+            }
+            Some(ProfilePart::NotJudged) => {
+                for expr in part.items() {
+                    if let Some(index) = expr.text().and_then(|text| find_check(tree, text, expr.place, found)) {
+                        applied.not_judged.push(index);
+                    }
+                }
+            }
+            Some(ProfilePart::Description) | None => {}
         }
     }
     applied
+}
+
+fn put_all(node: &mut Node, changes: &Node) {
+    changes.entries().iter().for_each(|(key, value)| node.set(key.clone(), value.clone()));
 }
 
 fn find_in_list<'a>(tree: &'a mut Node, list: &str, by: &str, name: &str) -> Option<&'a mut Node> {
@@ -137,9 +160,6 @@ pub fn replace_limit(expr: &str, limit: &str) -> Option<String> {
     Some(format!("{} {}{space}{window}", expr[..after].trim_end(), limit.trim()))
 }
 
-/// Sections whose entries have names; only existing ones can be changed from the command line.
-const NAMED: [&str; 5] = ["phases", "roles", "workloads", "faults", "profiles"];
-
 /// Puts `path=value` into the tree; `source` is its number among the sources. Unknown last keys are the checker's to tell.
 pub fn apply_set(tree: &mut Node, path: &str, value: &str, source: u16) -> Result<(), Diagnostic> {
     let value_place = Place { source, offset: path.len() + 1, len: value.len() };
@@ -159,6 +179,7 @@ pub fn apply_set(tree: &mut Node, path: &str, value: &str, source: u16) -> Resul
         })
         .collect();
     let place = |(offset, part): (usize, &str)| Place { source, offset, len: part.len() };
+    let section = Section::of(parts[0].1);
     let mut here = tree;
     for (i, part) in parts.iter().enumerate() {
         let (text, last) = (part.1, i + 1 == parts.len());
@@ -178,7 +199,7 @@ pub fn apply_set(tree: &mut Node, path: &str, value: &str, source: u16) -> Resul
             };
             here = &mut here.items_mut()[index];
             if last {
-                return put_whole(here, parts[0].1, value, place(*part));
+                return put_whole(here, section, value, place(*part));
             }
             continue;
         }
@@ -188,7 +209,7 @@ pub fn apply_set(tree: &mut Node, path: &str, value: &str, source: u16) -> Resul
             return Ok(());
         }
         if here.get(text).is_none() {
-            if i == 1 && NAMED.contains(&parts[0].1) {
+            if i == 1 && section.is_some_and(Section::is_named) {
                 let known = here.entries().iter().map(|(key, _)| key.text.clone()).collect();
                 return Err(Diagnostic::new(
                     place(*part),
@@ -211,13 +232,28 @@ fn index_of(items: &[Node], text: &str) -> (Option<usize>, Vec<String>) {
 }
 
 /// `phases.peak=60s` means its duration; a list's other items are replaced whole.
-fn put_whole(item: &mut Node, section: &str, value: Node, place: Place) -> Result<(), Diagnostic> {
+fn put_whole(item: &mut Node, section: Option<Section>, value: Node, place: Place) -> Result<(), Diagnostic> {
     match section {
-        "phases" => item.set(Key { text: "for".into(), place }, value),
-        "faults" => {
+        Some(Section::Phases) => item.set(Key { text: "for".into(), place }, value),
+        Some(Section::Faults) => {
             return Err(Diagnostic::new(place, "this names a whole fault", "go on with what of it: .at or .for"));
         }
-        _ => *item = value,
+        Some(
+            Section::Schema
+            | Section::Name
+            | Section::Title
+            | Section::Description
+            | Section::Tier
+            | Section::Needs
+            | Section::Links
+            | Section::Roles
+            | Section::Workloads
+            | Section::Checks
+            | Section::Profiles
+            | Section::OnAgentLoss
+            | Section::Guards,
+        )
+        | None => *item = value,
     }
     Ok(())
 }

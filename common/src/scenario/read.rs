@@ -5,11 +5,12 @@ use std::collections::HashSet;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use indexmap::IndexSet;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 use super::catalogue::Catalogue;
 use super::checker::{Checker, Names, split_help};
-use super::diagnostic::{Diagnostic, Diagnostics, suggest};
+use super::diagnostic::{Diagnostic, Diagnostics};
+use super::file::ScenarioFile;
 use super::flow::{self, Step};
 use super::language;
 use super::model::Scenario;
@@ -17,6 +18,7 @@ use super::node::{self, Content, Node, Place};
 use super::overrides::{Applied, FULL, apply_profile, apply_set, check_text};
 use super::semantics::{Semantics, inside};
 use crate::check::{self, CheckError, Objective};
+use crate::nearest::suggest;
 
 /// What is applied to the file.
 #[derive(Clone, Copy, Default)]
@@ -204,13 +206,12 @@ impl Reader<'_> {
         }
     }
 
-    /// The model. What the checker passed cannot fail here; should it, the section is blamed.
+    /// The model. What the checker passed cannot fail here; should it, the file is blamed.
     fn typed(&self, applied: &Applied, profile: &str, found: &mut Vec<Diagnostic>) -> Option<Scenario> {
-        let value = model_value(applied, profile);
-        match serde_json::from_value::<Scenario>(value) {
-            Ok(mut scenario) => {
-                scenario.set = self.options.set.iter().map(|(path, value)| format!("{path}={value}")).collect();
-                Some(scenario)
+        match serde_json::from_value::<ScenarioFile>(applied.tree.to_json()) {
+            Ok(file) => {
+                let set = self.options.set.iter().map(|(path, value)| format!("{path}={value}")).collect();
+                Some(file.scenario(profile, set, &applied.not_judged))
             }
             Err(error) => {
                 found.push(Diagnostic::new(applied.tree.place, error.to_string(), ""));
@@ -286,52 +287,4 @@ fn labels(tree: &Node) -> Vec<String> {
 /// How many instances a role has; no bound where that is told as a problem of its own.
 fn instances(role: &Node) -> u64 {
     role.get("on").map_or(1, |on| on.integer().unwrap_or(u64::MAX))
-}
-
-/// The file's shape turned into the model's.
-fn model_value(applied: &Applied, profile: &str) -> Value {
-    let tree = &applied.tree;
-    let part = |name: &str, default: Value| tree.get(name).map_or(default, Node::to_json);
-    let name = part("name", "".into());
-    let largest = tree.get("roles").map_or(&[][..], Node::entries).iter();
-    let agents = largest.map(|(_, role)| role.get("on").and_then(Node::integer).unwrap_or(1)).max().unwrap_or(1);
-    let faults: Vec<Value> = tree.get("faults").map_or(&[][..], Node::items).iter().map(fault_value).collect();
-    let checks = tree.get("checks").map_or(&[][..], Node::items).iter().enumerate();
-    let checks: Vec<Value> = checks.map(|(i, item)| check_value(item, applied.not_judged.contains(&i))).collect();
-    json!({
-        "title": part("title", name.clone()),
-        "name": name,
-        "description": part("description", "".into()),
-        "tier": part("tier", "custom".into()),
-        "profile": profile,
-        "needs": part("needs", json!({ "agents": agents })),
-        "links": part("links", Value::Null),
-        "phases": part("phases", json!([])),
-        "roles": part("roles", json!({})),
-        "workloads": part("workloads", json!({})),
-        "faults": faults,
-        "checks": checks,
-        "on_agent_loss": part("on_agent_loss", "fail".into()),
-        "guards": part("guards", json!({})),
-    })
-}
-
-fn fault_value(fault: &Node) -> Value {
-    let what = fault.get("do").and_then(|what| what.entries().first());
-    let (kind, params) =
-        what.map_or((String::new(), Value::Null), |(kind, params)| (kind.text.clone(), params.to_json()));
-    let field = |name: &str| fault.get(name).map_or(Value::Null, Node::to_json);
-    json!({ "id": field("id"), "at": field("at"), "for": field("for"), "kind": kind, "params": params })
-}
-
-fn check_value(item: &Node, not_judged: bool) -> Value {
-    let mut value = Map::new();
-    value.insert("expr".into(), check_text(item).and_then(Node::text).unwrap_or_default().into());
-    for key in ["severity", "on_fail"] {
-        if let Some(node) = item.get(key) {
-            value.insert(key.into(), node.to_json());
-        }
-    }
-    value.insert("not_judged".into(), not_judged.into());
-    Value::Object(value)
 }

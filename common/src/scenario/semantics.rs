@@ -10,9 +10,12 @@ use serde_json::Value;
 use super::catalogue::{Catalogue, Kind, Problem};
 use super::checker::{SHORTER_THAN_FAULT, split_help};
 use super::diagnostic::Diagnostic;
-use super::model::{At, Links};
+use super::file::{Section, role};
+use super::links::Links;
+use super::model::{At, Load};
 use super::node::{Content, Node, Place};
-use crate::plan::links::{REGION, place, unknown_region};
+use super::shape;
+use crate::region::REGION;
 use crate::units::{Micros, MicrosRange};
 
 /// The longest delay of a link, each part of it: light itself goes half round the Earth in a tenth of a second.
@@ -55,18 +58,50 @@ impl<'a> Semantics<'a> {
 
     /// Everything.
     pub fn check(&mut self) {
-        self.unique("phases", "name");
-        self.unique("faults", "id");
-        self.timeline();
-        self.needs();
-        self.links();
-        self.plugins();
-        let workloads = self.tree.get("workloads").map_or(&[][..], Node::entries);
-        for (key, workload) in workloads {
-            self.load(&key.text, key.place, workload);
+        let tree = self.tree;
+        for (key, value) in tree.entries() {
+            // What is not known here the schema has told.
+            let Some(section) = Section::of(&key.text) else { continue };
+            match section {
+                Section::Needs => {
+                    self.needs();
+                    self.label_sets();
+                }
+                Section::Links => self.links(value),
+                Section::Phases => {
+                    self.unique("phases", "name");
+                    self.phases();
+                }
+                Section::Roles => self.roles(value),
+                Section::Workloads => self.workloads(value),
+                Section::Faults => {
+                    self.unique("faults", "id");
+                    self.faults();
+                    self.effects();
+                }
+                // Expressions are read when the rest of the file is in order, and a profile when it is in the tree.
+                Section::Checks | Section::Profiles => {}
+                // Of these the schema says everything.
+                Section::Schema
+                | Section::Name
+                | Section::Title
+                | Section::Description
+                | Section::Tier
+                | Section::OnAgentLoss
+                | Section::Guards => {}
+            }
+        }
+    }
+
+    fn workloads(&mut self, workloads: &Node) {
+        for (key, workload) in workloads.entries() {
             let driver = self.catalogue.drivers.iter().find(|kind| Some(kind.name) == workload.text_of("driver"));
-            let settings =
-                workload.get("settings").map_or_else(|| Value::Object(serde_json::Map::new()), Node::to_json);
+            let own = workload.get("settings");
+            let settings = own.map_or_else(|| Value::Object(serde_json::Map::new()), Node::to_json);
+            if let Some(driver) = driver {
+                self.ask(driver.validate, own.unwrap_or(workload), &settings);
+            }
+            self.load(&key.text, key.place, workload);
             self.flow(workload.get("flow"), driver.map_or(&[], |driver| &driver.verbs), &settings);
         }
     }
@@ -94,17 +129,25 @@ impl<'a> Semantics<'a> {
         }
     }
 
-    fn timeline(&mut self) {
-        let phases = self.phases.clone();
+    /// Whether every phase has a name and a length of its own, so that moments can be told.
+    fn timeline_is_known(&self) -> bool {
         let readable = |phase: &Node| phase.text_of("for").is_some_and(|text| text.parse::<Micros>().is_ok());
-        let names: BTreeSet<&String> = phases.iter().map(|(name, ..)| name).collect();
-        if names.len() != phases.len() || !self.items("phases").iter().all(readable) {
+        let names: BTreeSet<&String> = self.phases.iter().map(|(name, ..)| name).collect();
+        names.len() == self.phases.len() && self.items("phases").iter().all(readable)
+    }
+
+    fn phases(&mut self) {
+        if self.timeline_is_known() {
+            self.items("phases").iter().for_each(|phase| self.positive(phase.get("for"), "a phase"));
+        }
+    }
+
+    fn faults(&mut self) {
+        if !self.timeline_is_known() {
             return;
         }
+        let phases = self.phases.clone();
         let end = phases.last().map_or(Micros(0), |(_, _, end)| *end);
-        for phase in self.items("phases") {
-            self.positive(phase.get("for"), "a phase");
-        }
         for fault in self.items("faults") {
             self.positive(fault.get("for"), "a fault");
             let (Some(at), Some(duration)) = (fault.get("at"), fault.get("for")) else { continue };
@@ -158,14 +201,20 @@ impl<'a> Semantics<'a> {
         }
     }
 
-    /// Delays that are none, and regions that are nowhere.
-    fn links(&mut self) {
-        let sets = self.tree.get("needs").and_then(|needs| needs.get("labels")).map_or(&[][..], Node::items);
+    fn label_sets(&mut self) {
+        let sets = self.sets_of_labels();
         if let Some((place, agents)) = self.needed().filter(|(_, agents)| (sets.len() as u64) > *agents) {
             let message = format!("{agents} agents are too few for {} sets of labels", sets.len());
             self.problem(place, message, format!("each set is one agent's: write agents: {} or more", sets.len()));
         }
-        let Some(node) = self.tree.get("links") else { return };
+    }
+
+    fn sets_of_labels(&self) -> &'a [Node] {
+        self.tree.get("needs").and_then(|needs| needs.get("labels")).map_or(&[][..], Node::items)
+    }
+
+    /// Delays that are none, and regions that are nowhere.
+    fn links(&mut self, node: &Node) {
         for (key, value) in node.entries() {
             let longest = match key.text.as_str() {
                 "jitter" => value.text().and_then(|text| text.parse::<Micros>().ok()),
@@ -181,11 +230,11 @@ impl<'a> Semantics<'a> {
         }
         // What the schema found wrong is told, and whether regions can be known then is another question.
         let Ok(links) = serde_json::from_value::<Links>(node.to_json()) else { return };
-        for region in sets.iter().filter_map(|set| set.get(REGION)) {
+        for region in self.sets_of_labels().iter().filter_map(|set| set.get(REGION)) {
             let Some(name) = region.text() else { continue };
-            if links.distance && place(&links, name).is_none() {
+            if links.distance && links.place(name).is_none() {
                 let message = format!("nobody knows where the region `{name}` is");
-                self.problem(region.place, message, unknown_region(&links, name));
+                self.problem(region.place, message, links.unknown_region(name));
             }
         }
     }
@@ -196,20 +245,17 @@ impl<'a> Semantics<'a> {
         Some((agents.place, agents.integer()?))
     }
 
-    /// What each plugin says of its own parameters.
-    fn plugins(&mut self) {
-        for (_, role) in self.tree.get("roles").map_or(&[][..], Node::entries) {
-            let mut params = role.to_json();
-            if let Some(map) = params.as_object_mut() {
-                ["kind", "on", "place", "restart"].iter().for_each(|key| drop(map.shift_remove(*key)));
-            }
-            self.plugin(&self.catalogue.roles, role.text_of("kind"), role, &params);
+    /// What each kind says of its own parameters.
+    fn roles(&mut self, roles: &Node) {
+        for (_, role) in roles.entries() {
+            let Value::Object(keys) = role.to_json() else { continue };
+            let (_, params) = role::split(keys);
+            self.plugin(&self.catalogue.roles, role.text_of("kind"), role, &Value::Object(params));
         }
-        for (_, workload) in self.tree.get("workloads").map_or(&[][..], Node::entries) {
-            let settings = workload.get("settings").unwrap_or(workload);
-            let params = workload.get("settings").map_or_else(|| Value::Object(serde_json::Map::new()), Node::to_json);
-            self.plugin(&self.catalogue.drivers, workload.text_of("driver"), settings, &params);
-        }
+    }
+
+    /// What faults do.
+    fn effects(&mut self) {
         for fault in self.items("faults") {
             for (kind, params) in fault.get("do").map_or(&[][..], Node::entries) {
                 self.plugin(&self.catalogue.faults, Some(&kind.text), params, &params.to_json());
@@ -291,9 +337,8 @@ impl<'a> Semantics<'a> {
             return None;
         }
         let has = |key: &str| load.get(key).is_some();
-        if load.entries().iter().any(|(key, _)| {
-            !["users", "rate", "iterations", "ramp", "arrivals", "connections"].contains(&key.text.as_str())
-        }) {
+        let known = shape::keys::<Load>();
+        if load.entries().iter().any(|(key, _)| !known.contains(&key.text)) {
             return None;
         }
         let model = match (has("users"), has("rate"), has("iterations")) {

@@ -13,7 +13,6 @@ fn workspace() -> &'static Path {
 }
 
 #[test]
-#[ignore = "the circles that are there are being opened"]
 fn no_file_imports_in_a_circle() {
     let graph = Graph::read(workspace());
     assert!(

@@ -1,9 +1,10 @@
 //! Commands that need no agent: check, show, list, schema.
 
 use gauntlet_agent::catalogue::catalogue;
-use gauntlet_common::scenario::{ReadOptions, Scenario, Style, profiles};
+use gauntlet_common::scenario::{ReadOptions, Scenario, profiles};
 
 use super::output::Failure;
+use crate::diagnostics::{Style, render};
 use crate::scenarios::{self, LoadError};
 use crate::show;
 
@@ -13,7 +14,9 @@ pub fn load(name: &str, profile: Option<&str>, set: &[(String, String)]) -> Resu
     let options = ReadOptions { profile, set, files: None };
     scenarios::load(name, &catalogue, &options).map_err(|error| match error {
         LoadError::Find(error) => Failure::new(3, error),
-        LoadError::Read(diagnostics) => Failure::new(3, format!("{name} cannot run\n{}", diagnostics.render(style()))),
+        LoadError::Read(diagnostics) => {
+            Failure::new(3, format!("{name} cannot run\n{}", render(&diagnostics, style())))
+        }
     })
 }
 

@@ -3,7 +3,7 @@
 use gauntlet_agent::catalogue::catalogue;
 use gauntlet_common::check::{Names, parse};
 use gauntlet_common::scenario::checker::{Checker, Names as Known};
-use gauntlet_common::scenario::{ReadOptions, Style, node, profiles, read};
+use gauntlet_common::scenario::{ReadOptions, node, profiles, read};
 use gauntlet_coordinator::scenarios::SHIPPED;
 
 use crate::support::Lab;
@@ -15,7 +15,7 @@ fn every_shipped_scenario_reads_in_every_profile_with_every_check() {
         for profile in profiles(shipped.text) {
             let options = ReadOptions { profile: Some(&profile), ..ReadOptions::default() };
             let scenario = read(shipped.text, shipped.file, &catalogue, &options)
-                .unwrap_or_else(|e| panic!("{} with {profile}:\n{}", shipped.file, e.render(Style::Plain)));
+                .unwrap_or_else(|e| panic!("{} with {profile}:\n{e}", shipped.file));
             let names = Names::of_scenario(&scenario, &catalogue);
             for check in &scenario.checks {
                 if let Err(errors) = parse(&check.expr, &names) {

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use gauntlet_common::scenario::diagnostic::suggest;
+use gauntlet_common::nearest::suggest;
 use gauntlet_common::scenario::{EMBEDDED, Problem};
 use prost_reflect::{DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor};
 use serde_json::{Map, Value};

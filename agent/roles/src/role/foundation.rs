@@ -1,7 +1,7 @@
 //! `foundation`: a host that offers just the four Foundation services, on its service port too, so that workloads can call them:
 //! Config with values of the scenario's own, Events, Telemetry, Registry.
 
-use gauntlet_common::scenario::diagnostic::nearest;
+use gauntlet_common::nearest::nearest;
 use gauntlet_common::scenario::{Metric, Problem};
 use schemars::JsonSchema;
 use serde::Deserialize;

@@ -6,7 +6,7 @@ use super::parser::{Parsed, Parser};
 use crate::check::aggregate::{Aggregate, Arguments, Subject};
 use crate::check::error::CheckError;
 use crate::check::function::{Basis, Called, Function, Takes};
-use crate::check::names::{RoleNames, WorkloadNames, nearest};
+use crate::check::names::{RoleNames, WorkloadNames, mend};
 use crate::check::window::Window;
 use crate::scenario::MetricKind;
 use crate::snapshot::ErrorClass;
@@ -25,7 +25,7 @@ impl Parser<'_> {
         let functions = self.functions;
         let known = functions.iter().find_map(|function| Some((*function, function.call(name)?)));
         let Some((function, called)) = known else {
-            let near = nearest(name, functions.iter().flat_map(|function| function.examples()).copied());
+            let near = mend(name, functions.iter().flat_map(|function| function.examples()).copied());
             self.errors.push(CheckError::new(span, format!("there is no aggregate `{name}`"), near));
             self.skip_arguments();
             return Ok(None);
@@ -99,7 +99,7 @@ impl Parser<'_> {
         }
         let found = ErrorClass::by_name(&class);
         if found.is_none() {
-            let near = nearest(&class, ErrorClass::ALL.iter().map(|c| c.name()));
+            let near = mend(&class, ErrorClass::ALL.iter().map(|c| c.name()));
             self.errors.push(CheckError::new(span, format!("there is no error class `{class}`"), near));
         }
         Ok(found)
@@ -162,7 +162,7 @@ impl Parser<'_> {
         match (workload, role, &second) {
             (Some(w), role, _) if role.is_none() || step_known(w) => {
                 if let Some((step, span)) = second.as_ref().filter(|_| !step_known(w)) {
-                    let near = nearest(step, w.steps.iter().map(String::as_str));
+                    let near = mend(step, w.steps.iter().map(String::as_str));
                     let message = format!("workload `{first}` has no step `{step}`");
                     self.errors.push(CheckError::new(span.clone(), message, near));
                     return Ok(None);
@@ -171,7 +171,7 @@ impl Parser<'_> {
             }
             (_, Some(role), Some((metric, span))) => {
                 let Some(kind) = role.metrics.get(metric) else {
-                    let near = nearest(metric, role.metrics.keys().map(String::as_str));
+                    let near = mend(metric, role.metrics.keys().map(String::as_str));
                     let message = format!("role `{first}` has no metric `{metric}`");
                     self.errors.push(CheckError::new(span.clone(), message, near));
                     return Ok(None);
@@ -179,14 +179,14 @@ impl Parser<'_> {
                 Ok(Some(Subject::Metric { role: first, metric: metric.clone(), kind: *kind }))
             }
             (_, Some(role), None) => {
-                let near = nearest("", role.metrics.keys().map(String::as_str));
+                let near = mend("", role.metrics.keys().map(String::as_str));
                 let message = format!("which metric of role `{first}`?");
                 self.errors.push(CheckError::new(first_span, message, format!("write {first}.METRIC; {near}")));
                 Ok(None)
             }
             _ => {
                 let all = names.workloads.keys().chain(names.roles.keys()).map(String::as_str);
-                let near = nearest(&first, all);
+                let near = mend(&first, all);
                 self.errors.push(CheckError::new(first_span, format!("there is no workload or role `{first}`"), near));
                 Ok(None)
             }
@@ -203,7 +203,7 @@ impl Parser<'_> {
             }
             Some(_) => Ok(Some(name)),
             None => {
-                let near = nearest(&name, self.names.workloads.keys().map(String::as_str));
+                let near = mend(&name, self.names.workloads.keys().map(String::as_str));
                 self.errors.push(CheckError::new(span, format!("there is no workload `{name}`"), near));
                 Ok(None)
             }
@@ -222,12 +222,12 @@ impl Parser<'_> {
         self.sign('.', &format!("`{name}` needs a {what}: {name}({pair})"))?;
         let (named, span) = self.name(&format!("a {what}"))?;
         let Some(known) = self.names.roles.get(&role) else {
-            let near = nearest(&role, self.names.roles.keys().map(String::as_str));
+            let near = mend(&role, self.names.roles.keys().map(String::as_str));
             self.errors.push(CheckError::new(role_span, format!("there is no role `{role}`"), near));
             return Ok(None);
         };
         if !has(known).contains(&named) {
-            let near = nearest(&named, has(known).iter().map(String::as_str));
+            let near = mend(&named, has(known).iter().map(String::as_str));
             self.errors.push(CheckError::new(span, format!("role `{role}` has no {what} `{named}`"), near));
             return Ok(None);
         }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::parser::{Parsed, Parser};
 use crate::check::error::CheckError;
-use crate::check::names::nearest;
+use crate::check::names::mend;
 use crate::check::token::Token;
 use crate::check::unit::{Unit, literal};
 use crate::check::window::{Clause, Window};
@@ -70,7 +70,7 @@ impl Parser<'_> {
                 let near = if self.names.faults.contains(&name) {
                     format!("there is a fault of that name: write `in fault:{name}`")
                 } else {
-                    nearest(&name, self.names.phases.keys().map(String::as_str))
+                    mend(&name, self.names.phases.keys().map(String::as_str))
                 };
                 self.errors.push(CheckError::new(span, format!("there is no phase `{name}`"), near));
                 Ok(None)
@@ -99,7 +99,7 @@ impl Parser<'_> {
         if self.names.faults.contains(&id) {
             return Ok(Some(id));
         }
-        let near = nearest(&id, self.names.faults.iter().map(String::as_str));
+        let near = mend(&id, self.names.faults.iter().map(String::as_str));
         self.errors.push(CheckError::new(span, format!("there is no fault `{id}`"), near));
         Ok(None)
     }

@@ -1,10 +1,10 @@
 //! The formats of texts: quantities, names, and references to what the file names elsewhere.
 
-use super::super::diagnostic::{nearest, suggest};
 use super::super::model::At;
 use super::super::node::Node;
 use super::{Checker, split_help};
 use crate::fault::{Pool, Select};
+use crate::nearest::{nearest, suggest};
 use crate::{storage, units};
 
 impl Checker<'_> {

@@ -8,10 +8,11 @@ use super::super::body;
 use super::super::catalogue::Verb;
 use super::super::checker::split_help;
 use super::super::condition::Condition;
-use super::super::diagnostic::{nearest, suggest};
+use super::super::flow::Word;
 use super::super::node::{Key, Node};
 use super::super::template::{Hole, TEMPLATE_NAMES};
 use super::{Semantics, inside};
+use crate::nearest::{nearest, suggest};
 
 /// What is known at a step.
 #[derive(Clone)]
@@ -34,32 +35,40 @@ impl Semantics<'_> {
     fn steps(&mut self, steps: Option<&Node>, scope: &mut Scope<'_>) {
         for step in steps.map_or(&[][..], Node::items) {
             for (word, params) in step.entries() {
-                match word.text.as_str() {
-                    "think" | "weight" => {}
-                    "flow" => self.steps(Some(params), scope),
-                    "choose" => {
+                match Word::of(&word.text) {
+                    Some(Word::Think) => {}
+                    Some(Word::Choose) => {
                         let arms: Vec<Node> = params.items().iter().cloned().map(one_step).collect();
                         self.arms(arms.iter(), scope);
                     }
-                    "repeat" => self.repeat(params, scope),
-                    "if" => {
+                    Some(Word::Repeat) => self.repeat(params, scope),
+                    Some(Word::If) => {
                         self.condition(params.get("that"), scope);
                         self.arms(["flow", "else"].into_iter().filter_map(|arm| params.get(arm)), scope);
                     }
-                    "parallel" if scope.parallel => {
+                    Some(Word::Parallel) if scope.parallel => {
                         let help = "put the branches side by side in one `parallel`";
                         self.problem(word.place, "`parallel` stands inside of another", help);
                     }
-                    "parallel" => self.parallel(params, scope),
-                    "assert" => self.condition(params.get("that"), scope),
-                    "set" => self.set(params, scope),
-                    name => {
-                        if let Some(verb) = scope.verbs.iter().find(|verb| verb.name == name) {
-                            self.ask(|params| (verb.validate)(params, scope.settings), params, &params.to_json());
-                        }
-                        self.request(params, scope);
-                    }
+                    Some(Word::Parallel) => self.parallel(params, scope),
+                    Some(Word::Assert) => self.condition(params.get("that"), scope),
+                    Some(Word::Set) => self.set(params, scope),
+                    None => self.other(word, params, scope),
                 }
+            }
+        }
+    }
+
+    /// A verb of the driver, or a key of a branch of `choose`.
+    fn other(&mut self, word: &Key, params: &Node, scope: &mut Scope<'_>) {
+        match word.text.as_str() {
+            "weight" => {}
+            "flow" => self.steps(Some(params), scope),
+            name => {
+                if let Some(verb) = scope.verbs.iter().find(|verb| verb.name == name) {
+                    self.ask(|params| (verb.validate)(params, scope.settings), params, &params.to_json());
+                }
+                self.request(params, scope);
             }
         }
     }
@@ -224,14 +233,15 @@ fn one_step(arm: Node) -> Node {
 /// Variables that these steps capture or set, each with its place.
 fn written_in(steps: &Node, found: &mut Vec<(String, super::Place)>) {
     for (word, params) in steps.items().iter().flat_map(Node::entries) {
-        match word.text.as_str() {
-            "choose" => params.items().iter().for_each(|arm| written_in(&one_step(arm.clone()), found)),
-            "flow" => written_in(params, found),
-            "repeat" | "if" => {
+        match Word::of(&word.text) {
+            Some(Word::Choose) => params.items().iter().for_each(|arm| written_in(&one_step(arm.clone()), found)),
+            Some(Word::Repeat | Word::If) => {
                 ["flow", "else"].into_iter().filter_map(|arm| params.get(arm)).for_each(|arm| written_in(arm, found));
             }
-            "set" => found.extend(params.entries().iter().map(|(key, _)| (key.text.clone(), key.place))),
-            _ => {
+            Some(Word::Set) => found.extend(params.entries().iter().map(|(key, _)| (key.text.clone(), key.place))),
+            Some(Word::Think | Word::Assert | Word::Parallel) => {}
+            None if word.text == "flow" => written_in(params, found),
+            None => {
                 let captures = params.get("capture").map_or(&[][..], Node::entries);
                 found.extend(captures.iter().map(|(key, _)| (key.text.clone(), key.place)));
             }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use gauntlet_common::plan::links::{CLOUD, REGION};
+use gauntlet_common::region::{CLOUD, REGION};
 use gauntlet_common::units::{Micros, MicrosRange};
 use gauntlet_proto::foundation::Event;
 

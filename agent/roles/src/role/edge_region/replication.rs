@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gauntlet_common::plan::links::{CLOUD, REGION};
+use gauntlet_common::region::{CLOUD, REGION};
 use gauntlet_common::scenario::{Problem, RoleName};
 use gauntlet_common::seed::Draws;
 use gauntlet_common::units::Micros;

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use gauntlet_common::event::What;
-use gauntlet_common::plan::links::{CLOUD, REGION};
 use gauntlet_common::region::{self, Coordinates};
+use gauntlet_common::region::{CLOUD, REGION};
 use gauntlet_process::clock;
 use gauntlet_proto::agent::Endpoint;
 use gauntlet_proto::edge::edge_client::EdgeClient;
