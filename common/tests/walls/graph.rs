@@ -1,6 +1,6 @@
 //! Which file takes what from which: names are followed through `use` and `pub use` to the file that defines them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 
 use crate::source::Module;
@@ -47,6 +47,31 @@ impl Graph {
 
     pub fn arrows(&self) -> usize {
         self.arrows.values().map(BTreeMap::len).sum()
+    }
+
+    /// Adds an arrow that no import makes.
+    pub fn tie(&mut self, from: &str, to: &str) {
+        let to = PathBuf::from(to);
+        assert!(self.modules.values().any(|(file, _)| *file == to), "there is no {}", to.display());
+        self.arrows.entry(from.into()).or_default().entry(to).or_default();
+    }
+
+    /// A shortest way from one file to another, both included.
+    pub fn way(&self, from: &str, to: &str) -> Option<Vec<String>> {
+        let mut ways: VecDeque<Vec<&Path>> = VecDeque::from([vec![Path::new(from)]]);
+        let mut seen = BTreeSet::new();
+        while let Some(way) = ways.pop_front() {
+            let last = *way.last()?;
+            if last == Path::new(to) {
+                return Some(way.iter().map(|file| file.display().to_string()).collect());
+            }
+            for next in self.arrows.get(last).into_iter().flat_map(BTreeMap::keys) {
+                if seen.insert(next) {
+                    ways.push_back(way.iter().copied().chain([next.as_path()]).collect());
+                }
+            }
+        }
+        None
     }
 
     /// `folder` is where the files of its own modules are.
