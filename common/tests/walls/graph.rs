@@ -254,12 +254,12 @@ fn child(place: &[String], name: &str) -> Place {
     child
 }
 
-fn read(file: &Path) -> String {
+pub fn read(file: &Path) -> String {
     std::fs::read_to_string(file).unwrap_or_else(|e| panic!("{}: {e}", file.display()))
 }
 
 /// The folders of the workspace's crates.
-fn members(root: &Path) -> Vec<String> {
+pub fn members(root: &Path) -> Vec<String> {
     let manifest = read(&root.join("Cargo.toml"));
     let list =
         manifest.split("members = [").nth(1).and_then(|rest| rest.split(']').next()).expect("a workspace has members");

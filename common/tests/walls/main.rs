@@ -1,6 +1,7 @@
 //! The architecture, read from the sources of the whole workspace: no file imports in a circle, and the way from the agent's service to
 //! the load's hot loop is short. Which crate may use which is the compiler's business (`Cargo.toml`).
 
+mod dependencies;
 mod graph;
 mod source;
 
