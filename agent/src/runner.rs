@@ -328,7 +328,7 @@ fn read_plan(faults: Faults, json: &[u8], agent: &str, name: &str) -> Result<Pla
     if agent != name {
         return Err(bad(format!("is for agent {agent}; the inventory and the certificate disagree")));
     }
-    let plan: Plan = serde_json::from_slice(json).map_err(|e| bad(format!("cannot be read: {e}")))?;
+    let plan = Plan::from_json(json).map_err(|e| bad(format!("cannot be read: {e}")))?;
     if !plan.agents.iter().any(|a| a.name == name) {
         return Err(bad("does not name this agent".into()));
     }

@@ -162,6 +162,23 @@ impl Plan {
         text
     }
 
+    /// A plan as [`Plan::to_json`] or [`Plan::to_compact_json`] wrote it. Here and nowhere else: the code that reads one is large, and
+    /// each crate that deserializes by itself compiles it anew.
+    ///
+    /// # Errors
+    /// It is no JSON, or no plan of this version.
+    pub fn from_json(json: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(json)
+    }
+
+    /// The same on one line, as it travels.
+    ///
+    /// # Errors
+    /// None in a plan that was made here: keys are strings and numbers finite.
+    pub fn to_compact_json(&self) -> Result<Vec<u8>, serde_json::Error> {
+        serde_json::to_vec(self)
+    }
+
     /// A role by name.
     pub fn role(&self, name: &str) -> Option<&PlannedRole> {
         self.roles.iter().find(|role| role.name == name)

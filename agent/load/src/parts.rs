@@ -21,8 +21,7 @@ pub struct Parts {
 impl Parts {
     /// For the worker that is started so.
     pub fn of(start: &StartLoad) -> Result<Self, String> {
-        let plan: Plan =
-            serde_json::from_slice(&start.plan_json).map_err(|e| format!("the plan is not readable: {e}"))?;
+        let plan = Plan::from_json(&start.plan_json).map_err(|e| format!("the plan is not readable: {e}"))?;
         let layout = Layout::new(plan.workloads.iter().map(|workload| workload.steps.len()));
         Ok(Self { layout, sequence: 0, bytes_max: BYTES_MAX })
     }

@@ -104,7 +104,7 @@ struct Host {
 
 impl Host {
     fn open(roles: &[RoleEntry], start: &StartRole, channel: &Channel) -> Result<Self, HostError> {
-        let plan: Plan = serde_json::from_slice(&start.plan_json)?;
+        let plan = Plan::from_json(&start.plan_json)?;
         let planned = plan.role(&start.role).ok_or_else(|| HostError::NoRole(start.role.clone()))?;
         let entry = roles.iter().find(|entry| entry.name == planned.kind);
         let entry = *entry.ok_or_else(|| HostError::NoKind(planned.kind.clone()))?;

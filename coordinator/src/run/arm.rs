@@ -92,7 +92,7 @@ fn not_run(error: AgentError) -> NotRun {
 }
 
 async fn prepare_and_wire(plan: &Plan, remotes: &[RemoteAgent]) -> Result<(), NotRun> {
-    let plan_json: bytes::Bytes = serde_json::to_vec(plan).map_err(NotRun::internal)?.into();
+    let plan_json: bytes::Bytes = plan.to_compact_json().map_err(NotRun::internal)?.into();
     let prepared = each(remotes, |remote| {
         control_request::Body::Prepare(Prepare { plan_json: plan_json.clone(), agent: remote.host.name.clone() })
     });

@@ -31,8 +31,8 @@ pub fn load(directory: &Path) -> Result<Loaded, RunDirError> {
     let path = directory.join(PLAN);
     let text = std::fs::read_to_string(&path).map_err(failed(&path, "read the plan"))?;
     let content = |why: String| RunDirError::Content { path: path.clone(), why };
-    let plan: Plan =
-        serde_json::from_str(&text).map_err(|e| content(format!("this is no plan of this version: {e}")))?;
+    let plan =
+        Plan::from_json(text.as_bytes()).map_err(|e| content(format!("this is no plan of this version: {e}")))?;
     let record = Record::new(&plan).map_err(|e| content(e.to_string()))?;
     // A directory may be there to be read only.
     let mut record = record.writing_below(vec![directory.to_path_buf(), std::env::temp_dir()]);

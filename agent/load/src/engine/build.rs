@@ -23,7 +23,7 @@ use crate::record::Recorder;
 impl Engine {
     /// Prepares the workloads that this worker carries.
     pub fn prepare(start: &StartLoad, drivers: &[DriverEntry], reactor: Rc<Reactor>) -> Result<Self, LoadError> {
-        let plan: Plan = serde_json::from_slice(&start.plan_json).map_err(|e| LoadError::Plan(e.to_string()))?;
+        let plan = Plan::from_json(&start.plan_json).map_err(|e| LoadError::Plan(e.to_string()))?;
         let steps: Vec<usize> = plan.workloads.iter().map(|w| w.steps.len()).collect();
         let mut engine = Self {
             workloads: Vec::new(),
