@@ -4,6 +4,7 @@
 use gauntlet_common::scenario::Hole;
 use gauntlet_common::seed::Draws;
 use gauntlet_process::clock;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
 /// A piece of a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +23,9 @@ pub enum Segment {
     /// Index of a variable.
     Variable(usize, Escape),
 }
+
+/// All but the unreserved characters of RFC 3986, section 2.3.
+const OUTSIDE_PATHS: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// What a captured value needs where it is put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,16 +155,15 @@ pub fn uuid(draws: &mut Draws, out: &mut Vec<u8>) {
 }
 
 fn escaped(value: &[u8], escape: Escape, out: &mut Vec<u8>) {
+    if escape == Escape::Path {
+        return percent_encode(value, OUTSIDE_PATHS).for_each(|piece| out.extend_from_slice(piece.as_bytes()));
+    }
     for &byte in value {
         match escape {
             Escape::Json if byte == b'"' || byte == b'\\' => out.extend([b'\\', byte]),
             Escape::Json if byte < 0x20 => {
                 out.extend_from_slice(b"\\u00");
                 out.extend([b"0123456789abcdef"[usize::from(byte >> 4)], b"0123456789abcdef"[usize::from(byte & 15)]]);
-            }
-            Escape::Path if !(byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)) => {
-                out.push(b'%');
-                out.extend([b"0123456789ABCDEF"[usize::from(byte >> 4)], b"0123456789ABCDEF"[usize::from(byte & 15)]]);
             }
             Escape::Header if byte < 0x20 || byte == 0x7f => {}
             _ => out.push(byte),
@@ -185,6 +188,7 @@ mod tests {
     fn holes_are_filled_and_captures_escaped_for_their_place() {
         assert_eq!(rendered("u{{ user }}/{{iteration}}", Escape::None, ""), "u7/12");
         assert_eq!(rendered("/a/{{ id }}", Escape::Path, "x/y z"), "/a/x%2Fy%20z");
+        assert_eq!(rendered("/{{ id }}", Escape::Path, "-._~Z9%ä"), "/-._~Z9%25%C3%A4");
         assert_eq!(rendered("\"{{ id }}\"", Escape::Json, "a\"\n"), "\"a\\\"\\u000a\"");
         assert_eq!(rendered("{{ id }}", Escape::Header, "a\r\nb"), "ab");
         let id = rendered("{{ uuid }}", Escape::None, "");

@@ -9,6 +9,7 @@ use gauntlet_common::units::Micros;
 use http::header::{CONTENT_TYPE, TE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use indexmap::IndexMap;
+use percent_encoding::percent_decode;
 use prost_reflect::prost::Message;
 use prost_reflect::{DynamicMessage, MessageDescriptor, MethodDescriptor};
 use schemars::{JsonSchema, Schema as JsonSchemaOf, SchemaGenerator, json_schema};
@@ -438,20 +439,5 @@ impl Checks {
 
 /// A status's message: gRPC percent-encodes it.
 fn unescaped(message: &[u8]) -> String {
-    let mut out = Vec::with_capacity(message.len());
-    let mut rest = message;
-    while let Some((first, after)) = rest.split_first() {
-        let code = after.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
-        match code.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            Some(byte) if *first == b'%' => {
-                out.push(byte);
-                rest = &after[2..];
-            }
-            _ => {
-                out.push(*first);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
+    percent_decode(message).decode_utf8_lossy().into_owned()
 }
