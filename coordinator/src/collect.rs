@@ -180,7 +180,7 @@ mod tests {
     use gauntlet_common::verdict::Outcome;
 
     use super::*;
-    use crate::judge::fixture::Run;
+    use crate::judge::fixture::RecordedRun;
     use crate::judge::judge;
     use crate::rundir::load;
 
@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn trouble_of_a_run_is_in_its_directory_too() {
         let home = tempfile::tempdir().unwrap();
-        let run = Run::good();
+        let run = RecordedRun::good();
         let path = home.path().join("run");
         let mut collector = Collector::new(&run.plan, &Place::Out(path.clone()), "r").unwrap();
         let (last, others) = run.events.split_last().unwrap();
@@ -219,7 +219,7 @@ mod tests {
     #[test]
     fn a_record_that_cannot_be_kept_past_its_memory_ends_the_run_and_lets_nothing_pass() {
         let home = tempfile::tempdir().unwrap();
-        let run = Run::good();
+        let run = RecordedRun::good();
         let path = home.path().join("run");
         let mut collector = Collector::new(&run.plan, &Place::Out(path.clone()), "r").unwrap();
         let gone = vec![home.path().join("gone")];
@@ -241,7 +241,7 @@ mod tests {
     #[test]
     fn what_the_record_refuses_is_told_the_same_from_the_directory() {
         let home = tempfile::tempdir().unwrap();
-        let run = Run::good();
+        let run = RecordedRun::good();
         let path = home.path().join("run");
         let mut collector = Collector::new(&run.plan, &Place::Out(path.clone()), "r").unwrap();
         let late = gauntlet_common::snapshot::ProcessSample { interval: u32::MAX, ..run.samples[0].clone() };

@@ -13,7 +13,7 @@ use crate::inventory::Host;
 
 /// What one agent answered, and what stands in a run's way.
 #[derive(Debug)]
-pub struct Finding {
+pub struct Readiness {
     pub host: Host,
     pub facts: Option<DescribeReply>,
     /// Its wall clock less ours, us, by the time its answer arrived: a warning, not a measurement.
@@ -23,15 +23,15 @@ pub struct Finding {
 }
 
 /// Asks all agents, side by side; in the inventory's order.
-pub async fn look(hosts: &[Host], credentials: &Credentials) -> Vec<Finding> {
+pub async fn look(hosts: &[Host], credentials: &Credentials) -> Vec<Readiness> {
     join_all(hosts.iter().map(|host| look_at(host.clone(), credentials))).await
 }
 
-async fn look_at(host: Host, credentials: &Credentials) -> Finding {
+async fn look_at(host: Host, credentials: &Credentials) -> Readiness {
     let answered = describe(&host, credentials).await;
     // A second question over a warm path would need its own connection; the wall clocks agree well enough for a warning.
     let now_us = clock::unix_us() as i64;
-    let mut finding = Finding { host, facts: None, clock_offset_us: 0, problems: Vec::new() };
+    let mut finding = Readiness { host, facts: None, clock_offset_us: 0, problems: Vec::new() };
     match answered {
         Ok(facts) => {
             finding.clock_offset_us = facts.unix_ns as i64 / 1_000 - now_us;
@@ -76,7 +76,7 @@ fn problems(host: &Host, facts: &DescribeReply) -> Vec<String> {
 }
 
 /// What an agent has to give, where it answered.
-pub fn limits(finding: &Finding) -> Option<Limits> {
+pub fn limits(finding: &Readiness) -> Option<Limits> {
     let facts = finding.facts.as_ref()?;
     Some(Limits {
         agent: finding.host.name.clone(),
@@ -89,7 +89,7 @@ pub fn limits(finding: &Finding) -> Option<Limits> {
 }
 
 /// The findings as a table for people.
-pub fn table(findings: &[Finding]) -> String {
+pub fn table(findings: &[Readiness]) -> String {
     let width = findings.iter().map(|f| f.host.name.len()).max().unwrap_or(0).max(5);
     let address = findings.iter().map(|f| f.host.address.len()).max().unwrap_or(0).max(7);
     let mut text = format!(
@@ -118,7 +118,7 @@ pub fn table(findings: &[Finding]) -> String {
 }
 
 /// What faults can do on each node: what its kernel offers, and the kinds that its agent.toml allows.
-fn faults(findings: &[Finding], width: usize) -> String {
+fn faults(findings: &[Readiness], width: usize) -> String {
     let all = gauntlet_agent::catalogue::fault_kinds().len();
     let mut text = format!("\n{:width$}  {:26}  faults\n", "agent", "network");
     for (name, facts) in findings.iter().filter_map(|finding| Some((&finding.host.name, finding.facts.as_ref()?))) {
@@ -139,7 +139,7 @@ fn network(facts: &DescribeReply) -> String {
 }
 
 /// Why a plan's faults may not be done on the nodes that were looked at: each has the last word, and is asked before anything starts.
-pub fn forbidden(plan: &Plan, findings: &[Finding]) -> Vec<String> {
+pub fn forbidden(plan: &Plan, findings: &[Readiness]) -> Vec<String> {
     let mut told = Vec::new();
     for (name, facts) in findings.iter().filter_map(|finding| Some((&finding.host.name, finding.facts.as_ref()?))) {
         for fault in &plan.faults {
@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn the_table_shows_what_faults_can_do_on_each_node() {
-        let finding = |name: &str, capabilities: &[&str], faults: &[&str]| Finding {
+        let finding = |name: &str, capabilities: &[&str], faults: &[&str]| Readiness {
             host: Host { name: name.into(), address: "10.0.0.1:7700".into(), labels: Default::default() },
             facts: Some(DescribeReply {
                 capabilities: capabilities.iter().map(|c| (*c).into()).collect(),
@@ -200,10 +200,10 @@ mod tests {
 
     #[test]
     fn a_fault_that_a_node_forbids_is_told_with_the_nodes_name() {
-        let plan = crate::judge::fixture::Run::good().plan;
+        let plan = crate::judge::fixture::RecordedRun::good().plan;
         let fault = &plan.faults[0];
         let hit = fault.targets().find_map(|target| target.agent()).unwrap();
-        let finding = |allowed: &[&str]| Finding {
+        let finding = |allowed: &[&str]| Readiness {
             host: Host { name: hit.into(), address: "10.0.0.1:7700".into(), labels: Default::default() },
             facts: Some(DescribeReply {
                 allowed_faults: allowed.iter().map(|kind| (*kind).into()).collect(),

@@ -72,12 +72,12 @@ mod tests {
     use gauntlet_common::event::{FaultEdge, What};
     use serde_json::json;
 
-    use crate::judge::fixture::{Run, load};
+    use crate::judge::fixture::{RecordedRun, load};
     use crate::model::CheckResult;
 
     /// The good run, whose kill-app lasts from 15.06 s until it is let go so much later than after 3 s.
-    fn run(later_us: i64) -> Run {
-        let mut run = Run::good().checking(json!([
+    fn run(later_us: i64) -> RecordedRun {
+        let mut run = RecordedRun::good().checking(json!([
             { "expr": "failover(users, kill-app) < 2s" }, { "expr": "failback(users, kill-app) < 2s" },
         ]));
         for event in &mut run.events {
@@ -89,7 +89,7 @@ mod tests {
         run
     }
 
-    fn judged(run: &Run) -> Vec<(String, CheckResult)> {
+    fn judged(run: &RecordedRun) -> Vec<(String, CheckResult)> {
         run.report().checks.into_iter().map(|check| (check.observed.to_string(), check.result)).collect()
     }
 

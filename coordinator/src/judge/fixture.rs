@@ -15,7 +15,7 @@ use crate::record::Record;
 pub(crate) const SECONDS: u32 = 43;
 const WORKERS: u32 = 2;
 
-pub(crate) struct Run {
+pub(crate) struct RecordedRun {
     pub plan: Plan,
     pub events: Vec<Event>,
     pub snapshots: Vec<LoadSnapshot>,
@@ -24,7 +24,7 @@ pub(crate) struct Run {
     pub nodes: Vec<NodeSample>,
 }
 
-impl Run {
+impl RecordedRun {
     /// Passes every check: 10 successes a tenth of a second and worker.
     pub fn good() -> Self {
         let metrics = (0..SECONDS).map(|interval| RoleMetrics {

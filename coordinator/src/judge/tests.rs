@@ -5,7 +5,7 @@ use gauntlet_common::units::{Micros, Ratio};
 use gauntlet_common::verdict::Outcome;
 use serde_json::json;
 
-use super::fixture::{Run, SECONDS, edge, event, load};
+use super::fixture::{RecordedRun, SECONDS, edge, event, load};
 use super::view::{holds_at_the_end, longest_gap, recovery};
 use super::{abort_due, judge};
 use crate::model::{CheckResult, Effect, Report};
@@ -30,7 +30,7 @@ fn guard<'a>(report: &'a Report, name: &str) -> &'a crate::model::Guard {
 
 #[test]
 fn a_run_with_all_its_evidence_passes() {
-    let report = Run::good().report();
+    let report = RecordedRun::good().report();
     expect(&report, Outcome::Pass, 0, "");
     assert!(report.validity.iter().all(|guard| guard.ok), "{:#?}", report.validity);
     assert!(report.checks.iter().all(|c| c.result == CheckResult::Pass), "{:#?}", report.checks);
@@ -54,8 +54,9 @@ fn a_run_with_all_its_evidence_passes() {
 
 #[test]
 fn a_failed_check_fails_the_run_and_a_warning_only_tells() {
-    let check =
-        |severity: &str| Run::good().checking(json!([{ "expr": "p99(users) < 1ms", "severity": severity }])).report();
+    let check = |severity: &str| {
+        RecordedRun::good().checking(json!([{ "expr": "p99(users) < 1ms", "severity": severity }])).report()
+    };
     expect(&check("error"), Outcome::Fail, 10, "observed 5.");
     let warned = check("warn");
     expect(&warned, Outcome::Pass, 0, "");
@@ -64,7 +65,7 @@ fn a_failed_check_fails_the_run_and_a_warning_only_tells() {
 
 #[test]
 fn lost_work_is_told_even_by_an_invalid_run() {
-    let mut run = Run::good();
+    let mut run = RecordedRun::good();
     for event in &mut run.events {
         if let What::ReadBack { missing, .. } = &mut event.what {
             *missing = 1;
@@ -77,7 +78,7 @@ fn lost_work_is_told_even_by_an_invalid_run() {
 
 #[test]
 fn a_missing_snapshot_makes_the_run_invalid_and_is_named() {
-    let mut run = Run::good();
+    let mut run = RecordedRun::good();
     run.snapshots.retain(|s| !(s.worker == 1 && (18..=20).contains(&s.sequence)));
     let report = run.report();
     expect(&report, Outcome::Invalid, 5, "load[1] on n3: snapshots 18..20 missing, 300 requests");
@@ -87,7 +88,7 @@ fn a_missing_snapshot_makes_the_run_invalid_and_is_named() {
 
 #[test]
 fn the_gap_of_a_planned_death_is_listed_apart() {
-    let mut run = Run::good();
+    let mut run = RecordedRun::good();
     run.snapshots.retain(|s| s.worker == 0 || s.sequence <= 30);
     expect(&run.report(), Outcome::Invalid, 5, "nothing after snapshot 30");
     let exited = |planned| What::LoadWorkerExited { worker: 1, planned, how: "killed".into() };
@@ -99,14 +100,14 @@ fn the_gap_of_a_planned_death_is_listed_apart() {
     let report = run.with(30.0, counted).report();
     expect(&report, Outcome::Pass, 0, "");
     assert_eq!((report.ledger.gaps.len(), report.ledger.planned_gaps.len()), (0, 1));
-    let report = Run::good().with(30.0, exited(false)).report();
+    let report = RecordedRun::good().with(30.0, exited(false)).report();
     expect(&report, Outcome::Invalid, 5, "load[1] exited");
 }
 
 #[test]
 fn an_agent_lost_unplanned_makes_the_run_invalid_unless_it_may_degrade() {
     let lost = |planned| What::AgentLost { agent: "n3".into(), planned, why: "no answer".into() };
-    let mut run = Run::good().with(20.0, lost(false));
+    let mut run = RecordedRun::good().with(20.0, lost(false));
     let report = run.report();
     expect(&report, Outcome::Invalid, 5, "agent n3 was lost");
     guard_fails(&report, "agents present");
@@ -132,12 +133,12 @@ fn an_agent_lost_unplanned_makes_the_run_invalid_unless_it_may_degrade() {
     assert!(notes.iter().any(|note| note.contains("only 67.5% of the planned load: without agent n3")), "{notes:?}");
     run.events.retain(|event| !matches!(&event.what, What::AgentStarted { agent, .. } if agent == "n3"));
     expect(&run.report(), Outcome::Pass, 0, "");
-    expect(&Run::good().with(20.0, lost(true)).report(), Outcome::Pass, 0, "");
+    expect(&RecordedRun::good().with(20.0, lost(true)).report(), Outcome::Pass, 0, "");
 }
 
 #[test]
 fn load_that_was_not_issued_makes_the_run_invalid() {
-    let mut run = Run::good();
+    let mut run = RecordedRun::good();
     run.snapshots[10].intervals[0].workloads[0].not_issued = 60;
     expect(&run.report(), Outcome::Pass, 0, "");
     run.snapshots[11].intervals[0].workloads[0].not_issued = 60;
@@ -148,7 +149,7 @@ fn load_that_was_not_issued_makes_the_run_invalid() {
 
 #[test]
 fn exact_iterations_that_were_not_made_make_the_run_invalid() {
-    let mut run = Run::good();
+    let mut run = RecordedRun::good();
     let counts = &mut run.snapshots[11].intervals[0].workloads[0];
     (counts.planned, counts.unstarted) = (counts.planned + 3, 3);
     let report = run.report();
@@ -158,7 +159,7 @@ fn exact_iterations_that_were_not_made_make_the_run_invalid() {
 
 #[test]
 fn clocks_and_starts_must_be_known_and_close() {
-    let mut run = Run::good();
+    let mut run = RecordedRun::good();
     for event in &mut run.events {
         if let What::AgentStarted { agent, skew_us } = &mut event.what {
             *skew_us = if agent == "n1" { 60_000 } else { 0 };
@@ -170,19 +171,19 @@ fn clocks_and_starts_must_be_known_and_close() {
     // The first of two looks after the end counts, too.
     let late = What::ClockMeasured { agent: "n2".into(), clock_offset_us: 0, clock_uncertainty_us: 70_000 };
     let better = What::ClockMeasured { agent: "n2".into(), clock_offset_us: 0, clock_uncertainty_us: 90 };
-    let report = Run::good().with(44.0, late).with(44.1, better).report();
+    let report = RecordedRun::good().with(44.0, late).with(44.1, better).report();
     expect(&report, Outcome::Invalid, 5, "clock of agent n2 is uncertain by 70ms");
     guard_fails(&report, "clocks known");
-    let silent = Run::good().without(|what| matches!(what, What::AgentStarted { agent, .. } if agent == "n3"));
+    let silent = RecordedRun::good().without(|what| matches!(what, What::AgentStarted { agent, .. } if agent == "n3"));
     expect(&silent.report(), Outcome::Invalid, 5, "agent n3 never said");
-    let absent = Run::good().without(|what| matches!(what, What::AgentJoined { agent, .. } if agent == "n2"));
+    let absent = RecordedRun::good().without(|what| matches!(what, What::AgentJoined { agent, .. } if agent == "n2"));
     expect(&absent.report(), Outcome::Invalid, 5, "n2 was never measured");
 }
 
 #[test]
 fn a_detection_within_the_clocks_uncertainty_before_the_injection_counts_as_at_once() {
     let seen = |at_s: f64| {
-        let run = Run::good().without(|what| matches!(what, What::Detected { .. }));
+        let run = RecordedRun::good().without(|what| matches!(what, What::Detected { .. }));
         let detected = What::Detected { observer: "gateway[0]".into(), subject: "app[0]".into() };
         run.with(at_s, detected).report().faults[0].detection_ms
     };
@@ -197,7 +198,7 @@ fn is_edge(what: &What, fault: &str, wanted: FaultEdge) -> bool {
 
 #[test]
 fn a_vacuous_fault_makes_the_run_invalid() {
-    let unconfirmed = Run::good().without(|what| is_edge(what, "kill-app", FaultEdge::Confirmed));
+    let unconfirmed = RecordedRun::good().without(|what| is_edge(what, "kill-app", FaultEdge::Confirmed));
     let report = unconfirmed.report();
     expect(&report, Outcome::Invalid, 5, "kill-app was vacuous: no probe");
     assert_eq!(report.faults[0].effect, Effect::Vacuous);
@@ -206,37 +207,37 @@ fn a_vacuous_fault_makes_the_run_invalid() {
         is_edge(&event.what, "cut-app", FaultEdge::Confirmed)
             && event.agent.as_deref().is_some_and(|a| from.contains(&a))
     };
-    let mut run = Run::good();
+    let mut run = RecordedRun::good();
     run.events.retain(|event| !of(event, &["n1"]));
     expect(&run.report(), Outcome::Pass, 0, "");
     run.events.retain(|event| !of(event, &["n1", "n3"]));
     expect(&run.report(), Outcome::Invalid, 5, "cut-app was vacuous: no probe");
-    let mut run = Run::good().without(|what| matches!(what, What::FaultEffect { .. }));
+    let mut run = RecordedRun::good().without(|what| matches!(what, What::FaultEffect { .. }));
     expect(&run.report(), Outcome::Invalid, 5, "cut-app was vacuous: nobody read");
     run.events.insert(5, event(31.0, None, What::FaultEffect { id: "cut-app".into(), touched: 0 }));
     expect(&run.report(), Outcome::Invalid, 5, "touched no real operation");
-    let mut run = Run::good();
+    let mut run = RecordedRun::good();
     run.events.insert(20, edge(15.2, "n2", "kill-app", FaultEdge::NotConfirmed));
     expect(&run.report(), Outcome::Invalid, 5, "its probe found no effect: NotConfirmed on n2");
 }
 
 #[test]
 fn a_fault_not_applied_or_not_undone_comes_before_every_other_cause() {
-    let never = Run::good().without(|what| matches!(what, What::Fault { id, .. } if id == "cut-app"));
+    let never = RecordedRun::good().without(|what| matches!(what, What::Fault { id, .. } if id == "cut-app"));
     let report = never.report();
     expect(&report, Outcome::Invalid, 7, "cut-app was planned and never applied");
     assert_eq!(report.faults[1].effect, Effect::NotInjected);
-    let open = Run::good().without(|what| is_edge(what, "cut-app", FaultEdge::Cleared));
+    let open = RecordedRun::good().without(|what| is_edge(what, "cut-app", FaultEdge::Cleared));
     let report = open.report();
     expect(&report, Outcome::Invalid, 7, "cut-app is not undone: no confirmation from n1, no confirmation from n3");
     assert!(!report.faults[1].undone && report.faults[1].cleared_s.is_none());
-    let mut run = Run::good();
+    let mut run = RecordedRun::good();
     let at = run.events.len() - 1;
     run.events.insert(at, edge(42.0, "n3", "cut-app", FaultEdge::NotUndone));
     expect(&run.report(), Outcome::Invalid, 7, "NotUndone on n3");
     run.events.insert(at + 1, edge(44.0, "n3", "cut-app", FaultEdge::Cleared));
     expect(&run.report(), Outcome::Pass, 0, "");
-    let mut run = Run::good().without(|what| matches!(what, What::Fault { id, .. } if id == "kill-app"));
+    let mut run = RecordedRun::good().without(|what| matches!(what, What::Fault { id, .. } if id == "kill-app"));
     run.events.insert(5, edge(15.0, "n2", "kill-app", FaultEdge::NotApplied));
     expect(&run.report(), Outcome::Invalid, 7, "kill-app was not applied: NotApplied on n2");
 }
@@ -244,7 +245,7 @@ fn a_fault_not_applied_or_not_undone_comes_before_every_other_cause() {
 #[test]
 fn a_role_that_exited_unplanned_fails_the_run_whether_it_came_back_or_not() {
     let exited = |planned| What::RoleExited { role: "app".into(), instance: 1, planned, how: "exit code 1".into() };
-    let run = Run::good().with(30.0, exited(false));
+    let run = RecordedRun::good().with(30.0, exited(false));
     let report = run.report();
     expect(
         &report,
@@ -265,25 +266,26 @@ fn a_role_that_exited_unplanned_fails_the_run_whether_it_came_back_or_not() {
     let report = run.report();
     expect(&report, Outcome::Pass, 0, "");
     assert_eq!(observed(guard(&report, "coverage")), "app 86.05% of its time");
-    expect(&Run::good().with(30.0, exited(true)).report(), Outcome::Pass, 0, "");
+    expect(&RecordedRun::good().with(30.0, exited(true)).report(), Outcome::Pass, 0, "");
 }
 
 #[test]
 fn a_check_without_data_makes_the_run_invalid() {
-    let run = Run::good().without(|what| matches!(what, What::ReadBack { .. }));
+    let run = RecordedRun::good().without(|what| matches!(what, What::ReadBack { .. }));
     let report = run.report();
     expect(&report, Outcome::Invalid, 5, "`lost_acks(app.events) == 0` has no data: `app.events` was not read back");
     guard_fails(&report, "checks have samples");
-    let warned = Run::good().checking(json!([{ "expr": "p99(users in calm) < 1s", "severity": "warn" }])).report();
+    let warned =
+        RecordedRun::good().checking(json!([{ "expr": "p99(users in calm) < 1s", "severity": "warn" }])).report();
     expect(&warned, Outcome::Pass, 0, "");
     assert_eq!(warned.checks[0].result, CheckResult::NoData);
-    let unknown = Run::good().checking(json!([{ "expr": "count(nobody.there) > 0" }])).report();
+    let unknown = RecordedRun::good().checking(json!([{ "expr": "count(nobody.there) > 0" }])).report();
     expect(&unknown, Outcome::Invalid, 5, "matches nothing");
 }
 
 #[test]
 fn a_check_that_the_profile_is_too_short_for_is_never_shown_as_passed() {
-    let report = Run::good().checking(json!([{ "expr": "p99(users) < 1ms", "not_judged": true }])).report();
+    let report = RecordedRun::good().checking(json!([{ "expr": "p99(users) < 1ms", "not_judged": true }])).report();
     expect(&report, Outcome::Pass, 0, "");
     assert_eq!(report.checks[0].result, CheckResult::NotJudged);
     assert!(report.checks[0].detail.as_deref().unwrap().contains("smoke"));
@@ -292,8 +294,9 @@ fn a_check_that_the_profile_is_too_short_for_is_never_shown_as_passed() {
 #[test]
 fn an_interrupted_run_is_invalid_and_exits_with_its_signal() {
     let aborted = What::Aborted { why: Abort::Signal, detail: "signal 2 (SIGINT)".into() };
-    let mut run =
-        Run::good().with(20.0, aborted).without(|what| matches!(what, What::Fault { id, .. } if id == "cut-app"));
+    let mut run = RecordedRun::good()
+        .with(20.0, aborted)
+        .without(|what| matches!(what, What::Fault { id, .. } if id == "cut-app"));
     run.snapshots.retain(|s| s.sequence <= 20);
     run.snapshots.iter_mut().for_each(|s| s.last = s.sequence == 20);
     let report = run.report();
@@ -304,7 +307,7 @@ fn an_interrupted_run_is_invalid_and_exits_with_its_signal() {
 
 #[test]
 fn a_record_without_its_end_is_invalid() {
-    let mut run = Run::good().without(|what| matches!(what, What::RunEnded { .. }));
+    let mut run = RecordedRun::good().without(|what| matches!(what, What::RunEnded { .. }));
     expect(&run.report(), Outcome::Invalid, 5, "the record ends before the run did");
     run.events.truncate(3);
     run.snapshots.clear();
@@ -316,15 +319,15 @@ fn a_record_without_its_end_is_invalid() {
 #[test]
 fn an_internal_abort_is_invalid_with_its_own_code() {
     let aborted = What::Aborted { why: Abort::Internal, detail: "a bug".into() };
-    expect(&Run::good().with(44.0, aborted).report(), Outcome::Invalid, 1, "a bug");
+    expect(&RecordedRun::good().with(44.0, aborted).report(), Outcome::Invalid, 1, "a bug");
     let aborted = What::Aborted { why: Abort::AgentLost, detail: "n2 is gone".into() };
-    expect(&Run::good().with(44.0, aborted).report(), Outcome::Invalid, 5, "n2 is gone");
+    expect(&RecordedRun::good().with(44.0, aborted).report(), Outcome::Invalid, 5, "n2 is gone");
 }
 
 #[test]
 fn a_run_that_a_check_aborted_failed_and_its_other_checks_are_not_judged() {
     let aborted = What::Aborted { why: Abort::Check, detail: "check `x` failed".into() };
-    let mut run = Run::good().with(9.0, aborted).without(|what| matches!(what, What::Fault { .. }));
+    let mut run = RecordedRun::good().with(9.0, aborted).without(|what| matches!(what, What::Fault { .. }));
     run.snapshots.retain(|s| s.sequence <= 9);
     run.snapshots.iter_mut().for_each(|s| s.last = s.sequence == 9);
     let report = run.report();
@@ -334,7 +337,7 @@ fn a_run_that_a_check_aborted_failed_and_its_other_checks_are_not_judged() {
 
 #[test]
 fn a_run_without_requests_measured_nothing() {
-    let mut run = Run::good().checking(json!([{ "expr": "error_rate(users) < 1%" }]));
+    let mut run = RecordedRun::good().checking(json!([{ "expr": "error_rate(users) < 1%" }]));
     run.snapshots = load(|_| (0, 0), 0);
     let report = run.report();
     expect(&report, Outcome::Invalid, 4, "nothing ran");
@@ -343,7 +346,7 @@ fn a_run_without_requests_measured_nothing() {
 
 #[test]
 fn a_target_that_answered_nothing_fails_the_run_although_refusals_are_fast() {
-    let mut run = Run::good().checking(json!([{ "expr": "p99(users) < 300ms" }]));
+    let mut run = RecordedRun::good().checking(json!([{ "expr": "p99(users) < 300ms" }]));
     run.snapshots = load(|_| (0, 10), 5_000);
     let report = run.report();
     assert_eq!(report.checks[0].result, CheckResult::Pass);
@@ -354,7 +357,7 @@ fn a_target_that_answered_nothing_fails_the_run_although_refusals_are_fast() {
 
 #[test]
 fn requests_cut_off_in_flight_make_a_whole_run_invalid() {
-    let mut run = Run::good();
+    let mut run = RecordedRun::good();
     for event in &mut run.events {
         if let What::LoadStopped { drained, .. } = &mut event.what {
             *drained = false;
@@ -367,7 +370,7 @@ fn requests_cut_off_in_flight_make_a_whole_run_invalid() {
 
 #[test]
 fn trouble_with_the_disk_makes_the_run_invalid() {
-    let run = Run::good();
+    let run = RecordedRun::good();
     let mut record = run.record();
     record.note_trouble("the run directory is incomplete: no space left");
     let report = judge(&run.plan, &record);
@@ -377,7 +380,7 @@ fn trouble_with_the_disk_makes_the_run_invalid() {
 
 #[test]
 fn fault_windows_run_from_injection_to_settled_and_outside_leaves_them_out() {
-    let mut run = Run::good().checking(json!([
+    let mut run = RecordedRun::good().checking(json!([
         { "expr": "errors(users) == 0 outside faults" },
         { "expr": "errors(users) == 3000 in fault:kill-app" },
         { "expr": "recovery(users, kill-app) < 2s" },
@@ -400,13 +403,13 @@ fn fault_windows_run_from_injection_to_settled_and_outside_leaves_them_out() {
 
 #[test]
 fn a_workload_that_nothing_was_asked_of_or_that_was_idle_did_not_fail_to_recover() {
-    let mut run = Run::good();
+    let mut run = RecordedRun::good();
     run.plan.workloads[0].spec.objective = None;
     let report = run.report();
     let impact = &report.faults[0].impact["users"];
     assert!(!impact.never_recovered(), "{impact:?}");
     assert!(impact.recovery_unknown.as_ref().is_some_and(|why| why.contains("no objective")), "{impact:?}");
-    let mut run = Run::good();
+    let mut run = RecordedRun::good();
     let faults = run.report().faults.len();
     // Both faults are in the peak.
     run.plan.workloads[0].spec.load.shift_remove("peak");
@@ -472,8 +475,8 @@ fn a_hold_at_the_end_that_is_too_short_to_prove_a_recovery_is_told_apart_from_no
 
 #[test]
 fn a_check_aborts_only_when_more_time_cannot_mend_it() {
-    let due = |run: &Run, now_s: u64| abort_due(&run.plan, &run.record(), Micros::from_secs(now_s));
-    let abort = |expr: &str| Run::good().checking(json!([{ "expr": expr, "on_fail": "abort" }]));
+    let due = |run: &RecordedRun, now_s: u64| abort_due(&run.plan, &run.record(), Micros::from_secs(now_s));
+    let abort = |expr: &str| RecordedRun::good().checking(json!([{ "expr": expr, "on_fail": "abort" }]));
     assert!(due(&abort("p99(users) < 1ms"), 20).unwrap().contains("p99(users) < 1ms"));
     assert_eq!(due(&abort("p99(users) < 1ms"), 9), None, "less than five seconds outside warm-up");
     assert_eq!(due(&abort("p99(users) < 1s"), 20), None);
@@ -481,7 +484,7 @@ fn a_check_aborts_only_when_more_time_cannot_mend_it() {
     assert!(due(&abort("count(users) < 100"), 20).is_some());
     assert!(due(&abort("errors(users) == 0"), 20).is_none());
     assert_eq!(due(&abort("count(users in calm) > 1"), 20), None, "its phase has not come");
-    let quiet = Run::good().checking(json!([{ "expr": "p99(users) < 1ms" }]));
+    let quiet = RecordedRun::good().checking(json!([{ "expr": "p99(users) < 1ms" }]));
     assert_eq!(due(&quiet, 20), None, "it was not asked to");
     let mut run = abort("recovery(users, kill-app) < 5s");
     run.snapshots = load(|tenth| if tenth >= 151 { (0, 10) } else { (10, 0) }, 5_000);
@@ -491,7 +494,7 @@ fn a_check_aborts_only_when_more_time_cannot_mend_it() {
 
 #[test]
 fn percentiles_of_the_merged_record_are_those_of_all_requests() {
-    let mut run = Run::good();
+    let mut run = RecordedRun::good();
     let mut pooled = Histogram::new();
     for (i, snapshot) in run.snapshots.iter_mut().enumerate() {
         for delta in &mut snapshot.intervals {
@@ -538,8 +541,9 @@ fn each_guard_says_in_words_what_it_observed_and_what_it_demands() {
         ["checks have samples", "0 without", "0 without"],
         ["generator kept up", "0 of 40 s tainted", "no check hangs on tainted seconds"],
     ];
-    assert_eq!(told(&Run::good().report()), all);
-    let mut run = Run::good().with(30.0, What::AgentLost { agent: "n3".into(), planned: false, why: "gone".into() });
+    assert_eq!(told(&RecordedRun::good().report()), all);
+    let mut run =
+        RecordedRun::good().with(30.0, What::AgentLost { agent: "n3".into(), planned: false, why: "gone".into() });
     run.plan.on_agent_loss = gauntlet_common::scenario::OnAgentLoss::Degrade;
     let exited = What::RoleExited { role: "app".into(), instance: 0, planned: false, how: "exit code 1".into() };
     let told = told(&run.with(20.0, exited).report());
@@ -555,9 +559,9 @@ fn each_guard_says_in_words_what_it_observed_and_what_it_demands() {
         assert!(told.contains(&[name, observed, limit].map(String::from)), "{told:#?}");
     }
     let aborted = What::Aborted { why: Abort::Signal, detail: "SIGINT".into() };
-    let cut = Run::good().without(|what| matches!(what, What::RunEnded { .. })).report();
+    let cut = RecordedRun::good().without(|what| matches!(what, What::RunEnded { .. })).report();
     for (report, state) in
-        [(Run::good().with(20.0, aborted).report(), "aborted"), (cut, "the record ends before the run did")]
+        [(RecordedRun::good().with(20.0, aborted).report(), "aborted"), (cut, "the record ends before the run did")]
     {
         assert_eq!(observed(guard(&report, "run completed")), state);
     }

@@ -6,14 +6,14 @@ use gauntlet_common::verdict::Outcome;
 use serde_json::json;
 
 use super::abort_due;
-use super::fixture::{Run, event, load};
+use super::fixture::{RecordedRun, event, load};
 use super::tests::{expect, guard_fails};
 use crate::model::{CheckResult, Report};
 use crate::report::guards::observed;
 use gauntlet_common::units::{Micros, Ratio};
 
 /// In these seconds every request took 400 ms, in all others 5 ms.
-fn slow_in(run: &mut Run, seconds: &[u32]) {
+fn slow_in(run: &mut RecordedRun, seconds: &[u32]) {
     let deltas = run.snapshots.iter_mut().flat_map(|s| &mut s.intervals).filter(|d| seconds.contains(&d.interval));
     for series in deltas.flat_map(|delta| &mut delta.series) {
         let count = series.response_time.count();
@@ -22,14 +22,14 @@ fn slow_in(run: &mut Run, seconds: &[u32]) {
     }
 }
 
-fn starve(run: &mut Run, second: u32) {
+fn starve(run: &mut RecordedRun, second: u32) {
     let sample = run.samples.iter_mut().find(|s| s.process == "load[0]" && s.interval == second).unwrap();
     sample.cpu = 0.95;
 }
 
 /// Slow in second 20, in which a load worker used nearly all of its core.
 fn starved(check: &str) -> Report {
-    let mut run = Run::good().checking(json!([{ "expr": check }]));
+    let mut run = RecordedRun::good().checking(json!([{ "expr": check }]));
     slow_in(&mut run, &[20]);
     starve(&mut run, 20);
     run.report()
@@ -44,7 +44,7 @@ fn an_upper_bound_on_latency_that_only_the_generator_broke_makes_the_run_invalid
     guard_fails(&report, "generator kept up");
     assert_eq!(report.phases.iter().map(|p| p.tainted).collect::<Vec<_>>(), [false, false, true, false]);
     // The same slowness of a generator that kept up is the target's.
-    let mut run = Run::good().checking(json!([{ "expr": "p99(users) < 100ms" }]));
+    let mut run = RecordedRun::good().checking(json!([{ "expr": "p99(users) < 100ms" }]));
     slow_in(&mut run, &[20]);
     expect(&run.report(), Outcome::Fail, 10, "");
 }
@@ -70,7 +70,7 @@ fn a_bound_that_only_lateness_helped_to_hold_has_not_passed() {
 #[test]
 fn of_sliding_windows_one_that_failed_by_itself_is_enough() {
     let judged = |untainted: &[u32]| {
-        let mut run = Run::good().checking(json!([{ "expr": "p95(users) < 100ms in peak every 5s" }]));
+        let mut run = RecordedRun::good().checking(json!([{ "expr": "p95(users) < 100ms in peak every 5s" }]));
         slow_in(&mut run, &[&[20], untainted].concat());
         starve(&mut run, 20);
         run.report()
@@ -81,7 +81,7 @@ fn of_sliding_windows_one_that_failed_by_itself_is_enough() {
 
 #[test]
 fn a_warning_in_a_tainted_window_changes_nothing() {
-    let mut run = Run::good().checking(json!([{ "expr": "p99(users) < 100ms", "severity": "warn" }]));
+    let mut run = RecordedRun::good().checking(json!([{ "expr": "p99(users) < 100ms", "severity": "warn" }]));
     slow_in(&mut run, &[20]);
     starve(&mut run, 20);
     let report = run.report();
@@ -90,7 +90,7 @@ fn a_warning_in_a_tainted_window_changes_nothing() {
 }
 
 /// Each sign of a late or starved generator by itself, its words, and how its limit is lifted.
-type Sign = (&'static str, fn(&mut Run), fn(&mut Run));
+type Sign = (&'static str, fn(&mut RecordedRun), fn(&mut RecordedRun));
 
 #[test]
 fn every_sign_of_a_late_or_starved_generator_taints_and_its_limit_can_be_set() {
@@ -124,7 +124,7 @@ fn every_sign_of_a_late_or_starved_generator_taints_and_its_limit_can_be_set() {
         ),
     ];
     for (words, spoil, lift) in signs {
-        let mut run = Run::good().checking(json!([{ "expr": "p99(users) < 100ms" }]));
+        let mut run = RecordedRun::good().checking(json!([{ "expr": "p99(users) < 100ms" }]));
         slow_in(&mut run, &[20]);
         spoil(&mut run);
         expect(&run.report(), Outcome::Invalid, 5, words);
@@ -132,7 +132,7 @@ fn every_sign_of_a_late_or_starved_generator_taints_and_its_limit_can_be_set() {
         expect(&run.report(), Outcome::Fail, 10, "");
     }
     // One arrival that was not begun in time taints its second.
-    let mut run = Run::good().checking(json!([{ "expr": "p99(users) < 100ms" }]));
+    let mut run = RecordedRun::good().checking(json!([{ "expr": "p99(users) < 100ms" }]));
     slow_in(&mut run, &[20]);
     run.snapshots[20].intervals[0].workloads[0].not_issued = 1;
     expect(&run.report(), Outcome::Invalid, 5, "1 of `users` were not begun in time in 20s..21s");
@@ -140,21 +140,22 @@ fn every_sign_of_a_late_or_starved_generator_taints_and_its_limit_can_be_set() {
 
 #[test]
 fn seconds_without_a_sample_of_a_load_worker_are_not_known_to_be_clean() {
-    let judged = |second: u32, spoil: &dyn Fn(&mut Run)| {
-        let mut run = Run::good().checking(json!([{ "expr": "p99(users) < 100ms" }]));
+    let judged = |second: u32, spoil: &dyn Fn(&mut RecordedRun)| {
+        let mut run = RecordedRun::good().checking(json!([{ "expr": "p99(users) < 100ms" }]));
         slow_in(&mut run, &[second]);
         spoil(&mut run);
         run.report()
     };
-    let without =
-        |second: u32| move |run: &mut Run| run.samples.retain(|s| s.process != "load[1]" || s.interval != second);
+    let without = |second: u32| {
+        move |run: &mut RecordedRun| run.samples.retain(|s| s.process != "load[1]" || s.interval != second)
+    };
     let report = judged(20, &without(20));
     expect(&report, Outcome::Invalid, 5, "no samples of load[1] on n3 for 1 of 39 s in 20s..21s");
     let kept_up = report.validity.iter().find(|guard| guard.guard == "generator kept up").unwrap();
     let told = observed(kept_up);
     assert!(told.contains("no samples of load[1] on n3"), "{told}");
     let delays = |wanted: fn(u32) -> bool| {
-        move |run: &mut Run| {
+        move |run: &mut RecordedRun| {
             let samples = run.samples.iter_mut().filter(|s| s.process == "load[1]" && wanted(s.interval));
             samples.for_each(|s| s.run_delay = None);
         }
@@ -163,7 +164,7 @@ fn seconds_without_a_sample_of_a_load_worker_are_not_known_to_be_clean() {
     expect(&judged(20, &delays(|_| true)), Outcome::Fail, 10, "");
     // The last second's look may come too late, and a dead worker has none.
     expect(&judged(42, &without(42)), Outcome::Fail, 10, "");
-    let dead = |run: &mut Run| {
+    let dead = |run: &mut RecordedRun| {
         run.samples.retain(|s| s.process != "load[1]" || s.interval < 20);
         let exited = What::LoadWorkerExited { worker: 1, planned: true, how: "killed".into() };
         run.events.push(event(20.5, Some("n3"), exited));
@@ -174,7 +175,7 @@ fn seconds_without_a_sample_of_a_load_worker_are_not_known_to_be_clean() {
 #[test]
 fn a_node_without_load_may_be_as_busy_as_it_likes_and_a_failed_check_tells_it() {
     let told = |check: &str, second: u32| {
-        let mut run = Run::good().checking(json!([{ "expr": check }]));
+        let mut run = RecordedRun::good().checking(json!([{ "expr": check }]));
         slow_in(&mut run, &[20]);
         // Those of the fixture are of another role.
         run.metrics.extend(run.metrics.clone().into_iter().map(|of| RoleMetrics { role: "app".into(), ..of }));
@@ -200,7 +201,7 @@ fn a_node_without_load_may_be_as_busy_as_it_likes_and_a_failed_check_tells_it() 
 
 #[test]
 fn a_check_that_a_late_generator_broke_aborts_nothing() {
-    let mut run = Run::good().checking(json!([{ "expr": "p99(users) < 100ms", "on_fail": "abort" }]));
+    let mut run = RecordedRun::good().checking(json!([{ "expr": "p99(users) < 100ms", "on_fail": "abort" }]));
     slow_in(&mut run, &[20]);
     assert!(abort_due(&run.plan, &run.record(), Micros::from_secs(30)).is_some());
     starve(&mut run, 20);
@@ -208,8 +209,8 @@ fn a_check_that_a_late_generator_broke_aborts_nothing() {
 }
 
 /// The fixture's workers begin 200 iterations a second; the plan asks for this rate.
-fn open_model(rate: &str) -> Run {
-    let mut run = Run::good().checking(json!([{ "expr": "error_rate(users) < 50%" }]));
+fn open_model(rate: &str) -> RecordedRun {
+    let mut run = RecordedRun::good().checking(json!([{ "expr": "error_rate(users) < 50%" }]));
     let load = json!({ "rate": rate });
     let phases = json!({ "warmup": load, "steady": load, "peak": load, "calm": load });
     run.plan.workloads[0].spec.load = serde_json::from_value(phases).unwrap();
@@ -245,8 +246,8 @@ fn arrivals_that_a_survivor_did_not_come_to_count_though_another_agent_was_lost_
 #[test]
 fn an_excused_loss_excuses_what_was_not_sent_and_no_wrong_account_before_it() {
     let lost = || What::AgentLost { agent: "n3".into(), planned: false, why: "no answer".into() };
-    let judged = |spoil: fn(&mut Run)| {
-        let mut run = Run::good().with(30.0, lost());
+    let judged = |spoil: fn(&mut RecordedRun)| {
+        let mut run = RecordedRun::good().with(30.0, lost());
         run.plan.on_agent_loss = gauntlet_common::scenario::OnAgentLoss::Degrade;
         run.snapshots.retain(|s| s.worker == 0 || s.sequence <= 24);
         spoil(&mut run);
@@ -261,7 +262,7 @@ fn an_excused_loss_excuses_what_was_not_sent_and_no_wrong_account_before_it() {
 #[test]
 fn a_clock_that_nobody_looked_at_after_the_start_is_not_known_to_be_steady() {
     let unseen = |agent: &'static str| {
-        Run::good().without(move |what| matches!(what, What::ClockMeasured { agent: a, .. } if a == agent))
+        RecordedRun::good().without(move |what| matches!(what, What::ClockMeasured { agent: a, .. } if a == agent))
     };
     let report = unseen("n2").report();
     expect(&report, Outcome::Invalid, 5, "the clock of agent n2 was not measured after the start");
@@ -275,7 +276,7 @@ fn a_clock_that_nobody_looked_at_after_the_start_is_not_known_to_be_steady() {
 #[test]
 fn a_fault_counts_as_applied_only_when_every_agent_that_takes_part_said_so() {
     let of = |what: &What| matches!(what, What::Fault { id, .. } if id == "cut-app");
-    let mut run = Run::good();
+    let mut run = RecordedRun::good();
     run.events.retain(|event| !(of(&event.what) && event.agent.as_deref() == Some("n1")));
     let report = run.report();
     expect(&report, Outcome::Invalid, 7, "fault cut-app was not applied on n1");
@@ -326,7 +327,7 @@ fn measured(agent: &str, clock_offset_us: i64, clock_uncertainty_us: u64) -> Wha
 
 #[test]
 fn a_clock_that_moves_during_the_run_makes_it_invalid() {
-    let run = Run::good().with(20.0, measured("n2", 60_300, 100));
+    let run = RecordedRun::good().with(20.0, measured("n2", 60_300, 100));
     let report = run.report();
     expect(
         &report,
@@ -336,9 +337,9 @@ fn a_clock_that_moves_during_the_run_makes_it_invalid() {
     );
     guard_fails(&report, "clocks steady");
     assert_eq!(report.agents[1].clock.moved_us, 60_115, "both uncertainties are in its favour");
-    expect(&Run::good().with(20.0, measured("n2", -60_300, 100)).report(), Outcome::Invalid, 5, "moved");
-    expect(&Run::good().with(20.0, measured("n2", 40_000, 100)).report(), Outcome::Pass, 0, "");
-    expect(&Run::good().with(20.0, measured("n2", 60_300, 20_000)).report(), Outcome::Pass, 0, "");
+    expect(&RecordedRun::good().with(20.0, measured("n2", -60_300, 100)).report(), Outcome::Invalid, 5, "moved");
+    expect(&RecordedRun::good().with(20.0, measured("n2", 40_000, 100)).report(), Outcome::Pass, 0, "");
+    expect(&RecordedRun::good().with(20.0, measured("n2", 60_300, 20_000)).report(), Outcome::Pass, 0, "");
     let mut run = run;
     run.plan.guards.clock_drift = Micros::from_ms(100);
     expect(&run.report(), Outcome::Pass, 0, "");
@@ -346,7 +347,7 @@ fn a_clock_that_moves_during_the_run_makes_it_invalid() {
 
 #[test]
 fn an_offset_is_no_fault_however_large_and_all_measurements_are_reported() {
-    let mut run = Run::good();
+    let mut run = RecordedRun::good();
     for event in &mut run.events {
         if let What::AgentJoined { agent, clock_offset_us, .. } | What::ClockMeasured { agent, clock_offset_us, .. } =
             &mut event.what
@@ -368,7 +369,7 @@ fn an_offset_is_no_fault_however_large_and_all_measurements_are_reported() {
 
 #[test]
 fn a_recovery_that_the_load_was_too_short_to_prove_is_no_data() {
-    let mut run = Run::good().checking(json!([{ "expr": "recovery(users, kill-app) < 5s" }]));
+    let mut run = RecordedRun::good().checking(json!([{ "expr": "recovery(users, kill-app) < 5s" }]));
     run.snapshots = load(|tenth| if (151..400).contains(&tenth) { (0, 10) } else { (10, 0) }, 5_000);
     let report = run.report();
     expect(&report, Outcome::Invalid, 5, "held again only for the last 3s of the load");
@@ -379,7 +380,7 @@ fn a_recovery_that_the_load_was_too_short_to_prove_is_no_data() {
 
 #[test]
 fn warm_up_is_left_out_of_everything() {
-    let mut run = Run::good().checking(json!([
+    let mut run = RecordedRun::good().checking(json!([
         { "expr": "detection(early) < 1h" }, { "expr": "recovery(users, early) < 1h" },
         { "expr": "longest_gap(users, early) < 1h" }, { "expr": "failovers(early) >= 0" },
     ]));

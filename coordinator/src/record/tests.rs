@@ -6,7 +6,7 @@ use gauntlet_proto::agent as wire;
 use proptest::prelude::*;
 
 use super::*;
-use crate::judge::fixture::Run;
+use crate::judge::fixture::RecordedRun;
 
 mod bounded;
 
@@ -76,7 +76,7 @@ fn arrives(record: &mut Record, bytes: &[u8]) -> Entry {
 }
 
 fn merged(arrivals: &[Vec<u8>]) -> Record {
-    let mut record = Record::new(&Run::good().plan).unwrap();
+    let mut record = Record::new(&RecordedRun::good().plan).unwrap();
     arrivals.iter().for_each(|bytes| {
         arrives(&mut record, bytes);
     });
@@ -130,7 +130,7 @@ fn assertions_are_no_requests_of_their_workload() {
     let request = |step, ok| Request { us: 1_000, step, ok, interval: 4, worker: 0, snapshot: 0 };
     // Three of `login`; `query` asserts, twice well and once not.
     let all = [(0, true), (0, true), (0, false), (1, true), (1, true), (1, false)].map(|(step, ok)| request(step, ok));
-    let mut plan = Run::good().plan;
+    let mut plan = RecordedRun::good().plan;
     plan.workloads[0].assertions = vec!["query".into()];
     let mut record = Record::new(&plan).unwrap();
     snapshots(0, &all).iter().for_each(|bytes| _ = arrives(&mut record, bytes));

@@ -392,7 +392,7 @@ mod tests {
 
     #[test]
     fn every_guard_of_the_judge_has_a_remedy_of_its_own() {
-        for guard in crate::judge::fixture::Run::good().report().validity {
+        for guard in crate::judge::fixture::RecordedRun::good().report().validity {
             assert_ne!(remedy(&guard.guard), remedy("unknown"), "give `{}` a line in `remedy`", guard.guard);
         }
     }

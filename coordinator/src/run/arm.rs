@@ -221,14 +221,14 @@ mod tests {
     use gauntlet_proto::agent::{Batch, LogChunk, batch};
 
     use super::*;
-    use crate::judge::fixture::Run;
+    use crate::judge::fixture::RecordedRun;
     use crate::rundir::Place;
 
     #[tokio::test]
     async fn logs_of_a_failed_start_are_written_and_the_error_says_where() {
         let home = tempfile::tempdir().unwrap();
         let place = Place::Out(home.path().join("run"));
-        let mut collector = Collector::new(&Run::good().plan, &place, "r").unwrap();
+        let mut collector = Collector::new(&RecordedRun::good().plan, &place, "r").unwrap();
         let plain = with_logs(NotRun::not_ready("app[0] died before the start"), collector.dir());
         assert_eq!(plain.message, "app[0] died before the start", "no logs, no word of them");
         let (tx, mut deliveries) = mpsc::channel(1);

@@ -395,11 +395,11 @@ fn watch_losses(remotes: &[std::sync::Arc<RemoteAgent>]) -> mpsc::Receiver<(Stri
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::judge::fixture::Run;
+    use crate::judge::fixture::RecordedRun;
 
     #[test]
     fn a_fault_that_an_agent_could_not_undo_is_in_the_record_though_it_said_so_only_in_its_answer() {
-        let mut run = Run::good();
+        let mut run = RecordedRun::good();
         let what = not_undone(&run.plan, "n3", "cut-app on n3: it broke off: task 7 panicked");
         let end = run.events.len() - 1;
         run.events.insert(end, Event { at_us: 44_000_000, agent: Some("n3".into()), what });
@@ -408,6 +408,6 @@ mod tests {
         assert!(verdict.reasons[0].contains("it broke off: task 7 panicked on n3"), "{:?}", verdict.reasons);
         // Whatever else it may be, it is no word of success.
         let unknown = not_undone(&run.plan, "n3", "something is left");
-        assert_ne!(Run::good().with(44.0, unknown).report().verdict.exit_code, 0);
+        assert_ne!(RecordedRun::good().with(44.0, unknown).report().verdict.exit_code, 0);
     }
 }

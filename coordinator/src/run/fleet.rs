@@ -9,7 +9,7 @@ use indexmap::IndexMap;
 
 use super::not_run::NotRun;
 use crate::inventory::{self, Host};
-use crate::preflight::{self, Finding};
+use crate::preflight::{self, Readiness};
 
 /// Agents of an inventory share a machine when two of them do.
 pub(super) fn isolation(hosts: &[Host]) -> Isolation {
@@ -43,7 +43,7 @@ fn facts(name: String, labels: IndexMap<String, String>, cores: u32) -> AgentFac
 pub(super) async fn all_ready(
     hosts: &[Host],
     credentials: &Credentials,
-) -> Result<(Vec<AgentFacts>, Vec<Finding>), NotRun> {
+) -> Result<(Vec<AgentFacts>, Vec<Readiness>), NotRun> {
     let findings = preflight::look(hosts, credentials).await;
     let problems: Vec<String> = findings
         .iter()
@@ -65,7 +65,7 @@ pub(super) async fn all_ready(
 }
 
 /// Whether every node allows the plan's faults; all that it forbids is told at once.
-pub(super) fn allowed(plan: &Plan, findings: &[Finding]) -> Result<(), NotRun> {
+pub(super) fn allowed(plan: &Plan, findings: &[Readiness]) -> Result<(), NotRun> {
     let forbidden = preflight::forbidden(plan, findings);
     if forbidden.is_empty() {
         return Ok(());
@@ -74,7 +74,7 @@ pub(super) fn allowed(plan: &Plan, findings: &[Finding]) -> Result<(), NotRun> {
 }
 
 /// Whether the nodes have what the plan needs of files, ports, memory and tasks; all that lacks is told at once.
-pub(super) fn fits(plan: &Plan, findings: &[Finding]) -> Result<(), NotRun> {
+pub(super) fn fits(plan: &Plan, findings: &[Readiness]) -> Result<(), NotRun> {
     let limits: Vec<Limits> = findings.iter().filter_map(preflight::limits).collect();
     let lacking = lacking(&needs(plan), &limits);
     if lacking.is_empty() {

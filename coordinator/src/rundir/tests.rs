@@ -7,12 +7,12 @@ use gauntlet_common::verdict::Outcome;
 use proptest::prelude::*;
 
 use super::*;
-use crate::judge::fixture::Run;
+use crate::judge::fixture::RecordedRun;
 use crate::judge::judge;
 
 const ID: &str = "0190a000-0000-7000-8000-000000000001";
 
-fn write(run: &Run, place: &Place, id: &str) -> RunDir {
+fn write(run: &RecordedRun, place: &Place, id: &str) -> RunDir {
     let mut dir = RunDir::create(place, id, &run.plan).unwrap();
     run.events.iter().for_each(|event| dir.event(event).unwrap());
     run.snapshots.iter().for_each(|snapshot| dir.snapshot(snapshot).unwrap());
@@ -39,7 +39,7 @@ proptest! {
         took_us in 1u64..10_000_000,
         errors in 0u64..3,
     ) {
-        let mut run = Run::good();
+        let mut run = RecordedRun::good();
         run.snapshots = crate::judge::fixture::load(|tenth| (10, if tenth % 7 == 0 { errors } else { 0 }), took_us);
         for at in gone {
             run.snapshots.remove(at.min(run.snapshots.len() - 1));
@@ -59,7 +59,7 @@ proptest! {
 #[test]
 fn a_torn_last_line_is_left_out_and_the_rest_is_read() {
     let home = tempfile::tempdir().unwrap();
-    let run = Run::good();
+    let run = RecordedRun::good();
     let dir = write(&run, &Place::Out(home.path().join("run")), ID);
     cut(&dir.path().join(SERIES), 1);
     cut(&dir.path().join(METRICS), 20);
@@ -82,7 +82,7 @@ proptest! {
     #[test]
     fn a_directory_cut_at_any_byte_is_told_or_invalid_and_never_a_pass(file in 0usize..4, at in 0.0f64..1.0, line_end: bool) {
         let home = tempfile::tempdir().unwrap();
-        let dir = write(&Run::good(), &Place::Out(home.path().join("run")), ID);
+        let dir = write(&RecordedRun::good(), &Place::Out(home.path().join("run")), ID);
         let name = [PLAN, EVENTS, SERIES, METRICS][file];
         let path = dir.path().join(name);
         let bytes = fs::read(&path).unwrap();
@@ -110,8 +110,8 @@ proptest! {
 #[test]
 fn a_report_cut_in_the_middle_is_no_verdict() {
     let home = tempfile::tempdir().unwrap();
-    let dir = write(&Run::good(), &Place::Root(home.path().into()), ID);
-    let report = serde_json::to_vec(&Run::good().report()).unwrap();
+    let dir = write(&RecordedRun::good(), &Place::Root(home.path().into()), ID);
+    let report = serde_json::to_vec(&RecordedRun::good().report()).unwrap();
     for length in (0..report.len()).step_by(report.len() / 50) {
         fs::write(dir.path().join("report.json"), &report[..length]).unwrap();
         assert_eq!(list(home.path()).unwrap()[0].verdict, None, "cut at {length}");
@@ -121,7 +121,7 @@ fn a_report_cut_in_the_middle_is_no_verdict() {
 #[test]
 fn a_partial_run_is_read_and_invalid() {
     let home = tempfile::tempdir().unwrap();
-    let run = Run::good();
+    let run = RecordedRun::good();
     let mut dir = RunDir::create(&Place::Out(home.path().join("run")), ID, &run.plan).unwrap();
     run.events[..9].iter().for_each(|event| dir.event(event).unwrap());
     run.snapshots[..10].iter().for_each(|snapshot| dir.snapshot(snapshot).unwrap());
@@ -135,7 +135,7 @@ fn a_partial_run_is_read_and_invalid() {
 #[test]
 fn what_cannot_be_read_in_the_middle_keeps_the_run_from_passing() {
     let home = tempfile::tempdir().unwrap();
-    let dir = write(&Run::good(), &Place::Out(home.path().join("run")), ID);
+    let dir = write(&RecordedRun::good(), &Place::Out(home.path().join("run")), ID);
     let path = dir.path().join(METRICS);
     let text = fs::read_to_string(&path).unwrap();
     fs::write(&path, text.replacen("{\"role\"", "{\"rle\"", 1)).unwrap();
@@ -153,7 +153,7 @@ fn what_cannot_be_read_in_the_middle_keeps_the_run_from_passing() {
 #[test]
 fn a_directory_that_holds_something_is_never_written_into() {
     let home = tempfile::tempdir().unwrap();
-    let run = Run::good();
+    let run = RecordedRun::good();
     fs::write(home.path().join("mine.txt"), "").unwrap();
     let place = Place::Out(home.path().into());
     assert!(matches!(RunDir::create(&place, ID, &run.plan), Err(RunDirError::Occupied(_))));
@@ -165,7 +165,7 @@ fn a_directory_that_holds_something_is_never_written_into() {
 #[test]
 fn a_full_disk_is_told_once_and_clearly_and_writing_may_go_on() {
     let home = tempfile::tempdir().unwrap();
-    let run = Run::good();
+    let run = RecordedRun::good();
     let mut dir = RunDir::create(&Place::Out(home.path().join("run")), ID, &run.plan).unwrap();
     // Every write to it fails with ENOSPC.
     dir.events.file = OpenOptions::new().write(true).open("/dev/full").unwrap();
@@ -185,14 +185,14 @@ fn a_directory_without_permission_says_what_to_do() {
     }
     let home = tempfile::tempdir().unwrap();
     fs::set_permissions(home.path(), fs::Permissions::from_mode(0o500)).unwrap();
-    let error = RunDir::create(&Place::Out(home.path().join("run")), ID, &Run::good().plan).unwrap_err();
+    let error = RunDir::create(&Place::Out(home.path().join("run")), ID, &RecordedRun::good().plan).unwrap_err();
     assert!(error.to_string().contains("--out"));
 }
 
 #[test]
 fn logs_are_bounded_and_stay_in_their_directory() {
     let home = tempfile::tempdir().unwrap();
-    let mut dir = RunDir::create(&Place::Out(home.path().join("run")), ID, &Run::good().plan).unwrap();
+    let mut dir = RunDir::create(&Place::Out(home.path().join("run")), ID, &RecordedRun::good().plan).unwrap();
     dir.logs.bound(100);
     for _ in 0..50 {
         dir.log("n1", "app[0]", b"0123456789").unwrap();
@@ -215,7 +215,7 @@ fn runs_are_found_by_latest_id_unique_beginning_and_path() {
     let home = tempfile::tempdir().unwrap();
     let root = home.path();
     assert!(resolve(root, "latest").unwrap_err().to_string().contains("there are no runs yet"));
-    let run = Run::good();
+    let run = RecordedRun::good();
     for n in 1..=3 {
         write(&run, &Place::Root(root.into()), &id(n));
     }
@@ -233,7 +233,7 @@ fn runs_are_found_by_latest_id_unique_beginning_and_path() {
 #[test]
 fn the_list_shows_verdicts_where_there_are_any_the_newest_first() {
     let home = tempfile::tempdir().unwrap();
-    let run = Run::good();
+    let run = RecordedRun::good();
     (1..=2).for_each(|n| drop(write(&run, &Place::Root(home.path().into()), &id(n))));
     fs::write(home.path().join(id(1)).join("report.json"), serde_json::to_vec(&run.report()).unwrap()).unwrap();
     let runs = list(home.path()).unwrap();
@@ -247,7 +247,7 @@ fn the_list_shows_verdicts_where_there_are_any_the_newest_first() {
 fn pruning_removes_old_runs_and_touches_nothing_else() {
     let home = tempfile::tempdir().unwrap();
     let root = home.path();
-    let run = Run::good();
+    let run = RecordedRun::good();
     (1..=4).for_each(|n| drop(write(&run, &Place::Root(root.into()), &id(n))));
     fs::create_dir(root.join("notes")).unwrap();
     fs::create_dir(root.join(id(0))).unwrap();
@@ -267,7 +267,7 @@ fn a_run_that_still_writes_figures_is_not_pruned_however_old_its_events_are() {
     for still_written in [SERIES, METRICS] {
         let home = tempfile::tempdir().unwrap();
         let root = home.path();
-        drop(write(&Run::good(), &Place::Root(root.into()), &id(1)));
+        drop(write(&RecordedRun::good(), &Place::Root(root.into()), &id(1)));
         let old = std::time::SystemTime::now() - Duration::from_secs(3600);
         for name in [EVENTS, SERIES, METRICS].into_iter().filter(|name| *name != still_written) {
             File::options().append(true).open(root.join(id(1)).join(name)).unwrap().set_modified(old).unwrap();
@@ -283,7 +283,7 @@ proptest! {
     #[test]
     fn every_report_can_be_made_of_what_a_crash_left(kept in prop::array::uniform3(0.0f64..1.0)) {
         let home = tempfile::tempdir().unwrap();
-        let dir = write(&Run::good(), &Place::Out(home.path().join("run")), ID);
+        let dir = write(&RecordedRun::good(), &Place::Out(home.path().join("run")), ID);
         fs::remove_file(dir.path().join(LEDGER)).unwrap();
         for (file, share) in [EVENTS, SERIES, METRICS].into_iter().zip(kept) {
             let bytes = fs::metadata(dir.path().join(file)).unwrap().len() as usize;

@@ -9,11 +9,11 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::judge::fixture::Run;
+use crate::judge::fixture::RecordedRun;
 use crate::judge::{abort_due, judge};
 
 /// A run's record, which holds so many bytes; some of its parts arrive when others are long on disk.
-fn record(run: &Run, bytes: usize, order: &[usize]) -> Record {
+fn record(run: &RecordedRun, bytes: usize, order: &[usize]) -> Record {
     let mut record = Record::new(&run.plan).unwrap().holding(bytes);
     run.events.iter().for_each(|event| record.event(event.clone()).unwrap());
     run.metrics.iter().for_each(|metrics| record.role_metrics(metrics).unwrap());
@@ -28,8 +28,8 @@ fn record(run: &Run, bytes: usize, order: &[usize]) -> Record {
 }
 
 /// The good run with figures of all kinds that do not add up to the same in every order.
-fn varied() -> Run {
-    let mut run = Run::good();
+fn varied() -> RecordedRun {
+    let mut run = RecordedRun::good();
     for (i, metrics) in run.metrics.iter_mut().enumerate() {
         metrics.counters.insert("completed".into(), 0.1 + i as f64 / 7.0);
         let mut took = Histogram::new();
@@ -76,8 +76,8 @@ const STEPS: u32 = 25;
 const SLOW_S: u32 = 54_321;
 
 /// A run of a day, without its load.
-fn day() -> Run {
-    let mut run = Run::good().checking(json!([
+fn day() -> RecordedRun {
+    let mut run = RecordedRun::good().checking(json!([
         { "expr": "p99(users) < 1s" }, { "expr": "p99(users.step7) < 20ms every 1h" }, { "expr": "errors(users) < 10" },
         { "expr": "max(app.rss) < 500MB" }, { "expr": "count(jobs.completed) > 20" },
     ]));
@@ -173,7 +173,7 @@ fn a_disk_that_takes_nothing_is_told_and_loses_nothing() {
 
 #[test]
 fn a_file_that_does_not_give_back_what_was_written_lets_nothing_pass() {
-    let run = Run::good();
+    let run = RecordedRun::good();
     let order: Vec<usize> = (0..run.snapshots.len()).collect();
     assert_eq!(judge(&run.plan, &run.record()).verdict.result, Outcome::Pass);
     for spoil in [Store::cut_short as fn(&mut Store), Store::overwrite] {
@@ -192,7 +192,7 @@ fn a_file_that_does_not_give_back_what_was_written_lets_nothing_pass() {
 #[test]
 fn the_file_is_nobodys_to_see() {
     let home = tempfile::tempdir().unwrap();
-    let run = Run::good();
+    let run = RecordedRun::good();
     let mut small = Record::new(&run.plan).unwrap().writing_below(vec![home.path().into()]).holding(5_000);
     for snapshot in &run.snapshots {
         small.snapshot(snapshot).unwrap();
