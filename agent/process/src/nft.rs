@@ -2,7 +2,7 @@
 //!
 //! Owns the talk with `nft` (fixed arguments, JSON on its stdin) and what a table's life promises: made in one transaction,
 //! never beyond its elements' time without a renewal, gone after [`remove`], nothing else of the firewall touched. Not here:
-//! which packets (`partition`), when it is renewed (`partition/kernel.rs`). Everything blocks for as long as `nft` takes: call it off
+//! which packets (`partition`), when it is renewed (the partition by the kernel). Everything blocks for as long as `nft` takes: call it off
 //! the control thread, by [`off_thread`].
 
 mod ruleset;

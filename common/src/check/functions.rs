@@ -1,4 +1,4 @@
-//! The table of the aggregate functions: one line for each. A new one is a file below `functions/` (or a constant in one that fits), and
+//! The table of the aggregate functions: one line for each. A new one is a file below `functions/` (or a static in one that fits), and
 //! its line here; `docs/extending.md` walks through it.
 
 mod acknowledged;

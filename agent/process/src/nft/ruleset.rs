@@ -23,7 +23,7 @@ const SETS: [(&str, bool, Port); 4] = [
     ("from6", false, Port::Source),
 ];
 
-/// Which port of a packet a [`Cut`] names.
+/// Which port of a packet a [`Flow`] names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Port {
     /// Packets to the server.

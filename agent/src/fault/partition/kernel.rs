@@ -124,7 +124,7 @@ fn rules(node: &Node, fault: &PlannedFault, places: &Places) -> Rules {
         .filter_map(|member| places.address(member))
         .collect();
     let mut flows = flows(node.plan(), &sides, direction(fault), places);
-    flows.retain(|cut| own.contains(&cut.from) || own.contains(&cut.to));
+    flows.retain(|flow| own.contains(&flow.from) || own.contains(&flow.to));
     let control = places.agents.values().filter_map(|(_, control)| *control).chain([node.control()]).collect();
     Rules { table: nft::table_name(node.run_id(), &fault.id, node.name()), control, flows }
 }
@@ -144,10 +144,10 @@ pub fn refuses(node: &Node, fault: &PlannedFault) -> Option<String> {
         return Some("load on loopback comes from many addresses; cut load off on real hosts only".into());
     }
     let rules = rules(node, fault, &places);
-    if let Some(cut) = rules.flows.iter().find(|cut| rules.control.contains(&cut.server())) {
+    if let Some(flow) = rules.flows.iter().find(|flow| rules.control.contains(&flow.server())) {
         return Some(format!(
             "it would cut the control plane at {}; no role may have an agent's address and port",
-            cut.server()
+            flow.server()
         ));
     }
     (rules.flows.len() > CUTS_MAX)
