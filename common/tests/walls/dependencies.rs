@@ -42,6 +42,12 @@ fn has_word(text: &str, word: &str) -> bool {
     text.match_indices(word).any(|(at, _)| !text[..at].ends_with(part) && !text[at + word.len()..].starts_with(part))
 }
 
+/// Whether a path begins with this name; a comment or a text that says it is no use of it.
+fn has_path(text: &str, name: &str) -> bool {
+    let path = format!("{name}::");
+    text.match_indices(&path).any(|(at, _)| !text[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_'))
+}
+
 #[test]
 fn every_dependency_is_used() {
     let root = crate::workspace();
@@ -54,7 +60,7 @@ fn every_dependency_is_used() {
             let mut texts = String::new();
             places.iter().for_each(|place| sources(&folder.join(place), &mut texts));
             for name in names(&manifest, section) {
-                if !ignored.contains(&name) && !has_word(&texts, &name.replace('-', "_")) {
+                if !ignored.contains(&name) && !has_path(&texts, &name.replace('-', "_")) {
                     unused.push(format!("{member}: {section} {name}"));
                 }
             }
