@@ -2,6 +2,7 @@
 //! no run id, no time and no ephemeral port.
 
 pub mod bind;
+pub mod coverage;
 mod facts;
 pub mod links;
 pub mod needs;

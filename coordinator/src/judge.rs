@@ -50,6 +50,7 @@ pub fn judge(plan: &Plan, record: &Record) -> Report {
     validity.push(guards::samples(&view, &checks, &mut reasons));
     validity.push(guards::kept_up(&view, &taint, &checks));
     check_reasons(&view, &mut checks, &mut reasons);
+    validity.push(guards::judged(&view, &checks, &mut reasons));
     success::judge(&view, &mut reasons);
     let workloads: IndexMap<_, _> =
         plan.workloads.iter().map(|w| (w.name.clone(), figures::workload(&view, w))).collect();
@@ -75,6 +76,7 @@ pub fn judge(plan: &Plan, record: &Record) -> Report {
         verdict: Verdict {
             result: outcome(&reasons),
             exit_code: exit_code(reasons.iter().map(|(cause, _)| *cause)),
+            objectives: checks.iter().filter(|check| check.result.is_judged()).count() as u64,
             reasons: reasons.into_iter().map(|(_, reason)| reason).collect(),
         },
         agents,

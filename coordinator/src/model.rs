@@ -50,6 +50,9 @@ pub struct Report {
 pub struct Verdict {
     pub result: Outcome,
     pub exit_code: u8,
+    /// Checks that were judged: that passed or failed, whatever their severity. 0 of a scenario without checks, which is only measured.
+    #[serde(default)]
+    pub objectives: u64,
     /// For people, the gravest first.
     pub reasons: Vec<String>,
 }
@@ -287,8 +290,15 @@ pub enum CheckResult {
     Fail,
     NoData,
     Tainted,
-    /// The profile is too short to judge it.
+    /// The profile is too short to judge it, or another check aborted the run.
     NotJudged,
+}
+
+impl CheckResult {
+    /// Whether it says something of the target.
+    pub fn is_judged(self) -> bool {
+        matches!(self, Self::Pass | Self::Fail)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]

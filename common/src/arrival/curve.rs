@@ -72,6 +72,11 @@ impl Curve {
         Self::new(phases, load, |l| l.users.unwrap_or(0) as f64)
     }
 
+    /// 1 while there is any load, else 0.
+    pub fn presence(phases: &[Phase], load: &IndexMap<String, Load>) -> Self {
+        Self::new(phases, load, |_| 1.0)
+    }
+
     /// Rate λ(t) of an open model, per second.
     pub fn rate(phases: &[Phase], load: &IndexMap<String, Load>) -> Self {
         Self::new(phases, load, |l| l.rate.map_or(0.0, |r| r.0))

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::function::{Called, Function};
+use super::function::{Basis, Called, Function, Takes};
 use super::token::quote;
 use super::unit::{Unit, metric_unit};
 use super::window::Window;
@@ -74,6 +74,29 @@ impl Aggregate {
             Arguments::Samples { window, .. } => Some(window),
             _ => None,
         }
+    }
+
+    /// The workload whose requests it is of.
+    pub fn workload(&self) -> Option<&str> {
+        match &self.arguments {
+            Arguments::Samples { subject: Subject::Load { workload, .. }, .. }
+            | Arguments::WorkloadAndFault { workload, .. } => Some(workload),
+            _ => None,
+        }
+    }
+
+    /// The fault whose window is its span.
+    pub fn fault(&self) -> Option<&str> {
+        match &self.arguments {
+            Arguments::WorkloadAndFault { fault, .. } | Arguments::Fault { fault } => Some(fault),
+            _ => None,
+        }
+    }
+
+    /// Less load makes it smaller: latencies, errors, gaps and recoveries of a workload, but not how many requests there are.
+    pub fn falls_with_load(&self) -> bool {
+        let counts = matches!(self.function.takes, Takes::Samples { basis: Basis::Number(_), .. });
+        self.workload().is_some() && !counts
     }
 
     /// What has the samples that it is of.

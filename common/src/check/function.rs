@@ -70,6 +70,8 @@ pub enum Basis {
     /// From the outcomes of requests, of which there is at least one: of workloads.
     Outcomes {
         value: fn(&Counts, &Asked) -> f64,
+        /// The most that it may be in truth, given so few requests. None: it is exact.
+        at_most: Option<fn(&Counts) -> f64>,
         /// It can be asked of one class of errors, of whole workloads: `(WORKLOAD, CLASS)`.
         of_class: bool,
         /// It can be asked of a step, and not only of a whole workload.
@@ -104,19 +106,44 @@ pub struct InObjective {
 }
 
 /// A value with the number of its samples.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Value {
     pub value: f64,
     /// None: constants have no samples.
     pub samples: Option<u64>,
+    /// The least and the most that it may be in truth: no error in 50 requests is a share of errors of up to 2 %.
+    pub between: (f64, f64),
+    /// Why no check of it passes, however small it is: the latency of a target that answered hardly anything.
+    pub unfit: Option<String>,
+}
+
+impl Value {
+    /// One that is exact.
+    pub fn exact(value: f64, samples: Option<u64>) -> Self {
+        Self { value, samples, between: (value, value), unfit: None }
+    }
+}
+
+/// Why there is no value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lack {
+    pub why: String,
+    /// The target is why: it answered too little to be measured. The check fails; otherwise it has no data.
+    pub target: bool,
+}
+
+impl From<String> for Lack {
+    fn from(why: String) -> Self {
+        Self { why, target: false }
+    }
 }
 
 /// A value, or why there is none.
-pub type Found = Result<Value, String>;
+pub type Found = Result<Value, Lack>;
 
 /// A figure that is told once.
 pub fn once(found: Result<f64, String>) -> Found {
-    found.map(|value| Value { value, samples: Some(1) })
+    Ok(Value::exact(found?, Some(1)))
 }
 
 /// Every function is an item of its own.

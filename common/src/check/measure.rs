@@ -1,8 +1,10 @@
 //! The value of one aggregate over its window, as its function says.
 
+use std::fmt;
+
 use super::aggregate::{Aggregate, Arguments, Subject};
-use super::function::{Asked, Basis, Called, Found, Takes, Value};
-use super::source::Source;
+use super::function::{Asked, Basis, Called, Found, Lack, Takes, Value};
+use super::source::{Counts, Source};
 use super::window::{Intervals, Timeline, Window};
 use crate::histogram::Histogram;
 use crate::scenario::MetricKind;
@@ -51,20 +53,57 @@ struct Samples<'a> {
 
 impl Samples<'_> {
     fn load(&self, workload: &str, step: Option<&str>, service: bool, asked: &Asked) -> Found {
+        if let Some(why) = self.source.uncovered(workload, self.over) {
+            return Err(why.into());
+        }
         let counts = self.source.counts(workload, step, self.over);
         let requests = counts.requests();
-        let subject = step.map_or(workload.to_string(), |step| format!("{workload}.{step}"));
+        let of = Of { workload, step };
         if requests == 0 {
-            return Err(format!("`{subject}` made no request in {}", self.over));
+            let why = format!("`{of}` made no request in {}", self.over);
+            return Err(self.unanswered(&of, &counts, why));
         }
-        let value = match self.basis {
-            Basis::Number(value) => value(requests as f64, asked.seconds),
-            Basis::Outcomes { value, .. } => value(&counts, asked),
-            Basis::Values { .. } => {
-                return self.histogram(&self.source.latency(workload, step, service, self.over), &subject);
+        match self.basis {
+            Basis::Number(value) => Ok(Value::exact(value(requests as f64, asked.seconds), Some(requests))),
+            Basis::Outcomes { value, at_most, .. } => {
+                let value = value(&counts, asked);
+                let at_most = at_most.map_or(value, |at_most| at_most(&counts));
+                Ok(Value { between: (value, at_most), ..Value::exact(value, Some(requests)) })
             }
-        };
-        Ok(Value { value, samples: Some(requests) })
+            Basis::Values { .. } => self.latency(&of, service, &counts),
+        }
+    }
+
+    /// A target that answered hardly anything has no latency that could pass: refused connections are fast, and of users that all hang only
+    /// those that got through are in the figure.
+    fn latency(&self, of: &Of<'_>, service: bool, counts: &Counts) -> Found {
+        let latency = self.source.latency(of.workload, of.step, service, self.over);
+        match self.histogram(&latency, &of.to_string()) {
+            Ok(value) => Ok(Value { unfit: self.unanswered_share(of, counts, 0), ..value }),
+            Err(lack) => Err(self.unanswered(of, counts, lack.why)),
+        }
+    }
+
+    /// Too little was asked to tell: because the target left the rest unanswered, or for no reason of its own.
+    fn unanswered(&self, of: &Of<'_>, counts: &Counts, why: String) -> Lack {
+        let hanging = self.source.hanging(of.workload, of.step, self.over);
+        match self.unanswered_share(of, counts, hanging) {
+            Some(target) => Lack { why: format!("{target}; {why}"), target: true },
+            None => why.into(),
+        }
+    }
+
+    /// Why the target answered too little for its latency to mean anything. None: it answered enough, or nothing was asked of it.
+    fn unanswered_share(&self, of: &Of<'_>, counts: &Counts, hanging: u64) -> Option<String> {
+        let (asked, least) = (counts.requests() + hanging, self.source.successes());
+        let too_few = asked > 0 && (counts.ok as f64) < asked as f64 * least.0;
+        too_few.then(|| {
+            let hanging = if hanging > 0 { format!(", {hanging} of them hanging all the time") } else { String::new() };
+            format!(
+                "only {} of {asked} requests of `{of}` in {} succeeded{hanging}, and a latency counts where {least} do (guards.successes)",
+                counts.ok, self.over
+            )
+        })
     }
 
     fn metric(&self, role: &str, metric: &str, kind: MetricKind, seconds: f64) -> Found {
@@ -72,18 +111,18 @@ impl Samples<'_> {
         match (kind, self.basis) {
             (MetricKind::Counter, Basis::Number(value)) => {
                 let count = self.source.counter(role, metric, self.over).ok_or_else(nobody)?;
-                Ok(Value { value: value(count, seconds), samples: Some(count as u64) })
+                Ok(Value::exact(value(count, seconds), Some(count as u64)))
             }
             (MetricKind::Gauge, Basis::Values { gauge: Some(value), .. }) => {
                 let gauge = self.source.gauge(role, metric, self.over).ok_or_else(nobody)?;
-                Ok(Value { value: value(&gauge), samples: Some(gauge.samples) })
+                Ok(Value::exact(value(&gauge), Some(gauge.samples)))
             }
             (MetricKind::Histogram, basis) => {
                 let histogram = self.source.histogram(role, metric, self.over).ok_or_else(nobody)?;
                 match basis {
                     Basis::Number(value) => {
                         let count = histogram.count();
-                        Ok(Value { value: value(count as f64, seconds), samples: Some(count) })
+                        Ok(Value::exact(value(count as f64, seconds), Some(count)))
                     }
                     _ => self.histogram(&histogram, &format!("{role}.{metric}")),
                 }
@@ -98,12 +137,25 @@ impl Samples<'_> {
             unreachable!("a function is asked only of what it is offered for")
         };
         if samples == 0 {
-            return Err(format!("`{subject}` has no sample in {over}"));
+            return Err(format!("`{subject}` has no sample in {over}").into());
         }
         let needed = least_samples(self.called);
         if samples < needed {
-            return Err(format!("{name} of `{subject}` needs {needed} samples, and {over} has {samples}"));
+            return Err(format!("{name} of `{subject}` needs {needed} samples, and {over} has {samples}").into());
         }
-        Ok(Value { value: value(histogram, self.called), samples: Some(samples) })
+        Ok(Value::exact(value(histogram, self.called), Some(samples)))
+    }
+}
+
+/// A workload or one of its steps, as messages name it.
+struct Of<'a> {
+    workload: &'a str,
+    step: Option<&'a str>,
+}
+
+impl fmt::Display for Of<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.workload)?;
+        self.step.map_or(Ok(()), |step| write!(f, ".{step}"))
     }
 }

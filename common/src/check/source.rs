@@ -3,6 +3,7 @@
 use super::window::Intervals;
 use crate::histogram::Histogram;
 use crate::snapshot::ErrorClass;
+use crate::units::Ratio;
 
 /// Where figures come from. Intervals are seconds since the scenario's zero.
 pub trait Source {
@@ -10,6 +11,12 @@ pub trait Source {
     fn counts(&self, workload: &str, step: Option<&str>, over: &Intervals) -> Counts;
     /// Their latencies, from the intended start or (`service`) the send.
     fn latency(&self, workload: &str, step: Option<&str>, service: bool, over: &Intervals) -> Histogram;
+    /// Requests that began before these seconds and had no outcome until after them.
+    fn hanging(&self, workload: &str, step: Option<&str>, over: &Intervals) -> u64;
+    /// Why these seconds are no evidence for a workload: its load workers were dead. None: they are.
+    fn uncovered(&self, workload: &str, over: &Intervals) -> Option<String>;
+    /// The share of requests that must succeed for their latency to pass a check.
+    fn successes(&self) -> Ratio;
     /// A counter summed over instances; none: nobody reported it.
     fn counter(&self, role: &str, metric: &str, over: &Intervals) -> Option<f64>;
     /// A gauge of all instances; none: nobody reported it.

@@ -1,10 +1,11 @@
+mod evidence;
 mod goodput;
 
 use super::*;
 use crate::histogram::Histogram;
 use crate::phase::Phase;
 use crate::scenario::MetricKind;
-use crate::units::Micros;
+use crate::units::{Micros, Ratio};
 use proptest::prelude::*;
 
 fn names() -> Names {
@@ -199,6 +200,8 @@ struct Fake {
     latency: fn(u32) -> u64,
     recovery: Result<f64, String>,
     acks: Option<Acks>,
+    hanging: u64,
+    dead_from: Option<u32>,
 }
 
 impl Default for Fake {
@@ -208,6 +211,8 @@ impl Default for Fake {
             latency: |s| u64::from(s) * 1000,
             recovery: Ok(1e6),
             acks: None,
+            hanging: 0,
+            dead_from: None,
         }
     }
 }
@@ -226,6 +231,15 @@ impl Source for Fake {
             (0..(self.per_second)(s).requests()).for_each(|_| all.record((self.latency)(s)));
         }
         all
+    }
+    fn hanging(&self, _: &str, _: Option<&str>, _: &Intervals) -> u64 {
+        self.hanging
+    }
+    fn uncovered(&self, _: &str, over: &Intervals) -> Option<String> {
+        self.dead_from.filter(|from| over.iter().any(|second| second >= *from)).map(|from| format!("dead from {from}"))
+    }
+    fn successes(&self) -> Ratio {
+        Ratio(0.5)
     }
     fn counter(&self, _: &str, _: &str, over: &Intervals) -> Option<f64> {
         Some(over.len() as f64)
@@ -280,7 +294,7 @@ fn timeline() -> Timeline {
         phases: vec![phase("warmup", 0, 10, true), phase("burst", 10, 20, false), phase("peak", 20, 60, false)],
         faults: vec![FaultWindow { id: "kill-app".into(), from: Micros::from_ms(25_500), to: Micros::from_ms(30_200) }],
         end: Micros::from_secs(60),
-        left_out: Intervals::default(),
+        ..Timeline::default()
     }
 }
 

@@ -125,15 +125,29 @@ impl Intervals {
         Self::new(left)
     }
 
-    /// Pieces of so many intervals in order; what is left over belongs to the last.
-    pub fn pieces(&self, size: usize) -> Vec<Self> {
-        let all: Vec<u32> = self.iter().collect();
-        let whole = (all.len() / size.max(1)).max(1);
-        let piece = |i: usize| {
-            let end = if i + 1 == whole { all.len() } else { (i + 1) * size };
-            Self::new(all[i * size..end].iter().map(|n| *n..n + 1))
-        };
-        if all.is_empty() { Vec::new() } else { (0..whole).map(piece).collect() }
+    /// Pieces of so many intervals in order; what is left over belongs to the last, or with `whole` to none.
+    pub fn pieces(&self, size: u32, whole: bool) -> Vec<Self> {
+        let size = size.max(1);
+        let (mut pieces, mut open, mut left) = (Vec::new(), Vec::new(), size);
+        for span in &self.0 {
+            let mut from = span.start;
+            while from < span.end {
+                let to = span.end.min(from + left);
+                open.push(from..to);
+                left -= to - from;
+                from = to;
+                if left == 0 {
+                    pieces.push(Self::new(std::mem::take(&mut open)));
+                    left = size;
+                }
+            }
+        }
+        match pieces.last_mut() {
+            _ if whole || open.is_empty() => {}
+            Some(last) => *last = Self::new(last.0.drain(..).chain(open)),
+            None => pieces.push(Self::new(open)),
+        }
+        pieces
     }
 }
 
@@ -173,6 +187,8 @@ pub struct Timeline {
     pub end: Micros,
     /// Intervals that no window holds; empty but where a check is judged once more without some.
     pub left_out: Intervals,
+    /// The run goes on: of a window `every` so long, a piece that is not over yet is none.
+    pub goes_on: bool,
 }
 
 impl Timeline {
@@ -210,8 +226,22 @@ impl Timeline {
 
     /// The intervals of a window; an error says which fault was never injected.
     pub fn resolve(&self, window: &Window) -> Result<Intervals, String> {
+        Ok(self.whole(window)?.subtract(&self.left_out))
+    }
+
+    /// The pieces of a window that are judged one by one: all of it, or each `every`. What is left out moves no piece's edge.
+    pub fn pieces(&self, window: &Window) -> Result<Vec<Intervals>, String> {
+        let whole = self.whole(window)?;
+        let pieces = match window.every {
+            Some(every) => whole.pieces(u32::try_from(every.0 / 1_000_000).unwrap_or(u32::MAX), self.goes_on),
+            None => vec![whole],
+        };
+        Ok(pieces.into_iter().map(|piece| piece.subtract(&self.left_out)).collect())
+    }
+
+    fn whole(&self, window: &Window) -> Result<Intervals, String> {
         let fault = |id: &String| self.fault(id).ok_or_else(|| format!("fault `{id}` was never injected"));
-        let mut left = self.judged().subtract(&self.left_out);
+        let mut left = self.judged();
         for clause in &window.clauses {
             left = match clause {
                 Clause::InPhase(name) => left.intersect(&self.phase(name)),

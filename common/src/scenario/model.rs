@@ -414,8 +414,12 @@ pub struct Guards {
     pub run_delay: Ratio,
     /// A second is tainted in which a load worker's node lost more of its cores to the hypervisor than this.
     pub steal: Ratio,
-    /// Under `on_agent_loss: degrade`, the least part of each workload's planned load that must have remained.
+    /// The least part of each workload's planned load that its living load workers must have carried, whoever's death it was.
     pub coverage: Ratio,
+    /// Closed models: the largest part of a check's seconds, above 2 s, that may be tainted while an upper bound passes.
+    pub closed_taint: Ratio,
+    /// The least part of a window's requests that must succeed for their latency to pass a check.
+    pub successes: Ratio,
 }
 
 impl Default for Guards {
@@ -430,6 +434,8 @@ impl Default for Guards {
             run_delay: Ratio(0.2),
             steal: Ratio(0.1),
             coverage: Ratio(0.5),
+            closed_taint: Ratio(0.1),
+            successes: Ratio(0.5),
         }
     }
 }

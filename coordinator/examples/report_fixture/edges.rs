@@ -8,6 +8,7 @@ pub fn invalid() -> Report {
     report.verdict = Verdict {
         result: Outcome::Invalid,
         exit_code: 7,
+        objectives: 0,
         reasons: vec![
             "fault cut-app was not undone on n2: the rule set differs from the one before".into(),
             "4211 requests that load[1] on n4 counted did not arrive".into(),
@@ -74,8 +75,12 @@ pub fn invalid() -> Report {
 /// Interrupted after a minute, before any fault.
 pub fn aborted() -> Report {
     let mut report = passed();
-    report.verdict =
-        Verdict { result: Outcome::Invalid, exit_code: 130, reasons: vec!["interrupted by SIGINT at 60.2s".into()] };
+    report.verdict = Verdict {
+        result: Outcome::Invalid,
+        exit_code: 130,
+        objectives: 0,
+        reasons: vec!["interrupted by SIGINT at 60.2s".into()],
+    };
     report.duration_s = 60.2;
     report.timeline = Timeline {
         seconds: 60,
@@ -108,7 +113,7 @@ pub fn aborted() -> Report {
 pub fn empty() -> Report {
     let base = passed();
     Report {
-        verdict: Verdict { result: Outcome::Invalid, exit_code: 4, reasons: vec!["nothing ran".into()] },
+        verdict: Verdict { result: Outcome::Invalid, exit_code: 4, objectives: 0, reasons: vec!["nothing ran".into()] },
         duration_s: 0.0,
         agents: Vec::new(),
         phases: Vec::new(),

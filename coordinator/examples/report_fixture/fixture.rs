@@ -355,7 +355,7 @@ pub fn passed() -> Report {
         seed: 42,
         started_at: "2026-11-21T05:50:00Z".into(),
         duration_s: 315.4,
-        verdict: Verdict { result: Outcome::Pass, exit_code: 0, reasons: Vec::new() },
+        verdict: Verdict { result: Outcome::Pass, exit_code: 0, objectives: 0, reasons: Vec::new() },
         agents: agents(),
         phases: phases(),
         isolation: Isolation::Shared,
@@ -399,6 +399,7 @@ pub fn failed() -> Report {
     report.verdict = Verdict {
         result: Outcome::Fail,
         exit_code: 11,
+        objectives: 0,
         reasons: vec![
             "3 acknowledged events of app.events are missing after the last heal".into(),
             "recovery(users, kill-app) was 7.8s, the limit is 5s".into(),

@@ -72,6 +72,7 @@ fn limit(workloads: usize, steps: usize) -> Report {
         verdict: Verdict {
             result: Outcome::Fail,
             exit_code: 10,
+            objectives: 0,
             reasons: (0..300).map(|i| format!("check `{}`: observed 280 ms, limit 270 ms", long("check", i))).collect(),
         },
         agents: (0..500).map(|i| Agent { name: long("agent", i), ..base.agents[0].clone() }).collect(),

@@ -5,11 +5,13 @@ use std::ops::Deref;
 use gauntlet_common::check::{self, Compare, Finding, Intervals, Judged, PerComparison, Subject, Timeline, Unit};
 use gauntlet_common::scenario::CheckSpec;
 
-use super::starved;
 use super::taint::Taint;
 use super::view::View;
+use super::{figures, starved};
 use crate::model::{Check, CheckResult};
 
+/// So many tainted seconds of a piece never spoil what held in a closed model, whatever `guards.closed_taint` says.
+const CLOSED_TAINT_SECONDS: f64 = 2.0;
 /// Least part of a window that must be recorded before a check ends a run.
 const ABORT_SECONDS_MIN: usize = 5;
 
@@ -53,6 +55,34 @@ fn one(view: &View<'_>, spec: &CheckSpec, index: usize, taint: &Taint) -> Check 
 /// Why a result is the generator's and not the target's: its lateness may have pushed the check to where it came out,
 /// in every piece that decided it, and without the tainted seconds it comes out otherwise. `None`: it stands.
 fn doubt(view: &View<'_>, check: &check::Check, judged: &Judged, taint: &Taint) -> Option<String> {
+    asked_less(view, judged, taint).or_else(|| pushed(view, check, judged, taint))
+}
+
+/// A closed model whose generator is late also asks less of the target. Where that lasted for too much of a piece, an upper bound on
+/// latencies, errors, gaps or recoveries that held there has not passed.
+fn asked_less(view: &View<'_>, judged: &Judged, taint: &Taint) -> Option<String> {
+    if judged.result != Finding::Pass {
+        return None;
+    }
+    let share = view.plan.guards.closed_taint;
+    let too_much = |(workload, over): &(String, Intervals)| {
+        let planned = view.plan.workloads.iter().find(|w| w.name == *workload)?;
+        let tainted = over.intersect(&taint.seconds(workload));
+        let most = (over.len() as f64 * share.0).max(CLOSED_TAINT_SECONDS);
+        (!figures::is_open(planned) && tainted.len() as f64 > most).then(|| {
+            format!(
+                "the generator of `{workload}` was late or starved in {} of {} s, more than {share} and {CLOSED_TAINT_SECONDS} s (guards.closed_taint): {}; a closed load is less then, and the bound may have held only because of that",
+                tainted.len(),
+                over.len(),
+                taint.why(workload, &tainted)
+            )
+        })
+    };
+    judged.pieces.iter().flat_map(|piece| &piece.bounds).find_map(too_much)
+}
+
+/// Lateness may have pushed the check to where it came out.
+fn pushed(view: &View<'_>, check: &check::Check, judged: &Judged, taint: &Taint) -> Option<String> {
     let deciding = judged.pieces.iter().filter(|piece| piece.result == judged.result);
     let tainted = deciding.map(|piece| {
         let spoilt = piece.leans_on.iter().filter_map(|(on, over)| match on {

@@ -337,17 +337,9 @@ fn processes(view: &View<'_>, guards: &mut Guards<'_>) {
         }
     }
     guards.invalid("load workers up", counted(&workers), NONE, workers);
-    if degrade {
-        let least = view.plan.guards.coverage;
-        let gone = coverage::gone(view);
-        let shares = view.plan.workloads.iter().map(|w| (&w.name, coverage::of_workload(view, w, &gone)));
-        let wrong = shares.filter(|(_, share)| *share < least.0).map(|(name, share)| {
-            let share = show(share, Unit::Ratio);
-            format!("only {share} of the planned load of `{name}` was left, less than {least}: too little to judge by")
-        });
-        let wrong = wrong.collect();
-        guards.invalid("coverage", coverage::lost(view), least, wrong);
-    }
+    let judged = view.timeline.judged();
+    let wrong = view.plan.workloads.iter().filter_map(|w| coverage::too_little(view, w, &judged)).collect();
+    guards.invalid("coverage", coverage::lost(view, degrade), view.plan.guards.coverage, wrong);
 }
 
 /// The unplanned ends of one role instance.
@@ -463,5 +455,26 @@ pub(super) fn samples(view: &View<'_>, checks: &[Check], reasons: &mut Reasons) 
     };
     let wrong = told.map(|check| why(&check)).collect();
     guards.invalid("checks have samples", counted(&without), NONE, wrong);
+    guards.all.remove(0)
+}
+
+/// Whether any check says something of the target. A file without checks is only measured.
+pub(super) fn judged(view: &View<'_>, checks: &[Check], reasons: &mut Reasons) -> Guard {
+    let mut guards = Guards { all: Vec::new(), reasons };
+    let of = |result: CheckResult| checks.iter().filter(|check| check.result == result).count();
+    let judged = checks.iter().filter(|check| check.result.is_judged()).count();
+    let none = judged == 0 && !checks.is_empty();
+    let wrong = if none && view.aborted_by_check().is_none() && !nothing_ran(view) {
+        let told = [
+            (of(CheckResult::NoData), "without data"),
+            (of(CheckResult::Tainted), "tainted"),
+            (of(CheckResult::NotJudged), "not judged in this profile"),
+        ];
+        let told: Vec<String> = told.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
+        vec![format!("not one of the checks was judged: {}", told.join(", "))]
+    } else {
+        Vec::new()
+    };
+    guards.invalid("checks judged", part(judged, checks.len()), GuardState::AnyCheck, wrong);
     guards.all.remove(0)
 }

@@ -1,3 +1,5 @@
+mod evidence;
+
 use gauntlet_common::check::{Names, Objective, WorkloadNames};
 use gauntlet_common::event::{Abort, FaultEdge, What};
 use gauntlet_common::histogram::Histogram;
@@ -126,11 +128,20 @@ fn an_agent_lost_unplanned_makes_the_run_invalid_unless_it_may_degrade() {
     );
     run.plan.guards.coverage = Ratio(0.7);
     let too_little = run.report();
-    expect(&too_little, Outcome::Invalid, 5, "only 67.5% of the planned load of `users` was left, less than 70%");
+    expect(
+        &too_little,
+        Outcome::Invalid,
+        5,
+        "only 67.5% of the planned load of `users` was offered in 3s..43s, less than 70%",
+    );
     guard_fails(&too_little, "coverage");
     run.plan.guards.coverage = Ratio(0.6);
     let notes = &report.workloads["users"].notes;
-    assert!(notes.iter().any(|note| note.contains("only 67.5% of the planned load: without agent n3")), "{notes:?}");
+    assert!(
+        notes.iter().any(|note| note
+            .contains("only 67.5% of the planned load was offered: load[1] on n3 ended at 17.0s (agent n3 was lost)")),
+        "{notes:?}"
+    );
     run.events.retain(|event| !matches!(&event.what, What::AgentStarted { agent, .. } if agent == "n3"));
     expect(&run.report(), Outcome::Pass, 0, "");
     expect(&RecordedRun::good().with(20.0, lost(true)).report(), Outcome::Pass, 0, "");
@@ -275,17 +286,19 @@ fn a_check_without_data_makes_the_run_invalid() {
     let report = run.report();
     expect(&report, Outcome::Invalid, 5, "`lost_acks(app.events) == 0` has no data: `app.events` was not read back");
     guard_fails(&report, "checks have samples");
-    let warned =
-        RecordedRun::good().checking(json!([{ "expr": "p99(users in calm) < 1s", "severity": "warn" }])).report();
+    let warning = json!({ "expr": "p99(users in calm) < 1s", "severity": "warn" });
+    let warned = RecordedRun::good().checking(json!([warning, { "expr": "errors(users) == 0" }])).report();
     expect(&warned, Outcome::Pass, 0, "");
-    assert_eq!(warned.checks[0].result, CheckResult::NoData);
+    assert_eq!((warned.checks[0].result, warned.verdict.objectives), (CheckResult::NoData, 1));
     let unknown = RecordedRun::good().checking(json!([{ "expr": "count(nobody.there) > 0" }])).report();
     expect(&unknown, Outcome::Invalid, 5, "matches nothing");
 }
 
 #[test]
 fn a_check_that_the_profile_is_too_short_for_is_never_shown_as_passed() {
-    let report = RecordedRun::good().checking(json!([{ "expr": "p99(users) < 1ms", "not_judged": true }])).report();
+    let other = json!({ "expr": "errors(users) == 0" });
+    let check = json!({ "expr": "p99(users) < 1ms", "not_judged": true });
+    let report = RecordedRun::good().checking(json!([check, other])).report();
     expect(&report, Outcome::Pass, 0, "");
     assert_eq!(report.checks[0].result, CheckResult::NotJudged);
     assert!(report.checks[0].detail.as_deref().unwrap().contains("smoke"));
@@ -349,9 +362,19 @@ fn a_target_that_answered_nothing_fails_the_run_although_refusals_are_fast() {
     let mut run = RecordedRun::good().checking(json!([{ "expr": "p99(users) < 300ms" }]));
     run.snapshots = load(|_| (0, 10), 5_000);
     let report = run.report();
-    assert_eq!(report.checks[0].result, CheckResult::Pass);
+    assert_eq!(report.checks[0].observed.to_string(), "5.091ms");
     expect(&report, Outcome::Fail, 10, "not one of the 8000 requests of `users` succeeded");
+    // Two successes, one of each load worker, change nothing.
     run.snapshots = load(|at| (u64::from(at == 200), 10), 5_000);
+    let report = run.report();
+    assert_eq!(report.checks[0].result, CheckResult::Fail);
+    let why = report.checks[0].detail.as_deref().unwrap();
+    assert!(
+        why.contains("only 2 of 8002 requests of `users` in 3s..43s succeeded") && why.contains("guards.successes"),
+        "{why}"
+    );
+    expect(&report, Outcome::Fail, 10, "check `p99(users) < 300ms`");
+    run.plan.guards.successes = Ratio(0.0002);
     expect(&run.report(), Outcome::Pass, 0, "");
 }
 
@@ -536,10 +559,12 @@ fn each_guard_says_in_words_what_it_observed_and_what_it_demands() {
         ["iterations made", "0 not made", "all of an exact number"],
         ["roles up", "0 exited, 0 stayed down", "no exit, unless planned"],
         ["load workers up", "0 down", "0 down, unless planned"],
+        ["coverage", "all of the load", "at least 50% of each workload's load"],
         ["record written whole", "0 troubles", "none"],
         ["requests made", "8000", "some of every workload"],
         ["checks have samples", "0 without", "0 without"],
         ["generator kept up", "0 of 40 s tainted", "no check hangs on tainted seconds"],
+        ["checks judged", "7 of 7", "at least one, if there are any"],
     ];
     assert_eq!(told(&RecordedRun::good().report()), all);
     let mut run =

@@ -9,9 +9,10 @@ use gauntlet_common::histogram::Histogram;
 use gauntlet_common::ledger::{Gap, Missing, SeriesCount};
 use gauntlet_common::plan::Plan;
 use gauntlet_common::scenario::OnAgentLoss;
-use gauntlet_common::units::Micros;
+use gauntlet_common::units::{Micros, Ratio};
 use indexmap::IndexMap;
 
+use super::coverage::{self, Ended};
 use super::fault_story::{FaultStory, stories};
 use crate::record::{Bin, Record};
 
@@ -19,6 +20,8 @@ use crate::record::{Bin, Record};
 pub const RECOVERY_HOLDS: Micros = Micros::from_secs(5);
 /// Tenths of a second: what recovery and gaps are read from.
 const BIN_US: u64 = 100_000;
+/// How far back a request that hangs through a window is looked for, s.
+const HANGING_MAX_S: u32 = 600;
 /// A workload with fewer requests than this in the time it must hold may have empty seconds.
 const SPARSE_REQUESTS: u64 = 10;
 
@@ -29,6 +32,8 @@ pub(super) struct View<'a> {
     /// In the plan's order.
     pub faults: Vec<FaultStory>,
     pub names: Names,
+    /// Load workers that ended before their time.
+    pub ended: Ended,
     objectives: BTreeMap<&'a str, Objective>,
     /// The run goes on: what has not happened yet may still.
     live: bool,
@@ -55,7 +60,8 @@ impl<'a> View<'a> {
         };
         let objectives = plan.workloads.iter().filter_map(objective).collect();
         let timeline = Timeline { phases: plan.phases.clone(), faults: windows, end, ..Timeline::default() };
-        Self { plan, record, timeline, faults, names, objectives, live }
+        let ended = Ended::of(plan, record, end);
+        Self { plan, record, timeline, faults, names, ended, objectives, live }
     }
 
     /// Seconds of the timeline, the last one perhaps cut short.
@@ -238,6 +244,29 @@ impl Source for View<'_> {
 
     fn latency(&self, workload: &str, step: Option<&str>, service: bool, over: &Intervals) -> Histogram {
         self.record.latency(workload, step, service, over)
+    }
+
+    fn hanging(&self, workload: &str, step: Option<&str>, over: &Intervals) -> u64 {
+        let (Some(first), Some(last)) = (over.spans().first(), over.spans().last()) else { return 0 };
+        let planned = self.plan.workloads.iter().find(|w| w.name == workload);
+        // So long may a request wait for a connection, and for its answer after that.
+        let longest = planned.map_or(0, |w| w.spec.timeout.0.saturating_mul(2) / 1_000_000 + 2);
+        let from = first.start.saturating_sub(u32::try_from(longest).unwrap_or(u32::MAX).min(HANGING_MAX_S));
+        let through = |second: u32| {
+            let until_over = u64::from(last.end - second) * 1_000_000;
+            let latency = self.record.latency(workload, step, false, &Intervals::span(second..second + 1));
+            latency.buckets().filter(|(us, _)| *us >= until_over).map(|(_, count)| count).sum::<u64>()
+        };
+        (from..first.start).map(through).sum()
+    }
+
+    fn uncovered(&self, workload: &str, over: &Intervals) -> Option<String> {
+        let planned = self.plan.workloads.iter().find(|w| w.name == workload)?;
+        coverage::too_little(self, planned, over)
+    }
+
+    fn successes(&self) -> Ratio {
+        self.plan.guards.successes
     }
 
     fn counter(&self, role: &str, metric: &str, over: &Intervals) -> Option<f64> {

@@ -70,6 +70,8 @@ pub enum GuardState {
     /// Losses are allowed: `on_agent_loss: degrade`.
     Any,
     NoCheckHangsOnIt,
+    /// At least one, where there are any.
+    AnyCheck,
 }
 
 impl GuardValue {

@@ -20,8 +20,11 @@ pub const fn verdict_word(outcome: Outcome) -> &'static str {
 }
 
 /// What the verdict means, in a sentence.
-pub const fn verdict_meaning(outcome: Outcome) -> &'static str {
-    match outcome {
+pub fn verdict_meaning(report: &Report) -> &'static str {
+    match report.verdict.result {
+        Outcome::Pass if report.checks.is_empty() => {
+            "measured only: the scenario states no checks, so no objective was judged; the measurement can be believed"
+        }
         Outcome::Pass => "every objective held, and the measurement can be believed",
         Outcome::Fail => "the target missed an objective",
         Outcome::Invalid => "the measurement cannot be believed, so nothing is said for the target",
@@ -200,9 +203,9 @@ fn is_open(workload: &Workload) -> bool {
 /// What the figures of a workload can claim, by the model that it was driven by.
 pub fn model_claim(workload: &Workload) -> &'static str {
     if is_open(workload) {
-        "requests are due whatever the answers, and waiting for their turn counts, so nothing is left out by coordinated omission"
+        "requests are due whatever the target does, and waiting for a connection counts, so no latency is hidden by coordinated omission"
     } else {
-        "who waits for an answer asks nothing meanwhile, so a slow target sees less load, and the figures cannot claim freedom from coordinated omission"
+        "each user waits for its answer, so a slow target receives less load; these latencies may look too good (coordinated omission)"
     }
 }
 
@@ -305,7 +308,12 @@ fn remedy(guard: &str) -> &'static str {
             "Keep the hosts' clocks from being set while a run goes on: let them slew, or allow more under `guards:`."
         }
         "generator kept up" => remedy("load issued in time"),
-        "coverage" => "Look at what was lost: too little of the plan was left to judge.",
+        "coverage" => {
+            "Let the load come from nodes that no fault kills (`from:`), or allow less with `guards: { coverage: ... }`."
+        }
+        "checks judged" => {
+            "Give the checks the samples that they need, or let this profile judge at least one of them."
+        }
         "common start" => "Start with less load on the hosts, or allow more spread under `guards:`.",
         "load issued in time" => {
             "Give the load more room: more agents for it, none of them shared with roles, or a lower rate."

@@ -73,7 +73,7 @@ fn words(value: &GuardValue) -> String {
             let shares = workloads.chain(roles).collect::<Vec<_>>().join(", ");
             let told = [shares, agents.collect::<Vec<_>>().join(", ")];
             let told: Vec<String> = told.into_iter().filter(|text| !text.is_empty()).collect();
-            if told.is_empty() { "all of the load and of the roles".into() } else { told.join("; ") }
+            if told.is_empty() { "all of the load".into() } else { told.join("; ") }
         }
         GuardValue::Tainted { tainted_s, judged_s, why } => {
             let why = if why.is_empty() { String::new() } else { format!(": {why}") };
@@ -87,6 +87,7 @@ fn words(value: &GuardValue) -> String {
             GuardState::All => "all",
             GuardState::Any => "any (on_agent_loss: degrade)",
             GuardState::NoCheckHangsOnIt => "no check hangs on tainted seconds",
+            GuardState::AnyCheck => "at least one, if there are any",
         }
         .into(),
     }

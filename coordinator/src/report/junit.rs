@@ -118,7 +118,7 @@ fn skipped(message: &str) -> TestCaseStatus {
 
 fn verdict(report: &Report) -> TestCaseStatus {
     let outcome = report.verdict.result;
-    let message = format!("{}; exit code {}", facts::verdict_meaning(outcome), report.verdict.exit_code);
+    let message = format!("{}; exit code {}", facts::verdict_meaning(report), report.verdict.exit_code);
     let body = report.verdict.reasons.join("\n");
     match outcome {
         Outcome::Pass => TestCaseStatus::success(),

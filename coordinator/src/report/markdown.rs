@@ -48,7 +48,7 @@ fn write(out: &mut String, report: &Report) -> std::fmt::Result {
 fn head(out: &mut String, report: &Report) -> std::fmt::Result {
     let outcome = report.verdict.result;
     writeln!(out, "# {}: {}\n", escape(&report.scenario), facts::verdict_word(outcome))?;
-    writeln!(out, "**{}**: {}.\n", escape(&report.title), facts::verdict_meaning(outcome))?;
+    writeln!(out, "**{}**: {}.\n", escape(&report.title), facts::verdict_meaning(report))?;
     for reason in report.verdict.reasons.iter().take(MOST_ROWS) {
         writeln!(out, "- {}", escape(reason))?;
     }

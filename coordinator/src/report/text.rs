@@ -78,7 +78,7 @@ fn headline(report: &Report, width: usize) -> Vec<Line> {
     );
     let mut lines =
         vec![Line::of(tone, format!("  {}  ", facts::verdict_word(outcome))).with(Tone::Strong, title).fit(width)];
-    for line in wrap(facts::verdict_meaning(outcome), width - 2) {
+    for line in wrap(facts::verdict_meaning(report), width - 2) {
         lines.push(Line::of(Tone::Dim, format!("  {line}")));
     }
     for reason in report.verdict.reasons.iter().take(MOST_ROWS) {
@@ -194,6 +194,14 @@ fn workloads(lines: &mut Vec<Line>, report: &Report, width: usize) {
     }
     lines.extend(table.lines(width));
     more(lines, report.workloads.len(), "workloads");
+    let noted = report.workloads.iter().flat_map(|(name, of)| of.notes.iter().map(move |note| (name, note)));
+    let noted: Vec<String> = noted.map(|(name, note)| format!("{name}: {note}")).collect();
+    for note in noted.iter().take(MOST_ROWS) {
+        for (i, line) in wrap(note, width - 4).into_iter().enumerate() {
+            lines.push(Line::of(Tone::Warn, if i == 0 { "  ! " } else { "    " }).plain(line));
+        }
+    }
+    more(lines, noted.len(), "notes");
     for open in [false, true] {
         let of_model = report.workloads.iter().filter(|(_, w)| w.model.starts_with("open") == open);
         let names: Vec<String> =
@@ -408,7 +416,10 @@ mod tests {
     #[test]
     fn the_model_of_each_workload_stands_beside_its_figures() {
         let closed = at(&fixture::passed(), 120).replace("\n ", "");
-        assert!(closed.contains("users: closed (users)") && closed.contains("cannot claim freedom"), "{closed}");
+        assert!(
+            closed.contains("users: closed (users)") && closed.contains("may look too good (coordinated omission)"),
+            "{closed}"
+        );
         assert!(at(&fixture::short(), 120).contains("users: open (constant rate)"));
         assert!(at(&fixture::many_workloads(), 120).contains("and 44 more"));
     }

@@ -34,14 +34,15 @@ pub static AUDIT: Function = Function {
 fn acks(found: Option<Acks>, role: &str, ledger: &str, count: fn(&Acks) -> u64) -> Found {
     let acks = found.ok_or_else(|| format!("`{role}.{ledger}` was not read back"))?;
     if acks.acknowledged == 0 {
-        return Err(format!("no work of `{role}.{ledger}` was acknowledged"));
+        return Err(format!("no work of `{role}.{ledger}` was acknowledged").into());
     }
     // What cannot be read is neither there nor lost, but what is lost is lost.
     if acks.unreachable > 0 && count(&acks) == 0 {
         return Err(format!(
             "{} of {} acknowledged ids of `{role}.{ledger}` could not be read back",
             acks.unreachable, acks.acknowledged
-        ));
+        )
+        .into());
     }
-    Ok(Value { value: count(&acks) as f64, samples: Some(acks.acknowledged) })
+    Ok(Value::exact(count(&acks) as f64, Some(acks.acknowledged)))
 }

@@ -31,6 +31,8 @@ pub static ERROR_RATE: Function = Function {
     takes: Takes::Samples {
         basis: Basis::Outcomes {
             value: |counts, _| counts.errors as f64 / counts.requests() as f64,
+            // No error in 10 requests is no proof of less than one in a thousand.
+            at_most: Some(|counts| counts.errors.max(1) as f64 / counts.requests() as f64),
             of_class: false,
             of_step: true,
         },
@@ -50,6 +52,7 @@ pub static ERRORS: Function = Function {
                 Some(class) => counts.by_class[class as usize] as f64,
                 None => counts.errors as f64,
             },
+            at_most: None,
             of_class: true,
             of_step: true,
         },
@@ -66,6 +69,7 @@ pub static DROPPED: Function = Function {
     takes: Takes::Samples {
         basis: Basis::Outcomes {
             value: |counts, _| counts.by_class[ErrorClass::Dropped as usize] as f64,
+            at_most: None,
             of_class: false,
             of_step: false,
         },
@@ -80,7 +84,12 @@ pub static DROPPED: Function = Function {
 pub static SKIPPED: Function = Function {
     name: Name::Word("skipped"),
     takes: Takes::Samples {
-        basis: Basis::Outcomes { value: |counts, _| counts.skipped as f64, of_class: false, of_step: false },
+        basis: Basis::Outcomes {
+            value: |counts, _| counts.skipped as f64,
+            at_most: None,
+            of_class: false,
+            of_step: false,
+        },
         objective: None,
     },
     unit: Some(Unit::Number),

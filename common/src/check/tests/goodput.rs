@@ -9,6 +9,7 @@ static GOODPUT: Function = Function {
     takes: Takes::Samples {
         basis: Basis::Outcomes {
             value: |counts, asked| counts.ok as f64 / asked.seconds,
+            at_most: None,
             of_class: false,
             of_step: true,
         },

@@ -56,7 +56,7 @@ pub fn verdict(report: &Report) -> Page {
         .raw("><div class=\"badge\">");
     page.text(facts::verdict_word(outcome)).raw("</div><div class=\"what\"><h1>").text(&report.scenario);
     page.raw(" <small>").text(&report.title).raw("</small></h1><p class=\"meaning\">");
-    let meaning = facts::verdict_meaning(outcome);
+    let meaning = facts::verdict_meaning(report);
     page.text(meaning[..1].to_uppercase()).text(&meaning[1..]).raw(". <span>");
     page.text(format_args!("{}; exit code {}.", facts::check_counts(report), report.verdict.exit_code))
         .raw("</span></p>");
