@@ -51,7 +51,7 @@ pub use objective::Objective;
 pub use parse::parse;
 pub use source::{Acks, Counts, Gauge, Source};
 pub use unit::{Unit, show};
-pub use window::{Clause, FaultWindow, Intervals, Timeline, Window};
+pub use window::{Clause, FaultWindow, Intervals, SETTLING, Timeline, Window};
 
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@ pub mod coverage;
 mod facts;
 pub mod links;
 pub mod needs;
+pub mod samples;
 
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};

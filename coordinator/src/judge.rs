@@ -33,7 +33,6 @@ use indexmap::IndexMap;
 use crate::model::{Check, CheckResult, Guard, GuardValue, Ledger, LedgerSeries, Phase, Report, SCHEMA, Verdict};
 use crate::record::Record;
 
-pub use fault_story::SETTLING;
 use reasons::{Reasons, outcome};
 use taint::Taint;
 pub use view::RECOVERY_HOLDS;

@@ -120,6 +120,21 @@ impl Aggregate {
         self.function.is_total
     }
 
+    /// From so many samples on it has a value; none: from one on.
+    pub fn least_samples(&self) -> Option<u64> {
+        match self.function.takes {
+            Takes::Samples { basis: Basis::Values { least_samples, .. }, .. } => {
+                Some(least_samples(&self.called)).filter(|least| *least > 1)
+            }
+            _ => None,
+        }
+    }
+
+    /// It is a share of requests, which few requests do not tell exactly.
+    pub fn is_share(&self) -> bool {
+        matches!(self.function.takes, Takes::Samples { basis: Basis::Outcomes { at_most: Some(_), .. }, .. })
+    }
+
     /// It tells of lost, duplicated or wrong work.
     pub fn is_correctness(&self) -> bool {
         self.function.is_correctness

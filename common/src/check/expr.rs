@@ -64,6 +64,28 @@ impl Comparison {
     }
 }
 
+impl Comparison {
+    /// Its aggregates of requests that have a value only from so many of them on, each with how many.
+    pub fn needs(&self) -> Vec<(&Aggregate, u64)> {
+        let share = match (&self.left, &self.right) {
+            (Expr::Aggregate(_), Expr::Literal { value, .. }) if self.compare.bounds_above() => Some(*value),
+            (Expr::Literal { value, .. }, Expr::Aggregate(_))
+                if matches!(self.compare, Compare::Above | Compare::AtLeast) =>
+            {
+                Some(*value)
+            }
+            _ => None,
+        };
+        let needed = |aggregate: &Aggregate| match aggregate.least_samples() {
+            Some(least) => Some(least),
+            None => share
+                .filter(|share| *share > 0.0 && aggregate.is_share())
+                .map(|share| (1.0 / share - 1e-6).ceil() as u64),
+        };
+        self.aggregates().into_iter().filter_map(|a| Some((a, needed(a)?))).collect()
+    }
+}
+
 impl Check {
     /// Every aggregate in it, left to right.
     pub fn aggregates(&self) -> Vec<&Aggregate> {

@@ -160,6 +160,9 @@ impl fmt::Display for Intervals {
     }
 }
 
+/// A fault's window ends so long after its confirmed clear: connections and breakers need it to come back.
+pub const SETTLING: Micros = Micros::from_secs(5);
+
 /// A fault's window: from injection to confirmed clear, plus settling. Microseconds since the scenario's zero.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FaultWindow {

@@ -2,13 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use gauntlet_common::check::FaultWindow;
+use gauntlet_common::check::{FaultWindow, SETTLING};
 use gauntlet_common::event::{Event, FaultEdge, What};
 use gauntlet_common::plan::{Plan, PlannedFault, Selected};
 use gauntlet_common::units::{Micros, counted};
-
-/// A fault's window ends so long after its confirmed clear: connections and breakers need it to come back.
-pub const SETTLING: Micros = Micros::from_secs(5);
 
 /// One planned fault and its edges. Times are us since the scenario's zero.
 #[derive(Debug, Clone, Default)]
