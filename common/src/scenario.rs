@@ -7,6 +7,7 @@ pub mod condition;
 pub mod diagnostic;
 pub mod file;
 pub mod flow;
+mod idle;
 pub mod language;
 pub mod links;
 pub mod model;

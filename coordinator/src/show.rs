@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
+use gauntlet_agent::catalogue::catalogue;
+use gauntlet_common::check::Names;
 use gauntlet_common::plan::needs::{grouped, needs};
+use gauntlet_common::plan::samples::too_few;
 use gauntlet_common::plan::{Isolation, Plan, PlannedLinks};
 use gauntlet_common::region::REGION;
 use gauntlet_common::scenario::{Arrivals, CheckSpec, From, Links, Load, Scenario, Severity, Target, Workload};
@@ -100,6 +103,13 @@ pub fn plan(plan: &Plan) -> String {
         }
     }
     checks(&mut out, &plan.checks);
+    let thin = too_few(plan, &Names::of_plan(plan, &catalogue()));
+    if !thin.is_empty() {
+        line(&mut out, format_args!("\nwarnings"));
+    }
+    for warning in thin {
+        line(&mut out, format_args!("  {warning}: it would have no data, and the run would be invalid"));
+    }
     out
 }
 
@@ -277,7 +287,6 @@ fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gauntlet_agent::catalogue::catalogue;
     use gauntlet_common::plan::bind::{AgentFacts, bind};
     use gauntlet_common::scenario::{ReadOptions, profiles};
 

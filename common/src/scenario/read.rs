@@ -12,6 +12,7 @@ use super::checker::{Checker, Names, split_help};
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::file::ScenarioFile;
 use super::flow::{self, Step};
+use super::idle;
 use super::language;
 use super::model::Scenario;
 use super::node::{self, Content, Node, Place};
@@ -109,6 +110,7 @@ impl Reader<'_> {
             let mut own = Vec::new();
             let applied = apply_profile(tree, profile, &mut own);
             own.extend(self.examine(&applied, &key.text));
+            own.extend(judges_nothing(&applied, profile));
             // What is wrong with the file itself is told once, not once more for each profile.
             own.retain(|diagnostic| !base_places.contains(&diagnostic.place));
             found.extend(own.into_iter().map(|d| in_profile(d, &key.text, profile)));
@@ -188,8 +190,13 @@ impl Reader<'_> {
     fn expressions(&self, tree: &Node, scenario: &Scenario, found: &mut Vec<Diagnostic>) {
         let names = check::Names::of_scenario(scenario, self.catalogue);
         for node in tree.get("checks").map_or(&[][..], Node::items).iter().filter_map(check_text) {
-            let errors = check::parse(node.text().unwrap_or_default(), &names).err();
-            self.expression(node, errors, found);
+            match check::parse(node.text().unwrap_or_default(), &names) {
+                Ok(check) => {
+                    let empty = idle::without_load(scenario, &check);
+                    found.extend(empty.map(|(message, help)| Diagnostic::new(node.place, message, help)));
+                }
+                Err(errors) => self.expression(node, Some(errors), found),
+            }
         }
         for (name, workload) in tree.get("workloads").map_or(&[][..], Node::entries) {
             let Some(node) = workload.get("objective") else { continue };
@@ -219,6 +226,15 @@ impl Reader<'_> {
             }
         }
     }
+}
+
+/// A profile that judges none of the checks could only end as invalid.
+fn judges_nothing(applied: &Applied, profile: &Node) -> Option<Diagnostic> {
+    let checks = applied.tree.get("checks").map_or(0, |checks| checks.items().len());
+    let left_out: HashSet<&usize> = applied.not_judged.iter().collect();
+    let (key, _) = profile.entry("not_judged").filter(|_| checks > 0 && left_out.len() >= checks)?;
+    let message = "this profile judges none of the checks, so that its runs would say nothing";
+    Some(Diagnostic::new(key.place, message, "leave at least one check out of `not_judged`"))
 }
 
 /// A request and an assertion of one name would count in one series, and be neither.

@@ -1,6 +1,6 @@
 //! What must hold for a run to count as measured. Each guard shows its evidence, also when it is fine.
 
-use gauntlet_common::check::{Figure, Unit, show};
+use gauntlet_common::check::{Figure, Source, Unit, show};
 use gauntlet_common::event::{Abort, What};
 use gauntlet_common::scenario::{OnAgentLoss, Severity};
 use gauntlet_common::snapshot::ErrorClass;
@@ -408,22 +408,31 @@ fn ran(view: &View<'_>, guards: &mut Guards<'_>) {
     let due = |name: &String| phase(name).is_some_and(|p| !p.warmup && p.start < view.timeline.end);
     let expected = view.plan.workloads.iter().filter(|w| w.spec.load.keys().any(due));
     let idle: Vec<&str> = expected.map(|w| w.name.as_str()).filter(|name| of(name) == 0).collect();
+    let hanging = |name: &str| view.hanging(name, None, &judged);
     let total: u64 = view.plan.workloads.iter().map(|w| of(&w.name)).sum();
     let wrong = if nothing_ran(view) {
         vec![(Cause::NothingRan, "nothing ran: not one request was made outside warm-up".to_string())]
     } else {
-        idle.into_iter()
-            .map(|name| (Cause::Invalid, format!("workload `{name}` made no request outside warm-up")))
-            .collect()
+        let why = |name: &str| match hanging(name) {
+            0 => (Cause::Invalid, format!("workload `{name}` made no request outside warm-up")),
+            hanging => (
+                Cause::CheckFailed,
+                format!(
+                    "`{name}` could ask nothing outside warm-up: {hanging} requests from before had no outcome until the end"
+                ),
+            ),
+        };
+        idle.into_iter().map(why).collect()
     };
     guards.add("requests made", GuardValue::count(total), GuardValue::count(1), wrong);
 }
 
-/// Load was planned, or no check was: and there is no request.
+/// Load was planned, or no check was: and there is no request, not even one that hangs.
 fn nothing_ran(view: &View<'_>) -> bool {
     let judged = view.timeline.judged();
-    let requests = |w: &gauntlet_common::plan::PlannedWorkload| view.record.counts(&w.name, None, &judged).requests();
-    let none = view.plan.workloads.iter().all(|w| requests(w) == 0);
+    let none = view.plan.workloads.iter().all(|w| {
+        view.record.counts(&w.name, None, &judged).requests() == 0 && view.hanging(&w.name, None, &judged) == 0
+    });
     none && (!view.plan.workloads.is_empty() || view.plan.checks.is_empty())
 }
 

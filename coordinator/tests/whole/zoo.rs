@@ -1,6 +1,8 @@
 //! The sabotage zoo: everything that must never end in a pass, and everything that must change nothing, each with the test in
 //! which real processes show it. What had no better place is here.
 
+use std::io::{Read, Write};
+
 use serde_json::Value;
 
 use crate::support::{Done, Lab, Server, free_port, repository, web};
@@ -12,6 +14,10 @@ const ZOO: &[(&str, &str, &str)] = &[
     ("a dead target, asked only for its latency", "whole/zoo.rs", "a_dead_target_is_not_fast"),
     ("zero samples", "whole/zoo.rs", "a_run_or_a_check_without_a_sample_never_passes"),
     ("too few samples", "whole/verdicts.rs", "a_check_without_enough_samples_is_never_green"),
+    ("an error rate that too few requests held", "whole/zoo.rs", "an_error_rate_needs_the_requests_that_show_it"),
+    ("two successes among hundreds of failures", "whole/zoo.rs", "a_target_that_hardly_answers_is_not_fast"),
+    ("a target that never answers", "whole/zoo.rs", "a_target_that_never_answers_fails_and_is_no_lack_of_samples"),
+    ("checks of which none says anything", "whole/zoo.rs", "a_run_of_which_no_check_says_anything_is_invalid"),
     ("a check with a misspelt name", "whole/zoo.rs", "a_check_with_a_misspelt_name_runs_nothing"),
     ("an agent killed unplanned", "whole/signals.rs", "an_agent_that_nobody_planned_to_lose_makes_the_run_invalid"),
     ("a load worker killed", "whole/signals.rs", "load_that_died_with_its_worker_is_never_green"),
@@ -118,9 +124,9 @@ fn a_run_or_a_check_without_a_sample_never_passes() {
     let done = lab.run(&lab.write("step.yaml", &unreached.replace("error_rate(web)", "error_rate(web.b)")), &[]);
     ended(&done, "invalid", 5, "check `error_rate(web.b) < 1%` has no data");
     let silent = two.replace("{ name: steady, for: 2s }", "{ name: steady, for: 2s }, { name: silent, for: 1s }");
-    let done = lab
-        .run(&lab.write("phase.yaml", &silent.replace("error_rate(web) < 1%", "error_rate(web) < 1% in silent")), &[]);
-    ended(&done, "invalid", 5, "check `error_rate(web) < 1% in silent` has no data");
+    let file = lab.write("phase.yaml", &silent.replace("error_rate(web) < 1%", "error_rate(web) < 1% in silent"));
+    let (code, _, stderr) = lab.output(&["run", file.to_str().unwrap()]);
+    assert!(code == 3 && stderr.contains("`web` carries no load in `silent`"), "{code}: {stderr}");
     lab.nothing_remains();
 }
 
@@ -140,4 +146,70 @@ fn a_check_with_a_misspelt_name_runs_nothing() {
     }
     assert_eq!(server.requests.load(std::sync::atomic::Ordering::SeqCst), 0);
     assert!(!lab.path("state").exists(), "there is no run, and no directory of one");
+}
+
+#[test]
+fn an_error_rate_needs_the_requests_that_show_it() {
+    let (lab, server) = (Lab::light(), Server::start());
+    let file = lab.write("one.yaml", &web(&server.url, "rate: 1/s", "error_rate(web) < 0.1%"));
+    let (code, plan, stderr) = lab.output(&["run", file.to_str().unwrap(), "--dry-run"]);
+    assert_eq!(code, 0, "{stderr}");
+    assert!(
+        plan.contains("`error_rate(web) < 0.1%` needs 1000 requests, and the plan makes at most 2 there"),
+        "{plan}"
+    );
+    let done = lab.run(&file, &[]);
+    ended(&done, "invalid", 5, "no error in 2 requests does not show it: it needs 1000 requests");
+    let done = lab.run(&lab.write("none.yaml", &web(&server.url, "rate: 1/s", "errors(web) == 0")), &[]);
+    assert_eq!(done.ended_with(0)["verdict"]["objectives"], 1);
+    // Without a check it is measured, and says that nothing was judged.
+    let done = lab.run(&lab.write("measured.yaml", &web(&server.url, "rate: 1/s", "")), &[]);
+    assert_eq!(done.ended_with(0)["verdict"]["objectives"], 0);
+    assert!(done.stdout.contains("the scenario states no checks"), "{}", done.stdout);
+}
+
+#[test]
+fn a_target_that_hardly_answers_is_not_fast() {
+    // It answers two connections, and closes all others.
+    let (lab, listener) = (Lab::light(), std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for (number, stream) in listener.incoming().flatten().enumerate() {
+            let mut stream = stream;
+            let mut head = [0; 1024];
+            if (200..202).contains(&number) && stream.read(&mut head).is_ok() {
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok");
+            }
+        }
+    });
+    let done = lab.run(&lab.write("hardly.yaml", &web(&url, "rate: 150/s", "p95(web) < 1s")), &[]);
+    ended(&done, "fail", 10, "p95(web) < 1s");
+    let check = &done.report()["checks"][0];
+    assert!(check["detail"].to_string().contains("guards.successes"), "{check}");
+}
+
+#[test]
+fn a_target_that_never_answers_fails_and_is_no_lack_of_samples() {
+    let (lab, listener) = (Lab::light(), std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    std::thread::spawn(move || listener.incoming().flatten().collect::<Vec<_>>());
+    let text = web(&url, "users: 5", "p99(web) < 1s").replace("    flow:", "    timeout: 1s\n    flow:");
+    let done = lab.run(&lab.write("hangs.yaml", &text), &[]);
+    ended(&done, "fail", 10, "p99(web) < 1s");
+    // Every user hangs from before the phase until after it: nothing begins in it, which is no lack of data either.
+    let done = lab.run(&lab.write("through.yaml", &text.replace("timeout: 1s", "timeout: 10s")), &[]);
+    ended(&done, "fail", 10, "p99(web) < 1s");
+    lab.nothing_remains();
+}
+
+#[test]
+fn a_run_of_which_no_check_says_anything_is_invalid() {
+    let (lab, server) = (Lab::light(), Server::start());
+    let warning = "{ check: p99.9(web) < 1s, severity: warn }";
+    let done = lab.run(&lab.write("warns.yaml", &web(&server.url, "rate: 50/s", warning)), &[]);
+    ended(&done, "invalid", 5, "not one of the checks was judged: 1 without data");
+    let profile = "profiles: { smoke: { not_judged: [error_rate(web) < 2%] } }\n";
+    let file = lab.write("none.yaml", &(web(&server.url, "rate: 50/s", "error_rate(web) < 2%") + profile));
+    let (code, _, stderr) = lab.output(&["run", file.to_str().unwrap(), "--profile", "smoke"]);
+    assert!(code == 3 && stderr.contains("this profile judges none of the checks"), "{code}: {stderr}");
 }
