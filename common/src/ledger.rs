@@ -386,6 +386,7 @@ mod tests {
                 last: i + 1 == counts.len(),
                 recorded_total: total,
                 recorded: vec![0, total],
+                ..LoadSnapshot::default()
             }
         });
         all.collect()

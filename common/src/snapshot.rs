@@ -86,6 +86,10 @@ pub struct LoadSnapshot {
     pub recorded_total: u64,
     /// The same by series, in the order of [`Layout`].
     pub recorded: Vec<u64>,
+    /// Watermark, ns since the scenario's zero: every request of this worker whose intended start lies before it is in this snapshot or an
+    /// earlier one. Requests in flight, waiting for a connection or due and not begun hold it back.
+    #[serde(default)]
+    pub complete_before_ns: u64,
 }
 
 /// The order of a plan's series, where they are numbered: workload, then step, then errors before successes.
@@ -187,6 +191,63 @@ pub struct WorkloadDelta {
     pub connect: Histogram,
     /// Counts of ok and error by tenth of a second of the intended start.
     pub bins: [(u64, u64); 10],
+    /// Of the errors in `bins`, failed assertions: errors that are no requests.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub asserted: [u64; 10],
+    /// When successes ended: of this second, whichever their intended start was.
+    #[serde(default, skip_serializing_if = "Ticks::is_empty")]
+    pub answered: Ticks,
+}
+
+fn is_none(counts: &[u64; 10]) -> bool {
+    *counts == [0; 10]
+}
+
+/// Whether something happened in each tick of a second: 200 of 5 ms. What several workers saw merges without loss.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Ticks([u64; 4]);
+
+impl Ticks {
+    /// Of a second.
+    pub const COUNT: u32 = 200;
+    /// Length of a tick.
+    pub const US: u64 = 1_000_000 / Self::COUNT as u64;
+
+    /// From what [`Ticks::words`] gave. None: it has a tick past the second.
+    pub fn of_words(words: [u64; 4]) -> Option<Self> {
+        (words[3] >> (Self::COUNT - 192) == 0).then_some(Self(words))
+    }
+
+    /// Every tick of a second.
+    pub fn full() -> Self {
+        Self([u64::MAX, u64::MAX, u64::MAX, (1 << (Self::COUNT - 192)) - 1])
+    }
+
+    /// As it travels.
+    pub fn words(self) -> [u64; 4] {
+        self.0
+    }
+
+    /// Notes this moment, ns since any second's beginning.
+    pub fn mark(&mut self, ns: u64) {
+        let tick = ns % 1_000_000_000 / (Self::US * 1_000);
+        self.0[tick as usize / 64] |= 1 << (tick % 64);
+    }
+
+    /// Adds what another saw in the same second.
+    pub fn add(&mut self, other: Self) {
+        self.0.iter_mut().zip(other.0).for_each(|(sum, more)| *sum |= more);
+    }
+
+    /// Whether nothing happened.
+    pub fn is_empty(&self) -> bool {
+        self.0 == [0; 4]
+    }
+
+    /// The ticks in which something happened, ascending.
+    pub fn iter(self) -> impl DoubleEndedIterator<Item = u32> {
+        (0..Self::COUNT).filter(move |tick| self.0[*tick as usize / 64] >> (tick % 64) & 1 == 1)
+    }
 }
 
 impl LoadSnapshot {

@@ -11,9 +11,12 @@ mod coverage;
 mod fault_story;
 mod faults;
 mod figures;
+mod gap;
 mod guards;
 mod heatmap;
+mod loaded;
 mod reasons;
+mod recovery;
 mod schedule;
 mod starved;
 mod success;
@@ -34,8 +37,8 @@ use crate::model::{Check, CheckResult, Guard, GuardValue, Ledger, LedgerSeries, 
 use crate::record::Record;
 
 use reasons::{Reasons, outcome};
+pub use recovery::RECOVERY_HOLDS;
 use taint::Taint;
-pub use view::RECOVERY_HOLDS;
 use view::View;
 
 /// Judges a run.

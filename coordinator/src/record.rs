@@ -34,7 +34,7 @@ use gauntlet_common::snapshot::{
 };
 
 pub use cells::{Bin, Usage};
-use cells::{Second, Slot, Wakeup};
+use cells::{Lateness, Second, Slot, Wakeup};
 use column::Column;
 use packed::Packed;
 pub use seconds::INTERVALS_MAX;
@@ -89,6 +89,12 @@ pub struct Record {
     nodes: BTreeMap<String, Column<NodeSample>>,
     /// By load worker.
     wakeups: BTreeMap<u32, Column<Wakeup>>,
+    /// By load worker and workload.
+    lateness: BTreeMap<(u32, u32), Column<Lateness>>,
+    /// From here on a request began too late, us.
+    late_us: u64,
+    /// By load worker: its largest watermark, ns.
+    complete: BTreeMap<u32, u64>,
     ledger: Ledger,
     troubles: Vec<String>,
     /// Oldest first.
@@ -149,6 +155,9 @@ impl Record {
             processes: BTreeMap::new(),
             nodes: BTreeMap::new(),
             wakeups: BTreeMap::new(),
+            lateness: BTreeMap::new(),
+            late_us: plan.guards.lateness.0,
+            complete: BTreeMap::new(),
             ledger: Ledger::new(Layout::new(plan.workloads.iter().map(|w| w.steps.len()))),
             troubles: Vec::new(),
             live: VecDeque::new(),
@@ -218,8 +227,11 @@ impl Record {
             Entry::Refused => refuse("has numbers that make no sense".into()),
             Entry::Duplicate => Ok(Entry::Duplicate),
             Entry::New => {
+                let complete = self.complete.entry(snapshot.worker).or_default();
+                *complete = snapshot.complete_before_ns.max(*complete);
                 for delta in &snapshot.intervals {
                     self.merge(delta);
+                    self.merge_lateness(snapshot.worker, delta);
                     let wakeups = self.wakeups.entry(snapshot.worker).or_default();
                     wakeups.change(&mut self.store, delta.interval, |latest| {
                         latest.0 = delta.wakeup_us_max.max(latest.0);
@@ -269,6 +281,21 @@ impl Record {
             }
         }
         self.freeze();
+    }
+
+    fn merge_lateness(&mut self, worker: u32, delta: &IntervalDelta) {
+        for new in delta.workloads.iter().filter(|new| !new.lateness.is_empty()) {
+            let late = new.lateness.buckets().filter(|(us, _)| *us > self.late_us).map(|(_, count)| count).sum();
+            let new_one = Lateness { begun: new.lateness.count(), late, worst_us: new.lateness.max() };
+            let column = self.lateness.entry((worker, new.workload)).or_default();
+            column.change(&mut self.store, delta.interval, |sum| column::Sum::join(sum, &new_one));
+        }
+    }
+
+    /// A load worker's watermark: every request of it with an intended start before this, ns since the scenario's zero, has arrived,
+    /// unless a snapshot before it is missing. None: nothing came from it.
+    pub fn complete_before_ns(&self, worker: u32) -> Option<u64> {
+        self.complete.get(&worker).copied()
     }
 
     /// Packs the oldest of the live ones past their bound. One that was written meanwhile is packed there.
@@ -334,7 +361,8 @@ impl Record {
             .chain(all(self.histograms.values_mut().flat_map(BTreeMap::values_mut)))
             .chain(all(self.processes.values_mut()))
             .chain(all(self.nodes.values_mut()))
-            .chain(all(self.wakeups.values_mut()));
+            .chain(all(self.wakeups.values_mut()))
+            .chain(all(self.lateness.values_mut()));
         every.try_for_each(|column| visit(column, &mut self.store))
     }
 

@@ -52,9 +52,9 @@ fn load(c: &mut Criterion) {
         recorder
     };
     c.bench_function("cut a snapshot of 100 histograms (hot thread)", |b| {
-        b.iter_batched(full, |mut recorder| recorder.cut(false), BatchSize::LargeInput);
+        b.iter_batched(full, |mut recorder| recorder.cut(false, 0), BatchSize::LargeInput);
     });
-    let cut = || full().cut(false);
+    let cut = || full().cut(false, 0);
     c.bench_function("encode a snapshot of 100 histograms (other thread)", |b| {
         b.iter_batched(cut, |snapshot| LoadSnapshot::from(&snapshot), BatchSize::LargeInput);
     });

@@ -41,7 +41,11 @@ impl Parts {
             let recorded_total = recorded.iter().sum();
             let last = whole.last && parts.is_empty();
             let (worker, recorded) = (whole.worker, std::mem::replace(&mut recorded, before));
-            parts.push(LoadSnapshot { worker, sequence: 0, intervals, last, recorded_total, recorded });
+            // Only with the last of them everything before the watermark is told.
+            let complete_before_ns = if parts.is_empty() { whole.complete_before_ns } else { 0 };
+            let sequence = 0;
+            let part = LoadSnapshot { worker, sequence, intervals, last, recorded_total, recorded, complete_before_ns };
+            parts.push(part);
         }
         parts.reverse();
         for part in &mut parts {
@@ -109,7 +113,7 @@ mod tests {
                     outcome,
                 });
             }
-            let out = parts.split((&recorder.cut(last)).into()).unwrap();
+            let out = parts.split((&recorder.cut(last, 77)).into()).unwrap();
             assert_eq!(out.len() > 1, seconds > 1, "{seconds}");
             for (i, part) in out.iter().enumerate() {
                 sequence += 1;
@@ -119,9 +123,11 @@ mod tests {
                 }
                 assert_eq!(part.recorded, merged, "part {i} of {seconds} s");
                 assert_eq!(part.recorded_total, merged.iter().sum::<u64>());
+                let watermark = if i + 1 == out.len() { 77 } else { 0 };
+                assert_eq!(part.complete_before_ns, watermark, "what is before it is told with the last part");
             }
         }
-        let empty = parts.split((&Recorder::new(3, &[2]).cut(true)).into()).unwrap();
+        let empty = parts.split((&Recorder::new(3, &[2]).cut(true, 0)).into()).unwrap();
         assert_eq!((empty.len(), empty[0].sequence), (1, sequence + 1));
     }
 }

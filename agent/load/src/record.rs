@@ -75,10 +75,15 @@ impl Recorder {
     pub fn record(&mut self, sample: Sample) {
         let (bin, counts) = self.time(sample);
         match sample.outcome {
-            Ok(()) => counts.bins[bin].0 += 1,
+            Ok(()) => {
+                counts.bins[bin].0 += 1;
+                // By when it ended, which may be in a later second.
+                self.counts(sample.workload, sample.ended).answered.mark(sample.ended);
+            }
             Err(class) => {
                 counts.bins[bin].1 += 1;
                 counts.errors[class as usize] += 1;
+                counts.asserted[bin] += u64::from(class == ErrorClass::Assertion);
             }
         }
     }
@@ -126,14 +131,15 @@ impl Recorder {
         self.tally.recorded().iter().sum()
     }
 
-    /// Takes all that was recorded since the last one.
-    pub fn cut(&mut self, last: bool) -> LoadSnapshot {
+    /// Takes all that was recorded since the last one. `complete_before_ns`: its watermark.
+    pub fn cut(&mut self, last: bool, complete_before_ns: u64) -> LoadSnapshot {
         self.sequence += 1;
         let offsets = &self.offsets;
         let intervals: Vec<IntervalDelta> = self.open.drain(..).map(|open| close(open, offsets)).collect();
         let recorded = self.tally.recorded();
         let recorded_total = recorded.iter().sum();
-        LoadSnapshot { worker: self.worker, sequence: self.sequence, intervals, last, recorded_total, recorded }
+        let (worker, sequence) = (self.worker, self.sequence);
+        LoadSnapshot { worker, sequence, intervals, last, recorded_total, recorded, complete_before_ns }
     }
 
     /// Takes emptied histograms back.
@@ -217,11 +223,12 @@ mod tests {
         recorder.record(sample(2, 1, 3_250_000_000, Ok(())));
         recorder.record(sample(2, 1, 3_250_000_000, Err(ErrorClass::Reset)));
         recorder.record(sample(0, 0, 1_000_000_000, Ok(())));
-        let cut = recorder.cut(false);
+        let cut = recorder.cut(false, 0);
         assert_eq!((cut.worker, cut.sequence, cut.recorded_total), (4, 1, 3));
         assert_eq!(cut.intervals.iter().map(|i| i.interval).collect::<Vec<_>>(), [1, 3]);
         assert_eq!(cut.recorded, [0, 1, 0, 0, 1, 1, 0, 0], "errors and successes of each step");
         let third = &cut.intervals[1];
+        assert_eq!(third.workloads[0].answered.iter().collect::<Vec<_>>(), [50], "it ended at 3.253 s");
         let series: Vec<_> = third
             .series
             .iter()
@@ -235,14 +242,28 @@ mod tests {
     }
 
     #[test]
+    fn a_success_is_noted_in_the_second_in_which_it_ended() {
+        let mut recorder = Recorder::new(0, &[1]);
+        let late = Sample { ended: 5_007_000_000, ..sample(0, 0, 3_250_000_000, Ok(())) };
+        recorder.record(late);
+        recorder.record(Sample { outcome: Err(ErrorClass::Timeout), ended: 6_000_000_000, ..late });
+        let cut = recorder.cut(true, 0);
+        let ended: Vec<_> =
+            cut.intervals.iter().map(|i| (i.interval, i.workloads[0].answered.iter().collect())).collect();
+        assert_eq!(ended, [(3, vec![]), (5, vec![1])]);
+        assert_eq!(cut.requests(), 2, "the request itself is of its intended start's second alone");
+    }
+
+    #[test]
     fn an_assertion_is_in_its_own_series_and_only_a_failed_one_counts_for_its_workload() {
         let mut recorder = Recorder::new(0, &[1, 2]);
         (0..3).for_each(|_| recorder.assertion(1, 1, 2_500_000_000, true));
         recorder.assertion(1, 1, 2_500_000_000, false);
-        let cut = recorder.cut(true);
+        let cut = recorder.cut(true, 0);
         assert_eq!(cut.recorded, [0, 0, 0, 0, 1, 3], "all of them travel and are merged like any series");
         let counts = &cut.intervals[0].workloads[0];
-        assert_eq!((counts.workload, counts.bins[5]), (1, (0, 1)));
+        assert_eq!((counts.workload, counts.bins[5], counts.asserted[5]), (1, (0, 1), 1));
+        assert!(counts.answered.is_empty(), "an assertion is no answer");
         assert_eq!(counts.errors[ErrorClass::Assertion as usize], 1);
     }
 
@@ -252,9 +273,9 @@ mod tests {
         recorder.woke(4_100_000_000, 70);
         recorder.woke(4_900_000_000, 9_000);
         recorder.woke(4_950_000_000, 20);
-        let cut = recorder.cut(false);
+        let cut = recorder.cut(false, 0);
         assert_eq!((cut.intervals[0].interval, cut.intervals[0].wakeup_us_max, cut.requests()), (4, 9_000, 0));
-        assert!(recorder.cut(true).intervals.is_empty());
+        assert!(recorder.cut(true, 0).intervals.is_empty());
     }
 
     #[test]
@@ -265,7 +286,7 @@ mod tests {
             for second in (0..400).rev() {
                 recorder.record(sample(0, 0, (second + round) * 1_000_000_000, Ok(())));
             }
-            let cut = recorder.cut(round == 2);
+            let cut = recorder.cut(round == 2, 0);
             assert!(cut.intervals.len() <= OPEN_INTERVALS_MAX);
             counted += cut.intervals.iter().flat_map(|i| &i.series).map(|s| s.response_time.count()).sum::<u64>();
             assert_eq!(cut.recorded_total, counted);

@@ -247,19 +247,34 @@ fn leans_on(
     let mut found = Vec::new();
     for (expr, sign) in [(&comparison.left, 1), (&comparison.right, -1)] {
         signed(expr, sign, &mut |aggregate, sign| {
-            let Some(subject) = aggregate.subject() else { return };
+            let Some(subject) = aggregate.subject().cloned().or_else(|| of_requests(aggregate)) else { return };
             let grows = match aggregate.unit() {
                 Unit::Rate => -1,
                 Unit::Duration => 1,
                 _ => return,
             };
-            let over = seconds_of(aggregate, timeline, piece);
+            let over = match aggregate.window() {
+                Some(_) => seconds_of(aggregate, timeline, piece),
+                None => since(aggregate, timeline),
+            };
             if let Some(over) = over.filter(|_| towards != 0 && grows * sign == towards) {
-                found.push((subject.clone(), over));
+                found.push((subject, over));
             }
         });
     }
     found
+}
+
+/// The workload whose recovery or gap it is.
+fn of_requests(aggregate: &Aggregate) -> Option<Subject> {
+    let workload = aggregate.workload()?.to_string();
+    Some(Subject::Load { workload, step: None, service: false })
+}
+
+/// From the fault on: a recovery may come long after its window, and a gap reach beyond it.
+fn since(aggregate: &Aggregate, timeline: &Timeline) -> Option<Intervals> {
+    let from = timeline.fault(aggregate.fault()?)?.intervals().spans()[0].start;
+    Some(timeline.judged().intersect(&Intervals::span(from..u32::MAX)))
 }
 
 /// Every workload that it is of, with its seconds.

@@ -9,7 +9,6 @@ use super::function::{Asked, Basis, Functions, Takes};
 use super::functions::FUNCTIONS;
 use super::names::Names;
 use super::source::Counts;
-use super::unit::Unit;
 use super::window::Window;
 use super::{evaluate, parse};
 use crate::histogram::Histogram;
@@ -32,8 +31,7 @@ impl Objective {
     /// Likewise, stated by these functions.
     pub(super) fn of(text: &str, workload: &str, names: &Names, functions: Functions) -> Result<Self, Vec<CheckError>> {
         let whole = read(text, workload, names, functions)?;
-        let of_latency = |comparison: &&Comparison| comparison.left.unit() == Unit::Duration;
-        let (latency, counts): (Vec<_>, Vec<_>) = whole.comparisons.iter().partition(of_latency);
+        let (latency, counts): (Vec<_>, Vec<_>) = whole.comparisons.iter().partition(|c| of_latency(c));
         let check = |comparisons: Vec<&Comparison>| Check { comparisons: comparisons.into_iter().cloned().collect() };
         Ok(Self { counts: check(counts), latency: check(latency), whole })
     }
@@ -52,17 +50,25 @@ impl Objective {
             })
     }
 
-    /// Whether its counts hold over a span with so many successes and errors; never over one without requests.
-    pub fn holds(&self, ok: u64, errors: u64, seconds: f64) -> bool {
-        let counts = Counts { ok, errors, ..Counts::default() };
+    /// Whether its counts hold over a span with these outcomes; never over one without requests.
+    pub fn holds(&self, counts: &Counts, seconds: f64) -> bool {
         let requests = counts.requests() as f64;
         requests > 0.0
             && evaluate::holds(&self.counts, &mut |aggregate| match basis(aggregate) {
-                Some(Basis::Outcomes { value, .. }) => value(&counts, &Asked { class: None, seconds }),
+                Some(Basis::Outcomes { value, .. }) => value(counts, &Asked { class: None, seconds }),
                 Some(Basis::Number(value)) => value(requests, seconds),
                 _ => requests / seconds,
             })
     }
+}
+
+/// Whether it is about latencies, which are known by the second.
+fn of_latency(comparison: &Comparison) -> bool {
+    comparison.aggregates().iter().any(|aggregate| is_latency(aggregate))
+}
+
+fn is_latency(aggregate: &Aggregate) -> bool {
+    matches!(basis(aggregate), Some(Basis::Values { .. }))
 }
 
 fn basis(aggregate: &Aggregate) -> Option<&'static Basis> {
@@ -84,8 +90,13 @@ fn read(text: &str, workload: &str, names: &Names, functions: Functions) -> Resu
         let help = format!("write comparisons of {}, such as `error_rate < 1% and p95 < 1s`", possible(functions));
         return wrong("an objective is read from the requests of this workload alone, all of them", &help);
     }
-    let (mut latencies, counts): (Vec<_>, Vec<_>) =
-        check.comparisons.iter().partition(|comparison| comparison.left.unit() == Unit::Duration);
+    let mixed = check.comparisons.iter().find(|c| of_latency(c) && !c.aggregates().into_iter().all(is_latency));
+    if mixed.is_some() {
+        let message =
+            "latencies are known by the second and counts by the tenth of one, so that one comparison cannot have both";
+        return wrong(message, "write them apart: `error_rate < 1% and p95 < 1s`");
+    }
+    let (mut latencies, counts): (Vec<_>, Vec<_>) = check.comparisons.iter().partition(|c| of_latency(c));
     if latencies.iter().any(|comparison| !comparison.compare.bounds_above()) {
         return wrong("an objective bounds a latency from above", "write `p95 < 1s`");
     }

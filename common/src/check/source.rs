@@ -46,7 +46,10 @@ pub trait Source {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts {
     pub ok: u64,
+    /// Of a whole workload with its failed assertions, which are no requests.
     pub errors: u64,
+    /// Failed assertions of a whole workload; of a step they are its errors.
+    pub asserted: u64,
     /// By [`ErrorClass`]; of whole workloads only.
     pub by_class: [u64; ErrorClass::COUNT],
     pub skipped: u64,
@@ -55,8 +58,18 @@ pub struct Counts {
 impl Counts {
     /// Whatever the outcome.
     pub fn requests(&self) -> u64 {
-        self.ok + self.errors
+        self.ok.saturating_add(self.errors.saturating_sub(self.asserted))
     }
+
+    /// The share of requests that failed or whose answer an assertion refused, at most 1.
+    pub fn error_rate(&self) -> f64 {
+        share(self.errors, self.requests())
+    }
+}
+
+/// At most 1; of nothing 0.
+fn share(part: u64, of: u64) -> f64 {
+    if of == 0 { 0.0 } else { (part as f64 / of as f64).min(1.0) }
 }
 
 /// A gauge's samples.

@@ -161,20 +161,26 @@ fn lost_and_duplicated_work_make_a_check_one_of_correctness() {
     assert_eq!(parse("lost_acks(app.events) == 0", &names()).unwrap().ledgers(), [("app", "events")]);
 }
 
+fn outcomes(ok: u64, errors: u64) -> Counts {
+    Counts { ok, errors, ..Counts::default() }
+}
+
 #[test]
 fn an_objective_needs_no_name_and_only_what_tenths_of_a_second_hold() {
     let objective = Objective::parse("error_rate < 1% and rate > 100/s", "users", &names()).unwrap();
-    assert!(objective.holds(500, 4, 5.0));
-    assert!(!objective.holds(500, 6, 5.0));
-    assert!(!objective.holds(499, 0, 5.0));
-    assert!(!objective.holds(0, 0, 5.0));
+    assert!(objective.holds(&outcomes(500, 4), 5.0));
+    assert!(!objective.holds(&outcomes(500, 6), 5.0));
+    assert!(!objective.holds(&outcomes(499, 0), 5.0));
+    assert!(!objective.holds(&outcomes(0, 0), 5.0));
     assert!(Objective::parse("error_rate(store) < 1%", "users", &names()).is_err());
 }
 
 #[test]
 fn an_objective_may_bound_latencies_beside_errors_and_not_without_them() {
     let objective = Objective::parse("error_rate < 1% and p90 < 50ms", "users", &names()).unwrap();
-    assert!(objective.of_latency() && objective.holds(500, 4, 5.0) && !objective.holds(500, 6, 5.0));
+    assert!(
+        objective.of_latency() && objective.holds(&outcomes(500, 4), 5.0) && !objective.holds(&outcomes(500, 6), 5.0)
+    );
     let latencies = |slow: u64| {
         let mut all = Histogram::new();
         (0..100).for_each(|i| all.record(if i < slow { 80_000 } else { 20_000 }));
@@ -182,12 +188,18 @@ fn an_objective_may_bound_latencies_beside_errors_and_not_without_them() {
     };
     assert!(objective.latency_holds(&latencies(9)) && !objective.latency_holds(&latencies(12)));
     assert!(objective.latency_holds(&Histogram::new()), "nothing was slow");
+    let ratio = Objective::parse("error_rate < 1% and max / p50 < 2", "users", &names()).unwrap();
+    assert!(ratio.of_latency() && ratio.latency_holds(&latencies(0)) && !ratio.latency_holds(&latencies(9)));
     for (wrong, why) in [
         ("p99 < 1s", "says nothing of errors"),
         ("error_rate < 1% and p99 > 1s", "from above"),
         ("error_rate < 1% and p99(users:service) < 1s", "all of them"),
         ("error_rate < 1% and p99(users.login) < 1s", "all of them"),
         ("error_rate < 1% and count > 5", "all of them"),
+        ("recovery < 5s", "an objective is not of `recovery`"),
+        ("error_rate < 1% and failovers > 0", "an objective is not of `failovers`"),
+        ("error_rate < p95 / 1s", "one comparison cannot have both"),
+        ("error_rate < 1% and p95 * rate < 10", "one comparison cannot have both"),
     ] {
         let errors = Objective::parse(wrong, "users", &names()).unwrap_err();
         assert!(errors[0].to_string().contains(why), "{wrong}: {errors:?}");

@@ -104,8 +104,8 @@ fn pushed(view: &View<'_>, check: &check::Check, judged: &Judged, taint: &Taint)
         return None;
     }
     let left_out = Intervals::new(spoilt.iter().flat_map(|(_, seconds)| seconds.spans().to_vec()));
-    let without = Timeline { left_out, ..view.timeline.clone() };
-    let again = check::evaluate(check, view, &without);
+    let without = Timeline { left_out: left_out.clone(), ..view.timeline.clone() };
+    let again = check::evaluate(check, &view.excusing(left_out), &without);
     if again.result == judged.result {
         return None;
     }

@@ -17,7 +17,7 @@ use crate::record::Record;
 const TOLD_MAX: usize = 3;
 
 /// Load workers that ended before the load did, each with how it came.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Ended {
     deaths: Deaths,
     why: BTreeMap<u32, String>,

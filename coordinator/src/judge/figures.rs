@@ -44,10 +44,6 @@ fn spectrum(view: &View<'_>, workload: &str, step: Option<&str>, over: &Interval
     }
 }
 
-fn share(part: u64, whole: u64) -> f64 {
-    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
-}
-
 fn per_second(view: &View<'_>, count: u64, over: &Intervals) -> f64 {
     let seconds = view.timeline.seconds(over);
     if seconds > 0.0 { count as f64 / seconds } else { 0.0 }
@@ -60,7 +56,7 @@ pub(super) fn figures(view: &View<'_>, workload: &str, step: Option<&str>, over:
         requests: counts.requests(),
         ok: counts.ok,
         errors: counts.errors,
-        error_rate: share(counts.errors, counts.requests()),
+        error_rate: counts.error_rate(),
         throughput: per_second(view, counts.requests(), over),
         response_time: latency(&view.record.latency(workload, step, false, over)),
         service_time: latency(&view.record.latency(workload, step, true, over)),

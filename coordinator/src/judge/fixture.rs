@@ -12,6 +12,7 @@ use crate::judge::judge;
 use crate::model::Report;
 use crate::record::Record;
 
+/// Of load.
 pub(crate) const SECONDS: u32 = 43;
 const WORKERS: u32 = 2;
 
@@ -237,6 +238,9 @@ fn worker_load(worker: u32, by_tenth: &impl Fn(u32) -> (u64, u64), took_us: u64)
             let (ok, errors) = by_tenth(interval * 10 + tenth);
             counts.bins[tenth as usize] = (ok, errors);
             counts.errors[ErrorClass::Timeout as usize] += errors;
+            // They begin evenly over the tenth, and end in the same second.
+            let ended = |n: u64| (u64::from(tenth) * 100_000 + n * 100_000 / ok + took_us).min(999_999) * 1_000;
+            (0..ok).for_each(|n| counts.answered.mark(ended(n)));
             for n in 0..ok + errors {
                 let at = (tenth % 2) as usize * 2 + usize::from(n >= ok);
                 series[at].response_time.record(took_us + n * 10);
@@ -261,6 +265,7 @@ fn worker_load(worker: u32, by_tenth: &impl Fn(u32) -> (u64, u64), took_us: u64)
         snapshot.recorded_total = recorded.iter().sum();
         snapshot.recorded.clone_from(&recorded);
         snapshot.last = interval + 1 == SECONDS;
+        snapshot.complete_before_ns = u64::from(interval + 1) * 1_000_000_000;
         snapshot
     };
     (0..SECONDS).map(snapshot).collect()

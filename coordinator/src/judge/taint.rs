@@ -125,25 +125,22 @@ impl Taint {
         let limit = view.plan.guards.lateness;
         for workload in &view.plan.workloads {
             let (name, workloads) = (&workload.name, BTreeSet::from([workload.name.clone()]));
-            let (mut late, mut unissued, mut worst, mut lost) = (Vec::new(), Vec::new(), 0, 0);
-            let behind = view.record.behind(name, limit.0);
-            for (second, p99, not_issued) in behind.take_while(|(second, ..)| *second < view.seconds()) {
-                if p99 > limit.0 {
-                    late.push(second);
-                    worst = worst.max(p99);
-                }
-                if not_issued > 0 {
-                    unissued.push(second);
-                    lost += not_issued;
-                }
+            let within = |second: u32| second < view.seconds();
+            for number in &workload.workers {
+                let late: Vec<(u32, u64)> =
+                    view.record.late(*number, name).take_while(|(second, _)| within(*second)).collect();
+                let worst = late.iter().map(|(_, us)| *us).max().unwrap_or(0);
+                let agent = view.plan.load_workers.get(*number as usize).map_or("?", |worker| worker.agent.as_str());
+                let worst = rounded(worst);
+                let text =
+                    format!("load[{number}] on {agent} began 1% of `{name}` late, up to {worst} (limit {limit})");
+                self.add(text, workloads.clone(), late.into_iter().map(|(second, _)| second), false);
             }
-            self.add(
-                format!("1% of `{name}` began {} late (limit {limit})", rounded(worst)),
-                workloads.clone(),
-                late,
-                false,
-            );
-            self.add(format!("{lost} of `{name}` were not begun in time"), workloads, unissued, false);
+            let unissued: Vec<(u32, u64)> =
+                view.record.unissued(name).take_while(|(second, _)| within(*second)).collect();
+            let lost: u64 = unissued.iter().map(|(_, count)| *count).sum();
+            let seconds = unissued.into_iter().map(|(second, _)| second);
+            self.add(format!("{lost} of `{name}` were not begun in time"), workloads, seconds, false);
         }
     }
 

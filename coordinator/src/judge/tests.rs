@@ -1,6 +1,6 @@
 mod evidence;
+mod silence;
 
-use gauntlet_common::check::{Names, Objective, WorkloadNames};
 use gauntlet_common::event::{Abort, FaultEdge, What};
 use gauntlet_common::histogram::Histogram;
 use gauntlet_common::units::{Micros, Ratio};
@@ -8,10 +8,9 @@ use gauntlet_common::verdict::Outcome;
 use serde_json::json;
 
 use super::fixture::{RecordedRun, SECONDS, edge, event, load};
-use super::view::{holds_at_the_end, longest_gap, recovery};
 use super::{abort_due, judge};
 use crate::model::{CheckResult, Effect, Report};
-use crate::record::{Bin, Record};
+use crate::record::Record;
 use crate::report::guards::{limit, observed};
 
 /// The verdict, its code, and a part of one of its reasons.
@@ -417,7 +416,7 @@ fn fault_windows_run_from_injection_to_settled_and_outside_leaves_them_out() {
     assert_eq!(report.checks[1].windows, ["fault:kill-app, 15s..24s"]);
     assert_eq!(found[2], ("1.44s".into(), CheckResult::Pass));
     let impact = &report.faults[0].impact["users"];
-    assert_eq!((impact.recovery_ms, impact.longest_gap_ms), (Some(1440.0), 1400.0));
+    assert_eq!((impact.recovery_ms, impact.longest_gap_ms), (Some(1440.0), 1415.0));
     assert_eq!((impact.before.errors, impact.during.errors, impact.after.errors), (0, 280, 0));
     // A failure outside is found.
     run.snapshots = load(|tenth| if tenth == 100 { (9, 1) } else { (10, 0) }, 5_000);
@@ -439,61 +438,6 @@ fn a_workload_that_nothing_was_asked_of_or_that_was_idle_did_not_fail_to_recover
     run.plan.workloads[0].spec.load.shift_remove("calm");
     let report = run.report();
     assert_eq!(report.faults.iter().filter(|fault| fault.impact.is_empty()).count(), faults, "{:#?}", report.faults);
-}
-
-fn objective() -> Objective {
-    let mut names = Names::default();
-    names.workloads.insert("users".into(), WorkloadNames { steps: vec![], objective: true });
-    Objective::parse("error_rate < 1%", "users", &names).unwrap()
-}
-
-/// `o`: successes, `x`: errors, `.`: nothing, for so many tenths of a second each.
-fn bins(spans: &[(char, usize)]) -> Vec<Bin> {
-    let bin = |c| match c {
-        'o' => Bin { ok: 10, errors: 0 },
-        'x' => Bin { ok: 0, errors: 10 },
-        _ => Bin::default(),
-    };
-    spans.iter().flat_map(|(c, n)| std::iter::repeat_n(bin(*c), *n)).collect()
-}
-
-#[test]
-fn recovery_is_the_time_until_the_objective_holds_for_five_seconds_on_end() {
-    let us = |spans: &[(char, usize)]| recovery(&bins(spans), 10_000_000, &objective());
-    assert_eq!(us(&[('o', 200)]), Some(0), "never lost");
-    assert_eq!(us(&[('o', 100), ('x', 17), ('o', 80)]), Some(1_700_000));
-    assert_eq!(
-        us(&[('o', 100), ('x', 10), ('o', 49), ('x', 1), ('o', 60)]),
-        Some(6_000_000),
-        "49 tenths are not enough"
-    );
-    assert_eq!(us(&[('o', 100), ('x', 10), ('o', 49)]), None, "the record ends too early");
-    assert_eq!(us(&[('o', 100), ('x', 100)]), None);
-    assert_eq!(us(&[('o', 100), ('.', 30), ('o', 70)]), Some(3_000_000), "silence is not success");
-    assert_eq!(us(&[('o', 100), ('o', 5), ('.', 100)]), None, "nor within the five seconds");
-    let sparse = [('.', 99), ('o', 1), ('.', 20), ('o', 1), ('.', 100)];
-    let one = bins(&sparse).into_iter().map(|b| Bin { ok: b.ok.min(1), errors: 0 }).collect::<Vec<_>>();
-    assert_eq!(recovery(&one, 10_000_000, &objective()), Some(2_000_000), "a slow workload may be silent");
-}
-
-#[test]
-fn the_longest_gap_is_between_two_successes_wherever_it_began() {
-    let us = |spans: &[(char, usize)]| longest_gap(&bins(spans), 10_000_000, 15_000_000);
-    assert_eq!(us(&[('o', 200)]), 0);
-    assert_eq!(us(&[('o', 110), ('x', 3), ('.', 4), ('o', 2), ('x', 5), ('o', 60)]), 700_000);
-    assert_eq!(us(&[('o', 98), ('x', 10), ('o', 100)]), 1_000_000, "it reaches back before the span");
-    assert_eq!(us(&[('o', 140), ('.', 60)]), 6_000_000, "and beyond it");
-    assert_eq!(us(&[('x', 90), ('o', 100)]), 0, "not before the injection");
-}
-
-#[test]
-fn a_hold_at_the_end_that_is_too_short_to_prove_a_recovery_is_told_apart_from_none() {
-    let us = |spans: &[(char, usize)]| holds_at_the_end(&bins(spans), 10_000_000, &objective());
-    assert_eq!(us(&[('o', 100), ('x', 100), ('o', 30)]), Some(3_000_000));
-    assert_eq!(us(&[('o', 100), ('x', 100), ('o', 34)]), Some(3_400_000));
-    assert_eq!(us(&[('o', 100), ('x', 100), ('o', 9)]), None, "less than a second is chance");
-    assert_eq!(us(&[('o', 100), ('x', 100), ('o', 30), ('x', 2)]), None, "it does not hold at the end");
-    assert_eq!(us(&[('o', 100), ('x', 100)]), None);
 }
 
 #[test]

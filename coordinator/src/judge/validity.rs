@@ -90,6 +90,42 @@ fn a_warning_in_a_tainted_window_changes_nothing() {
     assert_eq!(report.checks[0].result, CheckResult::Tainted);
 }
 
+#[test]
+fn a_load_worker_that_is_late_is_not_hidden_behind_others_that_are_not() {
+    let late = |requests: u64| {
+        let mut run = RecordedRun::good().checking(json!([{ "expr": "p99(users) < 100ms" }]));
+        slow_in(&mut run, &[20]);
+        // The other worker begins a thousand in that second, all in time.
+        let other = run.snapshots.iter_mut().find(|s| s.worker == 1 && s.sequence == 21).unwrap();
+        (0..1_000).for_each(|_| other.intervals[0].workloads[0].lateness.record(100));
+        let own = run.snapshots.iter_mut().find(|s| s.worker == 0 && s.sequence == 21).unwrap();
+        own.intervals[0].workloads[0].lateness.record(31_000);
+        (0..requests).for_each(|_| own.intervals[0].workloads[0].lateness.record(100));
+        run.report().checks[0].result
+    };
+    assert_eq!(late(98), CheckResult::Tainted, "1 of 100 of its own");
+    assert_eq!(late(99), CheckResult::Fail, "less than a hundredth");
+}
+
+#[test]
+fn a_gap_and_a_recovery_that_only_the_generator_spoilt_are_no_failure() {
+    let of = |check: &str, starved: &[u32]| {
+        let mut run = RecordedRun::good().checking(json!([{ "expr": check }]));
+        run.snapshots = load(|at| if (300..310).contains(&at) { (0, 10) } else { (10, 0) }, 5_000);
+        starved.iter().for_each(|second| starve(&mut run, *second));
+        let check = run.report().checks.remove(0);
+        (check.result, check.observed.to_string())
+    };
+    // All requests of the second 30 failed, in the fault cut-app.
+    for (check, observed) in
+        [("longest_gap(users, cut-app) < 500ms", "1.015s"), ("recovery(users, cut-app) < 1s", "2.94s")]
+    {
+        assert_eq!(of(check, &[]), (CheckResult::Fail, observed.into()), "{check}");
+        assert_eq!(of(check, &[30]), (CheckResult::Tainted, observed.into()), "{check}");
+        assert_eq!(of(check, &[29]).0, CheckResult::Fail, "the second before says nothing of it: {check}");
+    }
+}
+
 /// Each sign of a late or starved generator by itself, its words, and how its limit is lifted.
 type Sign = (&'static str, fn(&mut RecordedRun), fn(&mut RecordedRun));
 
@@ -114,7 +150,7 @@ fn every_sign_of_a_late_or_starved_generator_taints_and_its_limit_can_be_set() {
             |run| run.plan.guards.steal = Ratio(0.5),
         ),
         (
-            "1% of `users` began 31ms late (limit 20ms)",
+            "load[0] on n1 began 1% of `users` late, up to 31ms (limit 20ms)",
             |run| run.snapshots[20].intervals[0].workloads[0].lateness.record(31_000),
             |run| run.plan.guards.lateness = Micros::from_ms(50),
         ),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gauntlet_agent::catalogue::catalogue;
-use gauntlet_common::check::{Acks, Counts, Gauge, Intervals, Names, Objective, Source, Timeline};
+use gauntlet_common::check::{Acks, Counts, FaultWindow, Gauge, Intervals, Names, Objective, Source, Timeline};
 use gauntlet_common::event::{Abort, What};
 use gauntlet_common::histogram::Histogram;
 use gauntlet_common::ledger::{Gap, Missing, SeriesCount};
@@ -14,17 +14,15 @@ use indexmap::IndexMap;
 
 use super::coverage::{self, Ended};
 use super::fault_story::{FaultStory, stories};
-use crate::record::{Bin, Record};
+use super::gap::Successes;
+use super::loaded::Loaded;
+use super::recovery::{RECOVERY_HOLDS, Recovery, Watched};
+use crate::record::Record;
 
-/// How long the objective must hold on end for a workload to count as recovered.
-pub const RECOVERY_HOLDS: Micros = Micros::from_secs(5);
-/// Tenths of a second: what recovery and gaps are read from.
-const BIN_US: u64 = 100_000;
 /// How far back a request that hangs through a window is looked for, s.
 const HANGING_MAX_S: u32 = 600;
-/// A workload with fewer requests than this in the time it must hold may have empty seconds.
-const SPARSE_REQUESTS: u64 = 10;
 
+#[derive(Clone)]
 pub(super) struct View<'a> {
     pub plan: &'a Plan,
     pub record: &'a Record,
@@ -35,6 +33,8 @@ pub(super) struct View<'a> {
     /// Load workers that ended before their time.
     pub ended: Ended,
     objectives: BTreeMap<&'a str, Objective>,
+    /// Seconds in which nothing counts against the target; empty but where a check is judged once more.
+    excused: Intervals,
     /// The run goes on: what has not happened yet may still.
     live: bool,
 }
@@ -61,7 +61,7 @@ impl<'a> View<'a> {
         let objectives = plan.workloads.iter().filter_map(objective).collect();
         let timeline = Timeline { phases: plan.phases.clone(), faults: windows, end, ..Timeline::default() };
         let ended = Ended::of(plan, record, end);
-        Self { plan, record, timeline, faults, names, ended, objectives, live }
+        Self { plan, record, timeline, faults, names, ended, objectives, excused: Intervals::default(), live }
     }
 
     /// Seconds of the timeline, the last one perhaps cut short.
@@ -136,47 +136,46 @@ impl<'a> View<'a> {
         self.objectives.get(workload).ok_or_else(|| format!("workload `{workload}` states no objective"))
     }
 
-    /// us from a moment of a fault until the objective held, infinite when it never did.
-    fn held_again(&self, workload: &str, fault: &str, from: u64) -> Result<f64, String> {
-        let (objective, end) = (self.objective(workload)?, self.timeline.end.0);
-        if end < from + RECOVERY_HOLDS.0 {
-            return Err(format!("the load ended less than {RECOVERY_HOLDS} after `{fault}` began or ended"));
-        }
-        let bins = self.objective_bins(workload, objective, from);
-        match recovery(&bins, from, objective) {
-            Some(us) => Ok(us as f64),
+    /// When a workload's load was planned.
+    fn loaded(&self, workload: &str) -> Loaded {
+        let planned = self.plan.workloads.iter().find(|w| w.name == workload);
+        planned.map_or_else(Loaded::default, |w| Loaded::of(self.plan, self.record, w, self.timeline.end))
+    }
+
+    /// us from a moment of a fault until the objective held, infinite when it never did. `until`: what comes later does not count.
+    fn held_again(&self, workload: &str, fault: &str, from: u64, until: u64) -> Result<f64, String> {
+        let (_, injected) = self.story(fault)?;
+        self.is_covered(workload, fault)?;
+        let (objective, loaded) = (self.objective(workload)?, self.loaded(workload));
+        let watched = Watched { record: self.record, workload, objective, loaded: &loaded, excused: &self.excused };
+        match watched.recovery(injected, from, until) {
+            Recovery::After(us) => Ok(us as f64),
             // So long at least.
-            None if self.live => Ok((end - RECOVERY_HOLDS.0 - from) as f64),
-            None => match holds_at_the_end(&bins, from, objective) {
-                Some(us) => Err(format!(
-                    "the objective of `{workload}` held again only for the last {} of the load, and {RECOVERY_HOLDS} prove a recovery: lengthen the phase after `{fault}`",
-                    Micros(us)
-                )),
-                None => Ok(f64::INFINITY),
-            },
+            _ if self.live => Ok(loaded.between(from, until).saturating_sub(RECOVERY_HOLDS.0) as f64),
+            Recovery::Never => Ok(f64::INFINITY),
+            Recovery::HeldAtTheEnd(_) if until < self.timeline.end.0 => Ok(f64::INFINITY),
+            Recovery::HeldAtTheEnd(us) => Err(format!(
+                "the objective of `{workload}` held again only for the last {} of the load, and {RECOVERY_HOLDS} prove a recovery: lengthen the phase after `{fault}`",
+                Micros(us)
+            )),
+            Recovery::TooShort => Err(format!(
+                "the load of `{workload}` went on for less than {RECOVERY_HOLDS} after `{fault}` began or ended"
+            )),
         }
     }
 
-    /// The workload's tenths of a second, those from a moment on with an eye on latency: requests of a second that was too slow for the
-    /// objective count as failed ones.
-    fn objective_bins(&self, workload: &str, objective: &Objective, from: u64) -> Vec<Bin> {
-        let mut bins = self.bins(workload);
-        if !objective.of_latency() {
-            return bins;
+    /// Whether a fault's window is evidence for a workload.
+    fn is_covered(&self, workload: &str, fault: &str) -> Result<(), String> {
+        let window = self.timeline.fault(fault).map(FaultWindow::intervals);
+        match window.and_then(|over| self.uncovered(workload, &over)) {
+            Some(why) => Err(why),
+            None => Ok(()),
         }
-        let first = (from / 1_000_000) as usize;
-        for (second, tenths) in bins.chunks_mut((1_000_000 / BIN_US) as usize).enumerate().skip(first) {
-            let second = second as u32;
-            let latency = self.record.latency(workload, None, false, &Intervals::span(second..second + 1));
-            if !objective.latency_holds(&latency) {
-                tenths.iter_mut().for_each(|bin| *bin = Bin { ok: 0, errors: bin.ok + bin.errors });
-            }
-        }
-        bins
     }
 
-    fn bins(&self, workload: &str) -> Vec<Bin> {
-        self.record.bins(workload, (self.timeline.end.0 / BIN_US) as usize)
+    /// The same run, in which nothing of these seconds counts against the target.
+    pub fn excusing(&self, seconds: Intervals) -> Self {
+        Self { excused: seconds, ..self.clone() }
     }
 }
 
@@ -283,7 +282,7 @@ impl Source for View<'_> {
 
     fn recovery(&self, workload: &str, fault: &str) -> Result<f64, String> {
         let (_, injected) = self.story(fault)?;
-        self.held_again(workload, fault, injected)
+        self.held_again(workload, fault, injected, self.timeline.end.0)
     }
 
     fn failover(&self, workload: &str, fault: &str) -> Result<f64, String> {
@@ -294,22 +293,25 @@ impl Source for View<'_> {
         if lasted_until < injected + RECOVERY_HOLDS.0 {
             return Err(format!("`{fault}` lasted less than the {RECOVERY_HOLDS} that prove a failover"));
         }
-        let objective = self.objective(workload)?;
-        let bins = self.objective_bins(workload, objective, injected);
-        let while_it_lasted = &bins[..bins.len().min((lasted_until / BIN_US) as usize)];
-        Ok(recovery(while_it_lasted, injected, objective).map_or(f64::INFINITY, |us| us as f64))
+        self.held_again(workload, fault, injected, lasted_until)
     }
 
     fn failback(&self, workload: &str, fault: &str) -> Result<f64, String> {
         let (story, _) = self.story(fault)?;
         let (_, let_go) = story.let_go().ok_or_else(|| format!("`{fault}` did not end before the load did"))?;
-        self.held_again(workload, fault, let_go)
+        self.held_again(workload, fault, let_go, self.timeline.end.0)
     }
 
     fn longest_gap(&self, workload: &str, fault: &str) -> Result<f64, String> {
         let (story, injected) = self.story(fault)?;
+        self.is_covered(workload, fault)?;
         let window = story.window(self.timeline.end).ok_or("the fault has no window")?;
-        Ok(longest_gap(&self.bins(workload), injected, window.to.0) as f64)
+        let loaded = self.loaded(workload);
+        if loaded.between(injected, window.to.0) == 0 {
+            return Err(format!("`{workload}` carries no load while `{fault}` lasts"));
+        }
+        let successes = Successes { record: self.record, workload, loaded: &loaded, excused: &self.excused };
+        Ok(successes.longest_gap(injected..window.to.0) as f64)
     }
 
     fn detection(&self, fault: &str) -> Result<f64, String> {
@@ -370,63 +372,4 @@ impl Source for View<'_> {
             unreachable: a.unreachable + b.unreachable,
         })
     }
-}
-
-/// us from the injection until the objective held for 5 s on end: in the first tenth of a second itself, which needs a
-/// success, and in each of the five seconds from there. An empty second holds only for a workload so slow that it had
-/// fewer than 10 requests in the 5 s before the injection. None: it never did.
-pub(super) fn recovery(bins: &[Bin], injected_us: u64, objective: &Objective) -> Option<u64> {
-    let sum = |bins: &[Bin]| bins.iter().fold((0, 0), |(ok, errors), b| (ok + b.ok, errors + b.errors));
-    let first = (injected_us / BIN_US) as usize;
-    let length = (RECOVERY_HOLDS.0 / BIN_US) as usize;
-    let before = bins.get(first.saturating_sub(length)..first).map_or((0, 0), sum);
-    let sparse = before.0 + before.1 < SPARSE_REQUESTS;
-    let held = |second: &[Bin]| {
-        let (ok, errors) = sum(second);
-        objective.holds(ok, errors, 1.0) || (sparse && ok + errors == 0)
-    };
-    (first..bins.len().saturating_sub(length - 1)).find_map(|at| {
-        let start = bins[at];
-        let holds = start.ok > 0
-            && objective.holds(start.ok, start.errors, BIN_US as f64 / 1e6)
-            && bins[at..at + length].chunks(10).all(held);
-        holds.then(|| (at as u64 * BIN_US).saturating_sub(injected_us))
-    })
-}
-
-/// us for which the objective held on end when the load ended, if so for a second and less than for the five that prove
-/// a recovery: whether it was one, nobody can say.
-pub(super) fn holds_at_the_end(bins: &[Bin], injected_us: u64, objective: &Objective) -> Option<u64> {
-    let second = (1_000_000 / BIN_US) as usize;
-    let first = (injected_us / BIN_US) as usize;
-    let held = |bins: &[Bin]| {
-        let (ok, errors) = bins.iter().fold((0, 0), |(ok, errors), b| (ok + b.ok, errors + b.errors));
-        objective.holds(ok, errors, bins.len() as f64 * BIN_US as f64 / 1e6)
-    };
-    let longest = bins.len().saturating_sub((RECOVERY_HOLDS.0 / BIN_US) as usize - 1).max(first);
-    let mut starts = longest..=bins.len().saturating_sub(second);
-    // What is left over of whole seconds is at the beginning.
-    let at = starts.find(|at| held(&bins[*at..*at + 1]) && bins[*at..].rchunks(second).all(held))?;
-    Some((bins.len() - at) as u64 * BIN_US)
-}
-
-/// us between two successes, the longest that touches the span, to a tenth of a second. A gap that reaches beyond the
-/// span counts whole.
-pub(super) fn longest_gap(bins: &[Bin], from_us: u64, to_us: u64) -> u64 {
-    let (from, to) = ((from_us / BIN_US) as usize, to_us.div_ceil(BIN_US) as usize);
-    let (mut longest, mut start) = (0, None);
-    for (at, bin) in bins.iter().map(Some).chain([None]).enumerate() {
-        match (bin, start) {
-            (Some(bin), None) if bin.ok == 0 => start = Some(at),
-            (Some(bin), Some(_)) if bin.ok == 0 => {}
-            (_, Some(since)) => {
-                if since < to && at > from {
-                    longest = longest.max(at - since);
-                }
-                start = None;
-            }
-            _ => {}
-        }
-    }
-    longest as u64 * BIN_US
 }

@@ -1,6 +1,6 @@
 //! What the record has for each second, and how it is written to the store's file: bit by bit what it was.
 
-use gauntlet_common::snapshot::{ErrorClass, NodeSample, WorkloadDelta};
+use gauntlet_common::snapshot::{ErrorClass, NodeSample, Ticks, WorkloadDelta};
 
 use super::bytes::{Bytes, put, put_maybe};
 use super::column::{Cell, Sum};
@@ -20,14 +20,33 @@ pub(crate) struct Second {
     pub(super) tally: Tally,
     pub(super) lateness: Packed,
     pub(super) connect: Packed,
-    pub(super) bins: [(u64, u64); 10],
+    pub(super) bins: [Bin; 10],
+    /// When its successes ended, whichever second they began in.
+    pub(super) answered: Ticks,
 }
 
 /// A tenth of a second of a workload, by intended start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Bin {
     pub ok: u64,
+    /// Failed assertions included, which are no requests.
     pub errors: u64,
+    /// Failed assertions.
+    pub asserted: u64,
+}
+
+impl Bin {
+    /// Adds another's counts.
+    pub fn add(&mut self, other: Self) {
+        self.ok = self.ok.saturating_add(other.ok);
+        self.errors = self.errors.saturating_add(other.errors);
+        self.asserted = self.asserted.saturating_add(other.asserted);
+    }
+
+    /// Whatever the outcome.
+    pub fn requests(&self) -> u64 {
+        self.ok.saturating_add(self.errors.saturating_sub(self.asserted))
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -37,8 +56,6 @@ pub(crate) struct Tally {
     pub(crate) skipped: u64,
     pub(crate) not_issued: u64,
     pub(crate) unstarted: u64,
-    /// How late a send was at most, us.
-    pub(crate) late_us: u64,
 }
 
 /// What one process used in one second.
@@ -61,6 +78,24 @@ pub(crate) struct Count(pub(crate) u64);
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Wakeup(pub(crate) u64);
 
+/// How late one load worker was with the requests of one workload.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Lateness {
+    /// Requests that it began.
+    pub(crate) begun: u64,
+    /// Of them, those that began later than `guards.lateness`.
+    pub(crate) late: u64,
+    /// Of the latest, us.
+    pub(crate) worst_us: u64,
+}
+
+impl Lateness {
+    /// Whether a hundredth of its requests began too late.
+    pub(crate) fn is_late(&self) -> bool {
+        self.late > 0 && u128::from(self.late) * 100 >= u128::from(self.begun)
+    }
+}
+
 /// The greatest shares: of a process, or of a node.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Peak {
@@ -82,6 +117,14 @@ impl Sum for Wakeup {
     }
 }
 
+impl Sum for Lateness {
+    fn join(&mut self, other: &Self) {
+        self.begun = self.begun.saturating_add(other.begun);
+        self.late = self.late.saturating_add(other.late);
+        self.worst_us = self.worst_us.max(other.worst_us);
+    }
+}
+
 impl Sum for Peak {
     fn join(&mut self, other: &Self) {
         self.cpu = self.cpu.max(other.cpu);
@@ -97,7 +140,6 @@ impl Sum for Tally {
         self.skipped += other.skipped;
         self.not_issued += other.not_issued;
         self.unstarted += other.unstarted;
-        self.late_us = self.late_us.max(other.late_us);
     }
 }
 
@@ -105,11 +147,11 @@ impl Second {
     /// Whether it has become a live one.
     pub(super) fn merge(&mut self, new: &WorkloadDelta) -> bool {
         let WorkloadDelta { errors, planned, skipped, not_issued, unstarted, .. } = *new;
-        let late_us = new.lateness.max();
-        self.tally.join(&Tally { errors, planned, skipped, not_issued, unstarted, late_us });
-        for (sum, n) in self.bins.iter_mut().zip(new.bins) {
-            *sum = (sum.0 + n.0, sum.1 + n.1);
+        self.tally.join(&Tally { errors, planned, skipped, not_issued, unstarted });
+        for (sum, ((ok, errors), asserted)) in self.bins.iter_mut().zip(new.bins.iter().zip(new.asserted)) {
+            sum.add(Bin { ok: *ok, errors: *errors, asserted });
         }
+        self.answered.add(new.answered);
         self.lateness.add(&new.lateness) | self.connect.add(&new.connect)
     }
 }
@@ -157,10 +199,11 @@ impl Cell for Second {
     }
 
     fn encode(&self, bytes: &mut Vec<u8>) {
-        let Tally { errors, planned, skipped, not_issued, unstarted, late_us } = self.tally;
+        let Tally { errors, planned, skipped, not_issued, unstarted } = self.tally;
         put(bytes, errors);
-        put(bytes, [planned, skipped, not_issued, unstarted, late_us]);
-        put(bytes, self.bins.iter().flat_map(|(ok, errors)| [*ok, *errors]));
+        put(bytes, [planned, skipped, not_issued, unstarted]);
+        put(bytes, self.bins.iter().flat_map(|bin| [bin.ok, bin.errors, bin.asserted]));
+        put(bytes, self.answered.words());
         self.lateness.encode(bytes);
         self.connect.encode(bytes);
     }
@@ -170,13 +213,14 @@ impl Cell for Second {
         for n in &mut second.tally.errors {
             *n = bytes.u64()?;
         }
-        let Tally { planned, skipped, not_issued, unstarted, late_us, .. } = &mut second.tally;
-        for n in [planned, skipped, not_issued, unstarted, late_us] {
+        let Tally { planned, skipped, not_issued, unstarted, .. } = &mut second.tally;
+        for n in [planned, skipped, not_issued, unstarted] {
             *n = bytes.u64()?;
         }
-        for (ok, errors) in &mut second.bins {
-            (*ok, *errors) = (bytes.u64()?, bytes.u64()?);
+        for bin in &mut second.bins {
+            *bin = Bin { ok: bytes.u64()?, errors: bytes.u64()?, asserted: bytes.u64()? };
         }
+        second.answered = Ticks::of_words([bytes.u64()?, bytes.u64()?, bytes.u64()?, bytes.u64()?])?;
         second.lateness = Packed::decode(bytes)?;
         second.connect = Packed::decode(bytes)?;
         Some(second)
@@ -227,6 +271,26 @@ impl Cell for Wakeup {
 
     fn decode(bytes: &mut Bytes<'_>) -> Option<Self> {
         bytes.u64().map(Self)
+    }
+}
+
+impl Cell for Lateness {
+    type Sum = Self;
+
+    fn owns(&self) -> usize {
+        0
+    }
+
+    fn sum(&self) -> Self {
+        *self
+    }
+
+    fn encode(&self, bytes: &mut Vec<u8>) {
+        put(bytes, [self.begun, self.late, self.worst_us]);
+    }
+
+    fn decode(bytes: &mut Bytes<'_>) -> Option<Self> {
+        Some(Self { begun: bytes.u64()?, late: bytes.u64()?, worst_us: bytes.u64()? })
     }
 }
 

@@ -1,11 +1,12 @@
 //! Answers over any set of intervals.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use gauntlet_common::check::{Counts, Gauge, Intervals};
 use gauntlet_common::histogram::Histogram;
 use gauntlet_common::scenario::MetricKind;
-use gauntlet_common::snapshot::NodeSample;
+use gauntlet_common::snapshot::{NodeSample, Ticks};
 
 use super::cells::{Bin, Second, Slot, Tally, Usage, Wakeup};
 use super::column::{Cell, Column};
@@ -44,9 +45,12 @@ impl Record {
     pub fn counts(&self, workload: &str, step: Option<&str>, over: &Intervals) -> Counts {
         let mut counts = Counts::default();
         for ([errors, ok], assertion) in self.series(workload, step) {
-            counts.errors += errors.sum(&self.store, over).0;
+            let errors = errors.sum(&self.store, over).0;
+            counts.errors += errors;
             if step.is_some() || !assertion {
                 counts.ok += ok.sum(&self.store, over).0;
+            } else {
+                counts.asserted += errors;
             }
         }
         if step.is_none() {
@@ -97,30 +101,34 @@ impl Record {
         sum
     }
 
-    /// The seconds in which some iteration of a workload began later than this (us), or was not issued in time: when, the
-    /// lateness that 99 % kept to (us), and how many were not issued.
-    pub fn behind(&self, workload: &str, limit_us: u64) -> impl Iterator<Item = (u32, u64, u64)> {
-        let is_behind = move |tally: &Tally| tally.late_us > limit_us || tally.not_issued > 0;
+    /// The seconds in which arrivals of a workload were not issued in time, each with how many.
+    pub fn unissued(&self, workload: &str) -> impl Iterator<Item = (u32, u64)> {
+        let missed = |tally: &Tally| tally.not_issued > 0;
         let seconds = self.seconds(workload).into_iter();
-        let seconds = seconds.flat_map(move |s| s.cells(&self.store, 0..INTERVALS_MAX, is_behind));
-        seconds.filter(move |(_, second)| is_behind(&second.tally)).map(|(at, second)| {
-            let mut lateness = Histogram::new();
-            second.lateness.add_to(&mut lateness);
-            (at, lateness.quantile(0.99), second.tally.not_issued)
-        })
+        let seconds = seconds.flat_map(move |s| s.cells(&self.store, 0..INTERVALS_MAX, missed));
+        seconds.map(|(at, second)| (at, second.tally.not_issued)).filter(|(_, not_issued)| *not_issued > 0)
     }
 
-    /// Tenths of a second from the scenario's zero to `until` (exclusive, in tenths).
-    pub fn bins(&self, workload: &str, until: usize) -> Vec<Bin> {
-        let mut bins = vec![Bin::default(); until];
+    /// The seconds in which a load worker began a hundredth of its requests of a workload later than `guards.lateness`, each with how
+    /// late the latest of them was, us.
+    pub(crate) fn late(&self, worker: u32, workload: &str) -> impl Iterator<Item = (u32, u64)> {
+        let at = self.workload(workload).map_or(u32::MAX, |at| at as u32);
+        let of_worker = self.lateness.get(&(worker, at)).map(|column| self.of(column)).into_iter();
+        let seconds = of_worker.flat_map(|seconds| seconds.picked(|sum| sum.late > 0));
+        seconds.filter(|(_, lateness)| lateness.is_late()).map(|(second, lateness)| (second, lateness.worst_us))
+    }
+
+    /// The tenths of each of these seconds of which anything arrived, in the order of time.
+    pub fn tenths(&self, workload: &str, span: Range<u32>) -> impl Iterator<Item = (u32, [Bin; 10])> {
         let seconds = self.seconds(workload).into_iter();
-        for (interval, second) in seconds.flat_map(|s| s.cells(&self.store, 0..INTERVALS_MAX, |_| true)) {
-            let first = interval as usize * 10;
-            for (bin, (ok, errors)) in bins.iter_mut().skip(first).zip(second.bins) {
-                *bin = Bin { ok, errors };
-            }
-        }
-        bins
+        seconds.flat_map(move |s| s.cells(&self.store, span.clone(), |_| true)).map(|(at, second)| (at, second.bins))
+    }
+
+    /// When successes ended in these seconds, in the order of time; only seconds in which one did.
+    pub fn answered(&self, workload: &str, span: Range<u32>) -> impl Iterator<Item = (u32, Ticks)> {
+        let seconds = self.seconds(workload).into_iter();
+        let seconds = seconds.flat_map(move |s| s.cells(&self.store, span.clone(), |_| true));
+        seconds.map(|(at, second)| (at, second.answered)).filter(|(_, answered)| !answered.is_empty())
     }
 
     /// The last second of which anything arrived.

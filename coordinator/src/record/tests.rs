@@ -63,6 +63,7 @@ fn snapshots(worker: u32, all: &[Request]) -> Vec<Vec<u8>> {
             last: n + 1 == SNAPSHOTS,
             recorded_total: recorded.iter().sum(),
             recorded: recorded.clone(),
+            ..LoadSnapshot::default()
         };
         sent.push(wire::LoadSnapshot::from(&snapshot).encode_to_vec());
     }

@@ -15,6 +15,10 @@ pub enum LoadError {
     Classes { interval: u32, workload: u32, count: usize },
     #[error("interval {interval}, workload {workload}: a count in tenth {tenth} of a second, not 0..9")]
     Tenth { interval: u32, workload: u32, tenth: u32 },
+    #[error("interval {interval}, workload {workload}: {asserted} failed assertions among {error} errors")]
+    Asserted { interval: u32, workload: u32, asserted: u64, error: u64 },
+    #[error("interval {interval}, workload {workload}: its ticks are not {} of a second", snapshot::Ticks::COUNT)]
+    Ticks { interval: u32, workload: u32 },
     #[error("interval {interval}, workload {workload}, step {step}: says {said} requests, its histograms hold {held}")]
     Count { interval: u32, workload: u32, step: u32, said: u64, held: u64 },
 }
@@ -28,6 +32,7 @@ impl From<&snapshot::LoadSnapshot> for LoadSnapshot {
             last: from.last,
             recorded_total: from.recorded_total,
             recorded: from.recorded.clone(),
+            complete_before_ns: from.complete_before_ns,
         }
     }
 }
@@ -42,6 +47,7 @@ impl TryFrom<LoadSnapshot> for snapshot::LoadSnapshot {
             last: wire.last,
             recorded_total: wire.recorded_total,
             recorded: wire.recorded,
+            complete_before_ns: wire.complete_before_ns,
         })
     }
 }
@@ -89,7 +95,9 @@ fn series_from_wire(interval: u32, wire: SeriesDelta) -> Result<snapshot::Series
 }
 
 fn workload_to_wire(from: &snapshot::WorkloadDelta) -> WorkloadDelta {
-    let bins = from.bins.iter().zip(0u32..).filter(|((ok, error), _)| ok + error > 0);
+    let bins = (0u32..).zip(from.bins.iter().zip(from.asserted));
+    let bins = bins.map(|(tenth, ((ok, error), asserted))| Bin { tenth, ok: *ok, error: *error, asserted });
+    let answered = if from.answered.is_empty() { Vec::new() } else { from.answered.words().to_vec() };
     WorkloadDelta {
         workload: from.workload,
         errors: from.errors.to_vec(),
@@ -99,19 +107,27 @@ fn workload_to_wire(from: &snapshot::WorkloadDelta) -> WorkloadDelta {
         unstarted: from.unstarted,
         lateness: encode(&from.lateness),
         connect: encode(&from.connect),
-        bins: bins.map(|((ok, error), tenth)| Bin { tenth, ok: *ok, error: *error }).collect(),
+        bins: bins.filter(|bin| bin.ok > 0 || bin.error > 0).collect(),
+        answered,
     }
 }
 
 fn workload_from_wire(interval: u32, wire: WorkloadDelta) -> Result<snapshot::WorkloadDelta, LoadError> {
     let workload = wire.workload;
     let count = wire.errors.len();
-    let mut bins = [(0, 0); 10];
-    for Bin { tenth, ok, error } in wire.bins {
+    let (mut bins, mut asserted_in) = ([(0u64, 0u64); 10], [0u64; 10]);
+    for Bin { tenth, ok, error, asserted } in wire.bins {
         let bin = bins.get_mut(tenth as usize).ok_or(LoadError::Tenth { interval, workload, tenth })?;
-        bin.0 += ok;
-        bin.1 += error;
+        if asserted > error {
+            return Err(LoadError::Asserted { interval, workload, asserted, error });
+        }
+        *bin = (bin.0.saturating_add(ok), bin.1.saturating_add(error));
+        asserted_in[tenth as usize] = asserted_in[tenth as usize].saturating_add(asserted);
     }
+    let answered = match wire.answered.as_slice() {
+        [] => Some(snapshot::Ticks::default()),
+        words => words.try_into().ok().and_then(snapshot::Ticks::of_words),
+    };
     Ok(snapshot::WorkloadDelta {
         workload,
         errors: wire.errors.try_into().map_err(|_| LoadError::Classes { interval, workload, count })?,
@@ -122,6 +138,8 @@ fn workload_from_wire(interval: u32, wire: WorkloadDelta) -> Result<snapshot::Wo
         lateness: decode(interval, workload, &wire.lateness)?,
         connect: decode(interval, workload, &wire.connect)?,
         bins,
+        asserted: asserted_in,
+        answered: answered.ok_or(LoadError::Ticks { interval, workload })?,
     })
 }
 
@@ -147,10 +165,21 @@ mod tests {
             snapshot::WorkloadDelta { workload: 1, planned: 4, skipped: 1, unstarted: 2, ..Default::default() };
         workload.errors[7] = 9;
         workload.bins[9] = (3, 1);
+        workload.asserted[9] = 1;
+        workload.answered.mark(999_999_999);
         let (series, workloads) = (vec![series], vec![workload]);
         let interval = snapshot::IntervalDelta { interval: 17, series, workloads, wakeup_us_max: 33 };
         let (intervals, recorded) = (vec![interval], vec![90, 9]);
-        snapshot::LoadSnapshot { worker: 3, sequence: 8, intervals, last: true, recorded_total: 99, recorded }
+        let complete_before_ns = 17_000_000_123;
+        snapshot::LoadSnapshot {
+            worker: 3,
+            sequence: 8,
+            intervals,
+            last: true,
+            recorded_total: 99,
+            recorded,
+            complete_before_ns,
+        }
     }
 
     #[test]
@@ -158,7 +187,12 @@ mod tests {
         let back = snapshot::LoadSnapshot::try_from(LoadSnapshot::from(&sample())).unwrap();
         let (a, b) = (&back.intervals[0], &sample().intervals[0]);
         assert_eq!((back.worker, back.sequence, back.last, back.recorded_total), (3, 8, true, 99));
-        assert_eq!(back.recorded, [90, 9]);
+        assert_eq!((back.recorded.as_slice(), back.complete_before_ns), (&[90, 9][..], 17_000_000_123));
+        assert_eq!(
+            (a.workloads[0].asserted, a.workloads[0].answered),
+            (b.workloads[0].asserted, b.workloads[0].answered)
+        );
+        assert_eq!(a.workloads[0].answered.iter().collect::<Vec<_>>(), [199]);
         assert_eq!((a.wakeup_us_max, &a.workloads[0].bins), (33, &b.workloads[0].bins));
         assert_eq!(a.workloads[0].errors, b.workloads[0].errors);
         let buckets = |h: &Histogram| h.buckets().collect::<Vec<_>>();
@@ -176,5 +210,8 @@ mod tests {
         assert!(refuse(|i| i.series[0].count = 2).contains("says 2 requests"));
         assert!(refuse(|i| i.workloads[0].errors.truncate(3)).contains("3 error classes"));
         assert!(refuse(|i| i.workloads[0].bins[0].tenth = 10).contains("tenth 10"));
+        assert!(refuse(|i| i.workloads[0].bins[0].asserted = 2).contains("2 failed assertions among 1 errors"));
+        assert!(refuse(|i| i.workloads[0].answered[3] = 1 << 8).contains("ticks"));
+        assert!(refuse(|i| i.workloads[0].answered.truncate(3)).contains("ticks"));
     }
 }

@@ -94,7 +94,22 @@ impl Engine {
             self.count_unstarted();
             self.count_not_issued();
         }
-        self.recorder.cut(last)
+        let complete_before_ns = self.complete_before(last);
+        self.recorder.cut(last, complete_before_ns)
+    }
+
+    /// The watermark: nothing that is still to be recorded has an intended start before it.
+    fn complete_before(&self, last: bool) -> u64 {
+        if last {
+            return u64::MAX;
+        }
+        let planned = self.timers.peek().map(|Reverse(timer)| timer.at);
+        // What is planned for after the stop never begins.
+        let due = self.soon.iter().map(|timer| timer.at).chain(planned).filter(|at| *at < self.stop);
+        let busy = |w: &Workload| w.in_flight > 0 || w.pool.as_ref().is_some_and(|pool| !pool.waiting.is_empty());
+        let runners = self.workloads.iter().filter(|w| busy(w)).flat_map(|w| &w.runners);
+        let open = runners.filter(|r| matches!(r.state, State::InFlight | State::Waiting)).map(|r| r.intended);
+        due.chain(open).min().unwrap_or(u64::MAX).min(self.now())
     }
 
     /// Takes emptied histograms back.

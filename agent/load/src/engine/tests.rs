@@ -15,6 +15,7 @@ use crate::event::Completion;
 use crate::reactor::Bell;
 
 mod branches;
+mod watermark;
 
 /// The submissions that nobody answered yet.
 type Asked = Rc<RefCell<VecDeque<Submitted>>>;

@@ -30,9 +30,9 @@ pub static ERROR_RATE: Function = Function {
     name: Name::Word("error_rate"),
     takes: Takes::Samples {
         basis: Basis::Outcomes {
-            value: |counts, _| counts.errors as f64 / counts.requests() as f64,
+            value: |counts, _| counts.error_rate(),
             // No error in 10 requests is no proof of less than one in a thousand.
-            at_most: Some(|counts| counts.errors.max(1) as f64 / counts.requests() as f64),
+            at_most: Some(|counts| counts.error_rate().max(1.0 / counts.requests() as f64)),
             of_class: false,
             of_step: true,
         },

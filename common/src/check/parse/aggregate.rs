@@ -31,7 +31,12 @@ impl Parser<'_> {
             return Ok(None);
         };
         if let Some(workload) = self.implied.filter(|_| !self.peek_sign('(')) {
-            let Takes::Samples { basis, .. } = &function.takes else { return Ok(None) };
+            let Takes::Samples { basis, .. } = &function.takes else {
+                let message = format!("an objective is not of `{name}`, which checks measure against it");
+                let help = "write what the workload's requests are to be like: `error_rate < 1%`";
+                self.errors.push(CheckError::new(span, message, help));
+                return Ok(None);
+            };
             let subject = Subject::Load { workload: workload.into(), step: None, service: false };
             return Ok(self.of_samples(
                 Written { name, span, function, called, basis },

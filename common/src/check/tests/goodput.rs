@@ -50,7 +50,7 @@ fn a_new_aggregate_function_is_one_file_and_one_line() {
 fn an_objective_may_be_stated_by_it_where_its_entry_says_so() {
     let objective = |text| Objective::of(text, "users", &names(), WITH_GOODPUT);
     let stated = objective("goodput >= 100/s").unwrap();
-    assert!(stated.holds(500, 9, 5.0) && !stated.holds(499, 9, 5.0));
+    assert!(stated.holds(&outcomes(500, 9), 5.0) && !stated.holds(&outcomes(499, 9), 5.0));
     let refused = objective("goodput(users.login) > 1/s").unwrap_err();
     assert!(refused[0].help.contains("goodput"), "{refused:?}");
 }
