@@ -37,6 +37,7 @@ mod objective;
 mod parse;
 mod source;
 mod token;
+mod trend;
 mod unit;
 mod window;
 

@@ -134,6 +134,9 @@ pub enum What {
     Aborted {
         why: Abort,
         detail: String,
+        /// Of the check that failed, its id in the report; else empty.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        check: String,
     },
     /// Something could not be recorded or written whole: the run cannot pass, live or read from its directory.
     Trouble {

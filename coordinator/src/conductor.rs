@@ -17,8 +17,8 @@ pub enum Input {
     Tick(i64),
     /// SIGINT (2) or SIGTERM (15).
     Signal(u8),
-    /// A check with `on_fail: abort` has failed.
-    CheckFailed(String),
+    /// A check with `on_fail: abort` has failed: its id, and how.
+    CheckFailed { check: String, why: String },
     /// Contact to an agent was lost and its lease has run out, or it did not do what it was ordered. Known before: nothing
     /// changes.
     AgentLost { agent: String, why: String },
@@ -96,13 +96,13 @@ impl Conductor {
         match input {
             Input::Tick(now_us) => self.tick(now_us),
             Input::Signal(number) => self.signal(number),
-            Input::CheckFailed(detail) => self.abort(Abort::Check, detail),
-            Input::Broken(detail) => self.abort(Abort::Internal, detail),
+            Input::CheckFailed { check, why } => self.abort(Abort::Check, why, check),
+            Input::Broken(detail) => self.abort(Abort::Internal, detail, String::new()),
             Input::AgentLost { agent, .. } if !self.lost.insert(agent.clone()) => Vec::new(),
             Input::AgentLost { agent, why } => {
                 let mut actions = vec![Action::Record(What::AgentLost { agent: agent.clone(), planned: false, why })];
                 if self.on_agent_loss == OnAgentLoss::Fail {
-                    actions.extend(self.abort(Abort::AgentLost, agent));
+                    actions.extend(self.abort(Abort::AgentLost, agent, String::new()));
                 }
                 actions
             }
@@ -130,7 +130,7 @@ impl Conductor {
     fn signal(&mut self, number: u8) -> Vec<Action> {
         self.signals += 1;
         if self.signals == 1 {
-            return self.abort(Abort::Signal, number.to_string());
+            return self.abort(Abort::Signal, number.to_string(), String::new());
         }
         // The second only heals: no drain, no reading back.
         self.reads_back = false;
@@ -147,11 +147,11 @@ impl Conductor {
         }
     }
 
-    fn abort(&mut self, why: Abort, detail: String) -> Vec<Action> {
+    fn abort(&mut self, why: Abort, detail: String, check: String) -> Vec<Action> {
         if self.state == State::Done {
             return Vec::new();
         }
-        let mut actions = vec![Action::Record(What::Aborted { why, detail })];
+        let mut actions = vec![Action::Record(What::Aborted { why, detail, check })];
         if self.running() {
             self.state = State::Draining;
             actions.push(Action::StopLoad { drain: true, aborted: true });
@@ -248,7 +248,7 @@ mod tests {
                 all.extend(c.on(match input {
                     0 => Input::Tick(now),
                     1 => Input::Signal(2),
-                    2 => Input::CheckFailed("x".into()),
+                    2 => Input::CheckFailed { check: "check-1".into(), why: "x".into() },
                     3 => Input::AgentLost { agent: "n".into(), why: "x".into() },
                     4 => Input::Broken("disk".into()),
                     _ => Input::Answered,

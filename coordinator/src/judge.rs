@@ -3,11 +3,13 @@
 //! Three values: a run is invalid when the measurement is at fault, failed when the target is, and passes only when
 //! every guard and every check has its evidence. Deliberately not here: where the record comes from and how a report looks.
 
+mod abort;
 mod agents;
 mod chart;
 mod checks;
 mod clocks;
 mod coverage;
+mod ended;
 mod fault_story;
 mod faults;
 mod figures;
@@ -23,19 +25,17 @@ mod success;
 mod taint;
 mod view;
 
-use std::cell::LazyCell;
-
-use gauntlet_common::check::{Finding, Intervals};
+use gauntlet_common::check::Intervals;
 use gauntlet_common::event::{Event, What};
 use gauntlet_common::plan::Plan;
-use gauntlet_common::scenario::{OnFail, Severity};
-use gauntlet_common::units::Micros;
+use gauntlet_common::scenario::Severity;
 use gauntlet_common::verdict::{Cause, exit_code};
 use indexmap::IndexMap;
 
 use crate::model::{Check, CheckResult, Guard, GuardValue, Ledger, LedgerSeries, Phase, Report, SCHEMA, Verdict};
 use crate::record::Record;
 
+pub use abort::{AbortDue, AbortWatch};
 use reasons::{Reasons, outcome};
 pub use recovery::RECOVERY_HOLDS;
 use taint::Taint;
@@ -47,11 +47,14 @@ pub fn judge(plan: &Plan, record: &Record) -> Report {
     let timeline = chart::timeline(&view);
     let taint = Taint::of(&view);
     let mut checks = checks::judge(&view, &taint);
+    if let Some((by, _)) = view.aborted_by_check() {
+        leave_to(by, &mut checks);
+    }
     let mut reasons = Reasons::new();
     let mut validity = guards::judge(&view, &taint, &mut reasons);
     validity.push(guards::samples(&view, &checks, &mut reasons));
     validity.push(guards::kept_up(&view, &taint, &checks));
-    check_reasons(&view, &mut checks, &mut reasons);
+    check_reasons(&view, &checks, &mut reasons);
     validity.push(guards::judged(&view, &checks, &mut reasons));
     success::judge(&view, &mut reasons);
     let workloads: IndexMap<_, _> =
@@ -94,23 +97,6 @@ pub fn judge(plan: &Plan, record: &Record) -> Report {
     }
 }
 
-/// Called every second while a run goes on: why it must end now, when a check with `on_fail: abort` has failed for good.
-/// `now` is since the scenario's zero. Only what more time cannot mend counts: not a total that has yet to grow, and not
-/// windows with less than five seconds in them.
-pub fn abort_due(plan: &Plan, record: &Record, now: Micros) -> Option<String> {
-    if !plan.checks.iter().any(|c| c.on_fail == Some(OnFail::Abort)) {
-        return None;
-    }
-    let view = View::live(plan, record, now);
-    // Read only where a check has failed, and once for all of them.
-    let taint = LazyCell::new(|| Taint::of(&view));
-    plan.checks.iter().filter(|c| c.on_fail == Some(OnFail::Abort) && !c.not_judged).find_map(|spec| {
-        let (expr, judged) = checks::failed_for_good(&view, spec, &taint)?;
-        debug_assert_eq!(judged.result, Finding::Fail);
-        Some(format!("check `{expr}` failed: observed {}, limit {}", judged.observed, judged.limit))
-    })
-}
-
 /// A part of the record that the disk does not give back is missing from every figure.
 fn unreadable(record: &Record, validity: &mut [Guard], reasons: &mut Reasons) {
     let Some(why) = record.disk_trouble().filter(|why| !record.troubles().iter().any(|known| known == why)) else {
@@ -122,34 +108,56 @@ fn unreadable(record: &Record, validity: &mut [Guard], reasons: &mut Reasons) {
     }
 }
 
-/// What checks say about the verdict. A check that aborted the run is what the target did, not the measurement: the run
-/// failed, and the checks it left without data are not judged.
-fn check_reasons(view: &View<'_>, checks: &mut [Check], reasons: &mut Reasons) {
-    let aborted = view.aborted_by_check();
-    for check in checks.iter_mut() {
-        if aborted.is_some() && check.result == CheckResult::NoData {
+/// What checks say about the verdict.
+fn check_reasons(view: &View<'_>, checks: &[Check], reasons: &mut Reasons) {
+    let by = view.aborted_by_check();
+    let others = checks.iter().filter(|check| by.is_none_or(|(by, _)| check.id != by));
+    reasons.extend(others.filter_map(check_reason));
+    reasons.extend(by.map(|(by, detail)| aborted(by, detail, checks)));
+}
+
+fn check_reason(check: &Check) -> Option<(Cause, String)> {
+    let told = format!("`{}`: observed {}, limit {}", check.expr, check.observed, check.limit);
+    match check.result {
+        _ if check.severity == Severity::Warn => None,
+        CheckResult::Fail if check.correctness => {
+            Some((Cause::Correctness, format!("work was lost, duplicated or wrong: check {told}")))
+        }
+        CheckResult::Fail => Some((Cause::CheckFailed, format!("check {told}"))),
+        CheckResult::Tainted => {
+            let why = check.detail.as_deref().unwrap_or("the generator was late or starved");
+            Some((Cause::Invalid, format!("check {told}, which proves nothing: {why}")))
+        }
+        CheckResult::Pass | CheckResult::NoData | CheckResult::NotJudged => None,
+    }
+}
+
+/// Where a check aborted the run, the others are not judged, but for work that they found lost or wrong: what is lost is lost.
+fn leave_to(by: &str, checks: &mut [Check]) {
+    for check in checks.iter_mut().filter(|check| check.id != by) {
+        let lost = check.result == CheckResult::Fail && check.correctness;
+        if !lost && check.result != CheckResult::NotJudged {
             check.result = CheckResult::NotJudged;
-            check.detail.get_or_insert_default().push_str(" (the run was aborted by another check)");
-        }
-        if check.severity == Severity::Warn {
-            continue;
-        }
-        let told = format!("`{}`: observed {}, limit {}", check.expr, check.observed, check.limit);
-        match check.result {
-            CheckResult::Fail if check.correctness => {
-                reasons.push((Cause::Correctness, format!("work was lost, duplicated or wrong: check {told}")));
-            }
-            CheckResult::Fail => reasons.push((Cause::CheckFailed, format!("check {told}"))),
-            CheckResult::Tainted => {
-                let why = check.detail.as_deref().unwrap_or("the generator was late or starved");
-                reasons.push((Cause::Invalid, format!("check {told}, which proves nothing: {why}")));
-            }
-            CheckResult::Pass | CheckResult::NoData | CheckResult::NotJudged => {}
+            check.detail = Some(format!("the run was aborted by another check ({by})"));
         }
     }
-    if let Some(detail) = aborted {
-        reasons.push((Cause::CheckFailed, format!("the run was aborted: {detail}")));
-    }
+}
+
+/// The check that aborted the run is judged over all that was recorded until then. That is what the target did, and not the measurement; but
+/// such a run never passes: where the check holds after all, it was aborted for nothing, and is invalid.
+fn aborted(by: &str, detail: &str, checks: &[Check]) -> (Cause, String) {
+    let why = match checks.iter().find(|check| check.id == by) {
+        Some(check) if check.result == CheckResult::Fail => {
+            let cause = if check.correctness { Cause::Correctness } else { Cause::CheckFailed };
+            return (cause, format!("the run was aborted: {detail}"));
+        }
+        Some(Check { observed, limit, detail, .. }) => {
+            let why = detail.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
+            format!("that check does not fail over all that was recorded: observed {observed}, limit {limit}{why}")
+        }
+        None => format!("the plan has no check `{by}`"),
+    };
+    (Cause::Invalid, format!("the run was aborted ({detail}), but {why}"))
 }
 
 /// What the first and the last line of the events say.

@@ -342,7 +342,9 @@ fn pieces(comparison: &Comparison, source: &dyn Source, timeline: &Timeline) -> 
     let aggregates = comparison.aggregates();
     let every = aggregates.iter().filter_map(|a| a.window()).find(|window| window.every.is_some());
     match every.map(|window| timeline.pieces(window)) {
-        Some(Ok(all)) if !all.is_empty() => all.into_iter().map(|over| piece(Some(over))).collect(),
+        Some(Ok(all)) if !all.is_empty() || timeline.goes_on.is_some() => {
+            all.into_iter().map(|over| piece(Some(over))).collect()
+        }
         _ => vec![piece(None)],
     }
 }

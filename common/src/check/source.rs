@@ -61,6 +61,19 @@ impl Counts {
         self.ok.saturating_add(self.errors.saturating_sub(self.asserted))
     }
 
+    /// Of these and of other seconds.
+    pub fn plus(&self, other: &Self) -> Self {
+        let mut by_class = self.by_class;
+        by_class.iter_mut().zip(other.by_class).for_each(|(sum, more)| *sum = sum.saturating_add(more));
+        Self {
+            ok: self.ok.saturating_add(other.ok),
+            errors: self.errors.saturating_add(other.errors),
+            asserted: self.asserted.saturating_add(other.asserted),
+            by_class,
+            skipped: self.skipped.saturating_add(other.skipped),
+        }
+    }
+
     /// The share of requests that failed or whose answer an assertion refused, at most 1.
     pub fn error_rate(&self) -> f64 {
         share(self.errors, self.requests())

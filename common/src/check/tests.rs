@@ -1,5 +1,6 @@
 mod evidence;
 mod goodput;
+mod trend;
 
 use super::*;
 use crate::histogram::Histogram;

@@ -190,8 +190,8 @@ pub struct Timeline {
     pub end: Micros,
     /// Intervals that no window holds; empty but where a check is judged once more without some.
     pub left_out: Intervals,
-    /// The run goes on: of a window `every` so long, a piece that is not over yet is none.
-    pub goes_on: bool,
+    /// The run goes on: of a window `every` so long, a piece that is not over yet is none, nor is one that was over before this second.
+    pub goes_on: Option<u32>,
 }
 
 impl Timeline {
@@ -236,7 +236,13 @@ impl Timeline {
     pub fn pieces(&self, window: &Window) -> Result<Vec<Intervals>, String> {
         let whole = self.whole(window)?;
         let pieces = match window.every {
-            Some(every) => whole.pieces(u32::try_from(every.0 / 1_000_000).unwrap_or(u32::MAX), self.goes_on),
+            Some(every) => {
+                let size = u32::try_from(every.0 / 1_000_000).unwrap_or(u32::MAX);
+                let mut pieces = whole.pieces(size, self.goes_on.is_some());
+                let known = |piece: &Intervals| piece.spans().last().map_or(0, |span| span.end);
+                pieces.retain(|piece| self.goes_on.is_none_or(|judged| known(piece) > judged));
+                pieces
+            }
             None => vec![whole],
         };
         Ok(pieces.into_iter().map(|piece| piece.subtract(&self.left_out)).collect())

@@ -1,8 +1,6 @@
 //! The scenario's checks over the record.
 
-use std::ops::Deref;
-
-use gauntlet_common::check::{self, Compare, Finding, Intervals, Judged, PerComparison, Subject, Timeline, Unit};
+use gauntlet_common::check::{self, Finding, Intervals, Judged, PerComparison, Subject, Timeline};
 use gauntlet_common::scenario::CheckSpec;
 
 use super::taint::Taint;
@@ -12,16 +10,19 @@ use crate::model::{Check, CheckResult};
 
 /// So many tainted seconds of a piece never spoil what held in a closed model, whatever `guards.closed_taint` says.
 const CLOSED_TAINT_SECONDS: f64 = 2.0;
-/// Least part of a window that must be recorded before a check ends a run.
-const ABORT_SECONDS_MIN: usize = 5;
 
 /// Every check, in the file's order.
 pub(super) fn judge(view: &View<'_>, taint: &Taint) -> Vec<Check> {
     view.plan.checks.iter().enumerate().map(|(i, spec)| one(view, spec, i, taint)).collect()
 }
 
+/// Of a check, from its place in the file.
+pub(super) fn id(index: usize) -> String {
+    format!("check-{}", index + 1)
+}
+
 fn one(view: &View<'_>, spec: &CheckSpec, index: usize, taint: &Taint) -> Check {
-    let id = format!("check-{}", index + 1);
+    let id = id(index);
     let check = match check::parse(&spec.expr, &view.names) {
         Ok(check) => check,
         Err(errors) => return unreadable(spec, id, &errors),
@@ -54,7 +55,7 @@ fn one(view: &View<'_>, spec: &CheckSpec, index: usize, taint: &Taint) -> Check 
 
 /// Why a result is the generator's and not the target's: its lateness may have pushed the check to where it came out,
 /// in every piece that decided it, and without the tainted seconds it comes out otherwise. `None`: it stands.
-fn doubt(view: &View<'_>, check: &check::Check, judged: &Judged, taint: &Taint) -> Option<String> {
+pub(super) fn doubt(view: &View<'_>, check: &check::Check, judged: &Judged, taint: &Taint) -> Option<String> {
     asked_less(view, judged, taint).or_else(|| pushed(view, check, judged, taint))
 }
 
@@ -135,34 +136,4 @@ fn unreadable(spec: &CheckSpec, id: String, errors: &[check::CheckError]) -> Che
         correctness: false,
         detail: Some(format!("the expression matches nothing: {}", detail.join("; "))),
     }
-}
-
-/// A check that has failed while the run goes on, and that more time cannot mend.
-pub(super) fn failed_for_good(
-    view: &View<'_>,
-    spec: &CheckSpec,
-    taint: &impl Deref<Target = Taint>,
-) -> Option<(String, Judged)> {
-    let check = check::parse(&spec.expr, &view.names).ok()?;
-    for comparison in &check.comparisons {
-        let alone = check::Check { comparisons: vec![comparison.clone()] };
-        let judged = check::evaluate(&alone, view, &view.timeline);
-        let windowed = comparison.aggregates().iter().any(|aggregate| aggregate.window().is_some());
-        let early = windowed && judged.intervals.len() < ABORT_SECONDS_MIN;
-        let growing = comparison.left.aggregates().iter().any(|aggregate| aggregate.is_total());
-        // A total may still reach a lower bound; over an upper bound, it stays.
-        let may_mend = growing && !comparison.compare.bounds_above() && !equal_to_zero(comparison);
-        let failed = judged.result == Finding::Fail && !early && !may_mend;
-        // What the generator may have brought about ends no run as the target's failure.
-        if failed && doubt(view, &alone, &judged, taint).is_none() {
-            return Some((check.to_string(), judged));
-        }
-    }
-    None
-}
-
-/// A total that is above zero never is zero again.
-fn equal_to_zero(comparison: &check::Comparison) -> bool {
-    let zero = matches!(comparison.right, check::Expr::Literal { value, unit: Unit::Number, .. } if value == 0.0);
-    comparison.compare == Compare::Equal && zero
 }

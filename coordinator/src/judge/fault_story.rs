@@ -1,6 +1,6 @@
 //! What became of each fault of the plan: its edges and its window.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use gauntlet_common::check::{FaultWindow, SETTLING};
 use gauntlet_common::event::{Event, FaultEdge, What};
@@ -33,25 +33,37 @@ pub(super) struct FaultStory {
     evidence: Vec<String>,
 }
 
-/// Every fault of the plan.
-pub(super) fn stories(plan: &Plan, events: &[Event]) -> Vec<FaultStory> {
-    plan.faults.iter().map(|fault| FaultStory::of(fault, events)).collect()
+/// Every fault of the plan, of which nothing is known yet.
+pub(super) fn untold(plan: &Plan) -> Vec<FaultStory> {
+    plan.faults.iter().map(FaultStory::of).collect()
+}
+
+/// What these events tell of the faults.
+pub(super) fn hear(stories: &mut [FaultStory], events: &[Event]) {
+    let numbers: HashMap<String, usize> =
+        stories.iter().enumerate().map(|(number, story)| (story.id.clone(), number)).collect();
+    for event in events {
+        let (What::Fault { id, .. } | What::FaultEffect { id, .. }) = &event.what else { continue };
+        if let Some(number) = numbers.get(id) {
+            stories[*number].hear(event);
+        }
+    }
 }
 
 impl FaultStory {
-    fn of(fault: &PlannedFault, events: &[Event]) -> Self {
+    fn of(fault: &PlannedFault) -> Self {
         let targets = fault.targets().cloned().collect();
-        let mut story = Self { id: fault.id.clone(), backend: fault.backend.clone(), targets, ..Self::default() };
-        for event in events {
-            match &event.what {
-                What::Fault { id, edge, detail } if *id == story.id => story.edge(event, *edge, detail),
-                What::FaultEffect { id, touched } if *id == story.id => {
-                    story.touched = Some(story.touched.unwrap_or(0) + touched);
-                }
-                _ => {}
+        Self { id: fault.id.clone(), backend: fault.backend.clone(), targets, ..Self::default() }
+    }
+
+    fn hear(&mut self, event: &Event) {
+        match &event.what {
+            What::Fault { edge, detail, .. } => self.edge(event, *edge, detail),
+            What::FaultEffect { touched, .. } => {
+                self.touched = Some(self.touched.unwrap_or(0).saturating_add(*touched));
             }
+            _ => {}
         }
-        story
     }
 
     /// What its edges told, and what links counted; the kernel's counters are in its edges.

@@ -88,7 +88,7 @@ fn completed(view: &View<'_>, guards: &mut Guards<'_>) {
     let mut wrong = Vec::new();
     let mut observed = if ended { GuardState::ToItsEnd } else { GuardState::RecordCutShort };
     for event in events {
-        if let What::Aborted { why, detail } = &event.what {
+        if let What::Aborted { why, detail, .. } = &event.what {
             observed = GuardState::Aborted;
             let at = event.at_us as f64 / 1e6;
             match why {
@@ -338,7 +338,7 @@ fn processes(view: &View<'_>, guards: &mut Guards<'_>) {
     }
     guards.invalid("load workers up", counted(&workers), NONE, workers);
     let judged = view.timeline.judged();
-    let wrong = view.plan.workloads.iter().filter_map(|w| coverage::too_little(view, w, &judged)).collect();
+    let wrong = view.plan.workloads.iter().filter_map(|w| view.ended.too_little(view.plan, w, &judged)).collect();
     guards.invalid("coverage", coverage::lost(view, degrade), view.plan.guards.coverage, wrong);
 }
 

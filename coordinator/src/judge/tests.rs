@@ -1,3 +1,4 @@
+pub(super) mod abort;
 mod evidence;
 mod silence;
 
@@ -8,7 +9,7 @@ use gauntlet_common::verdict::Outcome;
 use serde_json::json;
 
 use super::fixture::{RecordedRun, SECONDS, edge, event, load};
-use super::{abort_due, judge};
+use super::judge;
 use crate::model::{CheckResult, Effect, Report};
 use crate::record::Record;
 use crate::report::guards::{limit, observed};
@@ -305,7 +306,7 @@ fn a_check_that_the_profile_is_too_short_for_is_never_shown_as_passed() {
 
 #[test]
 fn an_interrupted_run_is_invalid_and_exits_with_its_signal() {
-    let aborted = What::Aborted { why: Abort::Signal, detail: "signal 2 (SIGINT)".into() };
+    let aborted = What::Aborted { why: Abort::Signal, detail: "signal 2 (SIGINT)".into(), check: String::new() };
     let mut run = RecordedRun::good()
         .with(20.0, aborted)
         .without(|what| matches!(what, What::Fault { id, .. } if id == "cut-app"));
@@ -330,21 +331,10 @@ fn a_record_without_its_end_is_invalid() {
 
 #[test]
 fn an_internal_abort_is_invalid_with_its_own_code() {
-    let aborted = What::Aborted { why: Abort::Internal, detail: "a bug".into() };
+    let aborted = What::Aborted { why: Abort::Internal, detail: "a bug".into(), check: String::new() };
     expect(&RecordedRun::good().with(44.0, aborted).report(), Outcome::Invalid, 1, "a bug");
-    let aborted = What::Aborted { why: Abort::AgentLost, detail: "n2 is gone".into() };
+    let aborted = What::Aborted { why: Abort::AgentLost, detail: "n2 is gone".into(), check: String::new() };
     expect(&RecordedRun::good().with(44.0, aborted).report(), Outcome::Invalid, 5, "n2 is gone");
-}
-
-#[test]
-fn a_run_that_a_check_aborted_failed_and_its_other_checks_are_not_judged() {
-    let aborted = What::Aborted { why: Abort::Check, detail: "check `x` failed".into() };
-    let mut run = RecordedRun::good().with(9.0, aborted).without(|what| matches!(what, What::Fault { .. }));
-    run.snapshots.retain(|s| s.sequence <= 9);
-    run.snapshots.iter_mut().for_each(|s| s.last = s.sequence == 9);
-    let report = run.report();
-    expect(&report, Outcome::Fail, 10, "the run was aborted: check `x` failed");
-    assert_eq!(report.checks[2].result, CheckResult::NotJudged);
 }
 
 #[test]
@@ -441,25 +431,6 @@ fn a_workload_that_nothing_was_asked_of_or_that_was_idle_did_not_fail_to_recover
 }
 
 #[test]
-fn a_check_aborts_only_when_more_time_cannot_mend_it() {
-    let due = |run: &RecordedRun, now_s: u64| abort_due(&run.plan, &run.record(), Micros::from_secs(now_s));
-    let abort = |expr: &str| RecordedRun::good().checking(json!([{ "expr": expr, "on_fail": "abort" }]));
-    assert!(due(&abort("p99(users) < 1ms"), 20).unwrap().contains("p99(users) < 1ms"));
-    assert_eq!(due(&abort("p99(users) < 1ms"), 9), None, "less than five seconds outside warm-up");
-    assert_eq!(due(&abort("p99(users) < 1s"), 20), None);
-    assert_eq!(due(&abort("count(users) > 100000"), 20), None, "it may still grow");
-    assert!(due(&abort("count(users) < 100"), 20).is_some());
-    assert!(due(&abort("errors(users) == 0"), 20).is_none());
-    assert_eq!(due(&abort("count(users in calm) > 1"), 20), None, "its phase has not come");
-    let quiet = RecordedRun::good().checking(json!([{ "expr": "p99(users) < 1ms" }]));
-    assert_eq!(due(&quiet, 20), None, "it was not asked to");
-    let mut run = abort("recovery(users, kill-app) < 5s");
-    run.snapshots = load(|tenth| if tenth >= 151 { (0, 10) } else { (10, 0) }, 5_000);
-    assert_eq!(due(&run, 24), None, "it may have recovered in time");
-    assert!(due(&run, 28).is_some());
-}
-
-#[test]
 fn percentiles_of_the_merged_record_are_those_of_all_requests() {
     let mut run = RecordedRun::good();
     let mut pooled = Histogram::new();
@@ -527,7 +498,7 @@ fn each_guard_says_in_words_what_it_observed_and_what_it_demands() {
     ] {
         assert!(told.contains(&[name, observed, limit].map(String::from)), "{told:#?}");
     }
-    let aborted = What::Aborted { why: Abort::Signal, detail: "SIGINT".into() };
+    let aborted = What::Aborted { why: Abort::Signal, detail: "SIGINT".into(), check: String::new() };
     let cut = RecordedRun::good().without(|what| matches!(what, What::RunEnded { .. })).report();
     for (report, state) in
         [(RecordedRun::good().with(20.0, aborted).report(), "aborted"), (cut, "the record ends before the run did")]

@@ -5,8 +5,8 @@ use gauntlet_common::snapshot::{ErrorClass, RoleMetrics};
 use gauntlet_common::verdict::Outcome;
 use serde_json::json;
 
-use super::abort_due;
 use super::fixture::{RecordedRun, event, load};
+use super::tests::abort::due;
 use super::tests::{expect, guard_fails};
 use crate::model::{CheckResult, Report};
 use crate::report::guards::observed;
@@ -240,9 +240,9 @@ fn a_node_without_load_may_be_as_busy_as_it_likes_and_a_failed_check_tells_it() 
 fn a_check_that_a_late_generator_broke_aborts_nothing() {
     let mut run = RecordedRun::good().checking(json!([{ "expr": "p99(users) < 100ms", "on_fail": "abort" }]));
     slow_in(&mut run, &[20]);
-    assert!(abort_due(&run.plan, &run.record(), Micros::from_secs(30)).is_some());
+    assert!(due(&run, 30).is_some());
     starve(&mut run, 20);
-    assert_eq!(abort_due(&run.plan, &run.record(), Micros::from_secs(30)), None);
+    assert_eq!(due(&run, 30), None);
 }
 
 /// The fixture's workers begin 200 iterations a second; the plan asks for this rate.

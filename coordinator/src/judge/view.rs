@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gauntlet_agent::catalogue::catalogue;
 use gauntlet_common::check::{Acks, Counts, FaultWindow, Gauge, Intervals, Names, Objective, Source, Timeline};
-use gauntlet_common::event::{Abort, What};
+use gauntlet_common::event::{Abort, Event, What};
 use gauntlet_common::histogram::Histogram;
 use gauntlet_common::ledger::{Gap, Missing, SeriesCount};
 use gauntlet_common::plan::Plan;
@@ -12,8 +12,8 @@ use gauntlet_common::scenario::OnAgentLoss;
 use gauntlet_common::units::{Micros, Ratio};
 use indexmap::IndexMap;
 
-use super::coverage::{self, Ended};
-use super::fault_story::{FaultStory, stories};
+use super::ended::Ended;
+use super::fault_story::{FaultStory, hear, untold};
 use super::gap::Successes;
 use super::loaded::Loaded;
 use super::recovery::{RECOVERY_HOLDS, Recovery, Watched};
@@ -21,6 +21,40 @@ use crate::record::Record;
 
 /// How far back a request that hangs through a window is looked for, s.
 const HANGING_MAX_S: u32 = 600;
+
+/// What a plan and the events of its run tell beside the figures.
+#[derive(Clone)]
+pub(super) struct Story {
+    pub names: Names,
+    objectives: BTreeMap<String, Objective>,
+    /// In the plan's order.
+    pub faults: Vec<FaultStory>,
+    pub ended: Ended,
+}
+
+impl Story {
+    /// Of a run that has not begun.
+    pub fn new(plan: &Plan) -> Self {
+        let names = Names::of_plan(plan, &catalogue());
+        Self { objectives: objectives(plan, &names), names, faults: untold(plan), ended: Ended::default() }
+    }
+
+    /// What these events add, which the record has.
+    pub fn go_on(&mut self, plan: &Plan, record: &Record, events: &[Event]) {
+        hear(&mut self.faults, events);
+        if events.iter().any(|event| matches!(event.what, What::LoadWorkerExited { .. } | What::AgentLost { .. })) {
+            self.ended = Ended::of(plan, record, plan.end());
+        }
+    }
+}
+
+fn objectives(plan: &Plan, names: &Names) -> BTreeMap<String, Objective> {
+    let objective = |w: &gauntlet_common::plan::PlannedWorkload| {
+        let objective = Objective::parse(w.spec.objective.as_deref()?, &w.name, names).ok()?;
+        Some((w.name.clone(), objective))
+    };
+    plan.workloads.iter().filter_map(objective).collect()
+}
 
 #[derive(Clone)]
 pub(super) struct View<'a> {
@@ -32,7 +66,7 @@ pub(super) struct View<'a> {
     pub names: Names,
     /// Load workers that ended before their time.
     pub ended: Ended,
-    objectives: BTreeMap<&'a str, Objective>,
+    objectives: BTreeMap<String, Objective>,
     /// Seconds in which nothing counts against the target; empty but where a check is judged once more.
     excused: Intervals,
     /// The run goes on: what has not happened yet may still.
@@ -41,27 +75,27 @@ pub(super) struct View<'a> {
 
 impl<'a> View<'a> {
     pub fn new(plan: &'a Plan, record: &'a Record) -> Self {
-        Self::until(plan, record, load_end(plan, record), false)
-    }
-
-    /// Of a run that goes on. Snapshots come a second late at the latest, so the last two seconds are left out.
-    pub fn live(plan: &'a Plan, record: &'a Record, now: Micros) -> Self {
-        let settled = Micros(now.0.min(plan.end().0).saturating_sub(2_000_000) / 1_000_000 * 1_000_000);
-        Self::until(plan, record, settled, true)
-    }
-
-    fn until(plan: &'a Plan, record: &'a Record, end: Micros, live: bool) -> Self {
+        let end = load_end(plan, record);
+        let mut faults = untold(plan);
+        hear(&mut faults, record.events());
         let names = names(plan, record);
-        let faults = stories(plan, record.events());
+        let (objectives, ended) = (objectives(plan, &names), Ended::of(plan, record, end));
+        Self::told(plan, record, Story { names, objectives, faults, ended }, end)
+    }
+
+    /// Of a run that goes on: of its seconds before `end`, which are complete. Pieces of a window `every` so long that were over before
+    /// the second `judged` are left out.
+    pub fn live(plan: &'a Plan, record: &'a Record, story: Story, end: Micros, judged: u32) -> Self {
+        let mut view = Self::told(plan, record, story, end);
+        (view.live, view.timeline.goes_on) = (true, Some(judged));
+        view
+    }
+
+    fn told(plan: &'a Plan, record: &'a Record, story: Story, end: Micros) -> Self {
+        let Story { names, objectives, faults, ended } = story;
         let windows = faults.iter().filter_map(|story| story.window(end)).collect();
-        let objective = |w: &'a gauntlet_common::plan::PlannedWorkload| {
-            let objective = Objective::parse(w.spec.objective.as_deref()?, &w.name, &names).ok()?;
-            Some((w.name.as_str(), objective))
-        };
-        let objectives = plan.workloads.iter().filter_map(objective).collect();
         let timeline = Timeline { phases: plan.phases.clone(), faults: windows, end, ..Timeline::default() };
-        let ended = Ended::of(plan, record, end);
-        Self { plan, record, timeline, faults, names, ended, objectives, excused: Intervals::default(), live }
+        Self { plan, record, timeline, faults, names, ended, objectives, excused: Intervals::default(), live: false }
     }
 
     /// Seconds of the timeline, the last one perhaps cut short.
@@ -69,10 +103,10 @@ impl<'a> View<'a> {
         self.timeline.end.0.div_ceil(1_000_000) as u32
     }
 
-    /// The detail of the abort, when a failed check was why.
-    pub fn aborted_by_check(&self) -> Option<&'a str> {
+    /// The check that aborted the run, by its id (empty: an older build did not say), and the abort's detail.
+    pub fn aborted_by_check(&self) -> Option<(&'a str, &'a str)> {
         self.record.events().iter().find_map(|event| match &event.what {
-            What::Aborted { why: Abort::Check, detail } => Some(detail.as_str()),
+            What::Aborted { why: Abort::Check, detail, check } => Some((check.as_str(), detail.as_str())),
             _ => None,
         })
     }
@@ -261,7 +295,7 @@ impl Source for View<'_> {
 
     fn uncovered(&self, workload: &str, over: &Intervals) -> Option<String> {
         let planned = self.plan.workloads.iter().find(|w| w.name == workload)?;
-        coverage::too_little(self, planned, over)
+        self.ended.too_little(self.plan, planned, over)
     }
 
     fn successes(&self) -> Ratio {

@@ -74,7 +74,7 @@ fn words(event: &Event) -> Option<(Tone, String, Option<String>)> {
         What::Audited { role, instance, error, .. } => {
             (Tone::Bad, with(&format!("{role}[{instance}] could not be audited"), error))
         }
-        What::Aborted { why, detail } => (Tone::Warn, with(&format!("stopping early, {}", reason(*why)), detail)),
+        What::Aborted { why, detail, .. } => (Tone::Warn, with(&format!("stopping early, {}", reason(*why)), detail)),
         What::Trouble { what } => (Tone::Bad, format!("the record is not whole: {what}")),
         What::RunEnded { duration_us } => {
             (Tone::Plain, format!("ended after {}", numbers::span(*duration_us as f64 / 1e6)))

@@ -20,7 +20,7 @@ use super::arm::{Armed, PINGS};
 use crate::collect::Collector;
 use crate::conductor::{Action, Conductor, Input};
 use crate::dispatch::{AgentError, ClockOffset, Delivered, Delivery, RemoteAgent};
-use crate::judge;
+use crate::judge::{AbortDue, AbortWatch};
 use crate::screen::Screen;
 use crate::signals::Signals;
 
@@ -79,6 +79,7 @@ pub(super) async fn run(
     let mut ticker = interval(TICK);
     ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut next_look = 0;
+    let mut watch = AbortWatch::new(plan);
     loop {
         let input = tokio::select! {
             biased;
@@ -106,9 +107,10 @@ pub(super) async fn run(
                     next_look = now_us + 1_000_000;
                     shell.look(now_us);
                     if conductor.running()
-                        && let Some(why) = judge::abort_due(plan, shell.collector.record(), Micros(now_us.max(0) as u64))
+                        && let Some(AbortDue { check, why }) =
+                            watch.due(shell.collector.record(), Micros(now_us.max(0) as u64))
                     {
-                        shell.act(conductor.on(Input::CheckFailed(why)));
+                        shell.act(conductor.on(Input::CheckFailed { check, why }));
                     }
                 }
                 Input::Tick(now_us)

@@ -3,7 +3,7 @@
 use super::*;
 
 /// So many successes and errors in every second.
-fn asked(ok: fn(u32) -> u64, errors: fn(u32) -> u64) -> impl Fn(&str) -> Judged {
+fn asked(ok: PerSecond, errors: PerSecond) -> impl Fn(&str) -> Judged {
     move |text| {
         let counts = (ok, errors);
         evaluate(&parse(text, &names()).unwrap(), &Counted(counts, Fake::default()), &timeline())
@@ -11,7 +11,10 @@ fn asked(ok: fn(u32) -> u64, errors: fn(u32) -> u64) -> impl Fn(&str) -> Judged 
 }
 
 /// A fake whose counts are functions.
-struct Counted((fn(u32) -> u64, fn(u32) -> u64), Fake);
+struct Counted((PerSecond, PerSecond), Fake);
+
+/// How many in a second.
+type PerSecond = fn(u32) -> u64;
 
 impl Source for Counted {
     fn counts(&self, _: &str, _: Option<&str>, over: &Intervals) -> Counts {
@@ -198,8 +201,9 @@ fn seconds_that_are_left_out_move_no_piece() {
     assert_eq!(pieces(peak(Intervals::default())), ["20s..35s", "35s..60s"]);
     assert_eq!(pieces(peak(Intervals::new([22..24, 40..41]))), ["20s..22s + 24s..35s", "35s..40s + 41s..60s"]);
     // While the run goes on, a piece that is not over is none.
-    let live = Timeline { end: Micros::from_secs(48), goes_on: true, ..timeline() };
-    assert_eq!(pieces(live), ["20s..35s"]);
+    let live = Timeline { end: Micros::from_secs(48), goes_on: Some(0), ..timeline() };
+    assert_eq!(pieces(live.clone()), ["20s..35s"]);
+    assert!(pieces(Timeline { goes_on: Some(35), ..live }).is_empty(), "it was judged before");
 }
 
 /// What it bounds from above.

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::*;
 use crate::judge::fixture::RecordedRun;
-use crate::judge::{abort_due, judge};
+use crate::judge::{AbortWatch, judge};
 
 /// A run's record, which holds so many bytes; some of its parts arrive when others are long on disk.
 fn record(run: &RecordedRun, bytes: usize, order: &[usize]) -> Record {
@@ -64,7 +64,7 @@ proptest! {
         prop_assert_eq!(small.disk_trouble(), None);
         for checks in [json!([{ "expr": "p99(users) < 1ms", "on_fail": "abort" }]), json!([{ "expr": "max(users) < 5100us", "on_fail": "abort" }])] {
             let run = varied().checking(checks);
-            let due = |record: &Record| abort_due(&run.plan, record, Micros::from_secs(40));
+            let due = |record: &Record| AbortWatch::new(&run.plan).due(record, Micros::from_secs(40));
             prop_assert_eq!(due(&small), due(&large));
         }
     }
