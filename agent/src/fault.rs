@@ -11,6 +11,7 @@ pub mod node_kill;
 pub mod outage;
 pub mod partition;
 pub mod pause;
+mod processes;
 
 #[cfg(test)]
 mod tests;
@@ -18,12 +19,12 @@ mod tests;
 use std::future::Future;
 use std::pin::Pin;
 
-use gauntlet_common::plan::{Plan, PlannedFault, Selected};
+use gauntlet_common::plan::reach::Reach;
+use gauntlet_common::plan::{Plan, PlannedFault};
 use gauntlet_common::scenario::Kind;
 
 use crate::journal::Undo;
 use crate::node::Node;
-use crate::supervisor::WorkerId;
 
 /// The kinds of faults that a run can do.
 pub type Faults = &'static [&'static dyn Fault];
@@ -43,11 +44,6 @@ pub type Step<'a> = Doing<'a, Result<String, String>>;
 pub trait Fault: Sync {
     /// Name, parameters and help.
     fn kind(&self) -> Kind;
-
-    /// Whether this agent has something to do for it: unless stated, where one of its targets lives.
-    fn takes_part(&self, _plan: &Plan, fault: &PlannedFault, agent: &str) -> bool {
-        fault.targets().any(|target| target.agent() == Some(agent))
-    }
 
     /// Why this node will not do it, now that everybody's addresses are known; asked before the run is armed.
     fn refuses(&self, _node: &Node, _fault: &PlannedFault) -> Option<String> {
@@ -85,10 +81,8 @@ pub trait Fault: Sync {
     /// Takes it back and proves that.
     fn heal<'a>(&'a self, node: &'a Node, fault: &'a PlannedFault) -> Step<'a>;
 
-    /// How many real operations it touched; `None` where its effect is beyond doubt once confirmed.
-    fn touched<'a>(&'a self, _node: &'a Node, _fault: &'a PlannedFault) -> Doing<'a, Option<u64>> {
-        Box::pin(async { None })
-    }
+    /// How many real operations or processes it touched. `None`: nobody can say, and it counts as none.
+    fn touched<'a>(&'a self, node: &'a Node, fault: &'a PlannedFault) -> Doing<'a, Option<u64>>;
 }
 
 /// A kind without anything that only roles and drivers have.
@@ -97,6 +91,7 @@ fn kind<P: schemars::JsonSchema>(
     help: &'static str,
     backend: &'static str,
     validate: fn(&serde_json::Value) -> Vec<gauntlet_common::scenario::Problem>,
+    reach: fn(&Plan, &PlannedFault) -> Reach,
 ) -> Kind {
     Kind {
         name,
@@ -107,19 +102,7 @@ fn kind<P: schemars::JsonSchema>(
         ledgers: Vec::new(),
         audits: Vec::new(),
         verbs: Vec::new(),
+        reach,
         backend,
     }
-}
-
-/// The role instances that a fault picked on this node.
-fn instances_here(node: &Node, fault: &PlannedFault) -> Vec<WorkerId> {
-    fault
-        .targets()
-        .filter_map(|target| match target {
-            Selected::Instance { role, instance, agent } if *agent == node.name() => {
-                Some(WorkerId::Role { role: role.clone(), instance: *instance })
-            }
-            _ => None,
-        })
-        .collect()
 }

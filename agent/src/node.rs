@@ -80,6 +80,8 @@ struct State {
     /// By worker: the faults that keep it dead.
     held_down: HashMap<WorkerId, HashSet<String>>,
     paused: HashMap<WorkerId, HashSet<String>>,
+    /// By fault: the processes that it did something to.
+    touched: HashMap<String, HashSet<WorkerId>>,
     /// Restarts taken after ends that nobody planned.
     restarts: HashMap<WorkerId, u32>,
     aborting: bool,
@@ -350,14 +352,20 @@ impl Node {
     pub fn is_aborting(&self) -> bool {
         self.state().aborting
     }
-    /// Waits until all are reaped.
-    pub async fn confirm_dead(&self, ids: &[WorkerId]) -> Result<String, String> {
-        for id in ids {
-            if !self.supervisor.wait_exit(id, Duration::from_secs(5)).await {
-                return Err(format!("{id} still lives"));
-            }
-        }
-        Ok(format!("{} reaped", counted(ids.len(), "process")))
+    /// Notes that a fault did something to a process: signalled it, or keeps it from starting again.
+    pub fn touch(&self, fault: &str, id: &WorkerId) {
+        self.state().touched.entry(fault.into()).or_default().insert(id.clone());
+    }
+    /// The processes that a fault did something to, in order.
+    pub fn touched_processes(&self, fault: &str) -> Vec<WorkerId> {
+        let mut touched: Vec<WorkerId> = self.state().touched.get(fault).into_iter().flatten().cloned().collect();
+        touched.sort();
+        touched
+    }
+    /// Another fault that keeps a worker dead.
+    pub fn held_by_another(&self, id: &WorkerId, fault: &str) -> Option<String> {
+        let state = self.state();
+        state.held_down.get(id)?.iter().filter(|by| *by != fault).min().cloned()
     }
     /// This fault keeps them dead no longer: those that no other keeps are started again; returns when they are ready.
     pub async fn revive_all(&self, ids: &[WorkerId], fault: &str) -> Result<String, String> {
@@ -378,9 +386,14 @@ impl Node {
         if self.is_stopping() {
             return Ok("everything stops: nothing starts again".into());
         }
-        let kept = ids.iter().filter(|id| self.is_held_down(id)).count();
-        let kept = if kept > 0 { format!(", {kept} kept dead by another fault") } else { String::new() };
-        Ok(format!("{} ready again{kept}", counted(ids.len(), "role")))
+        let kept: Vec<String> = ids
+            .iter()
+            .filter_map(|id| {
+                Some(format!("{id} stays down: fault {} still holds it", self.held_by_another(id, fault)?))
+            })
+            .collect();
+        let ready = format!("{} ready again", counted(ids.len() - kept.len(), "role"));
+        Ok(std::iter::once(ready).chain(kept).collect::<Vec<_>>().join("; "))
     }
     /// Starts one role instance again, as it was wired and begun, unless it lives, is kept dead, or everything stops.
     pub async fn revive(&self, id: &WorkerId) -> Result<(), String> {
@@ -390,7 +403,11 @@ impl Node {
             biased;
             // What it has started by then ends with all the others.
             () = self.stopping() => Ok(()),
-            revived = self.start_again(id) => revived,
+            revived = self.start_again(id) => match revived {
+                // Another fault has killed it while it started: that one answers for it, and will start it again.
+                Err(_) if self.is_held_down(id) => Ok(()),
+                revived => revived,
+            },
         }
     }
     async fn start_again(&self, id: &WorkerId) -> Result<(), String> {

@@ -64,7 +64,7 @@ impl Run {
     /// what [`Run::start`] does.
     pub fn new(home: &Home, kinds: Faults, lent: Lent, plan_json: &[u8], agent: &str) -> Result<Self, Refusal> {
         let plan = read_plan(kinds, plan_json, agent, &home.config.name)?;
-        allowed(kinds, &plan, &home.config)?;
+        allowed(&plan, &home.config)?;
         let data_dir = home.config.state_dir.join("runs").join(&lent.run_id);
         std::fs::create_dir_all(&data_dir)
             .map_err(|e| refuse(RefusedWhy::Resources, format!("agent {agent}: {}: {e}", data_dir.display())))?;
@@ -145,9 +145,7 @@ impl Run {
     /// Tells every worker where everybody is; returns when all are ready.
     pub async fn wire(&self, wire: Wire) -> Result<(), Refusal> {
         self.node.set_wire(wire.clone());
-        for fault in
-            self.node.plan().faults.iter().filter(|f| takes_part(self.kinds, f, self.node.plan(), self.node.name()))
-        {
+        for fault in self.node.plan().faults.iter().filter(|f| takes_part(f, self.node.name())) {
             if let Some(why) = fault::find(self.kinds, &fault.kind).and_then(|kind| kind.refuses(&self.node, fault)) {
                 let message = format!("agent {}: fault {}: {why}", self.node.name(), fault.id);
                 return Err(refuse(RefusedWhy::Plan, message));
@@ -197,7 +195,7 @@ impl Run {
         }
         self.tasks.push(tokio::spawn(watch::start(node.clone())));
         self.tasks.push(tokio::spawn(watch::samples(node.clone())));
-        for fault in node.plan().faults.iter().filter(|fault| takes_part(self.kinds, fault, node.plan(), node.name())) {
+        for fault in node.plan().faults.iter().filter(|fault| takes_part(fault, node.name())) {
             let Some(kind) = fault::find(self.kinds, &fault.kind) else { continue };
             let conducted = tokio::spawn(fault::conduct::conduct(node.clone(), kind, fault.clone()));
             self.faults.push((fault.id.clone(), conducted));
@@ -311,8 +309,8 @@ impl Run {
 }
 
 /// Whether this agent has something to do for a fault.
-fn takes_part(kinds: Faults, fault: &PlannedFault, plan: &Plan, agent: &str) -> bool {
-    fault::find(kinds, &fault.kind).is_some_and(|kind| kind.takes_part(plan, fault, agent))
+fn takes_part(fault: &PlannedFault, agent: &str) -> bool {
+    fault.takes_part.iter().any(|name| name == agent)
 }
 
 /// As the scenario language has names, but for their case.
@@ -357,12 +355,12 @@ fn read_plan(faults: Faults, json: &[u8], agent: &str, name: &str) -> Result<Pla
 }
 
 /// The node has the last word over what is done to it.
-fn allowed(kinds: Faults, plan: &Plan, config: &Config) -> Result<(), Refusal> {
+fn allowed(plan: &Plan, config: &Config) -> Result<(), Refusal> {
     let no = |message: String| refuse(RefusedWhy::Policy, format!("agent {}: {message} (agent.toml)", config.name));
     if let Some(why) = config.stopped_by() {
         return Err(refuse(RefusedWhy::Policy, why));
     }
-    for fault in plan.faults.iter().filter(|fault| takes_part(kinds, fault, plan, &config.name)) {
+    for fault in plan.faults.iter().filter(|fault| takes_part(fault, &config.name)) {
         if config.allow.faults.as_ref().is_some_and(|allowed| !allowed.contains(&fault.kind)) {
             return Err(no(format!("fault {} is of kind {}, which this node does not allow", fault.id, fault.kind)));
         }

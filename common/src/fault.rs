@@ -292,6 +292,7 @@ mod tests {
             restart: Restart::OnFailure,
             params: serde_json::Map::new(),
             instances: (0..count).map(|i| format!("n{i}")).collect(),
+            told: Default::default(),
         }]
     }
 

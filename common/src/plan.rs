@@ -6,6 +6,7 @@ pub mod coverage;
 mod facts;
 pub mod links;
 pub mod needs;
+pub mod reach;
 pub mod samples;
 
 use indexmap::IndexMap;
@@ -14,7 +15,7 @@ use serde_json::{Map, Value};
 
 use crate::phase::Phase;
 use crate::region::Coordinates;
-use crate::scenario::{CheckSpec, Guards, OnAgentLoss, Restart, Tier, Workload};
+use crate::scenario::{CheckSpec, Guards, MetricKind, OnAgentLoss, Restart, Tier, Workload};
 use crate::units::Micros;
 
 /// Everything a run does.
@@ -99,6 +100,28 @@ pub struct PlannedRole {
     pub params: Map<String, Value>,
     /// Instance i runs on agent `instances[i]`; the order is drawn from the seed.
     pub instances: Vec<String>,
+    /// What checks may ask of it, with what every process has.
+    #[serde(default, skip_serializing_if = "Told::is_empty")]
+    pub told: Told,
+}
+
+/// What a role tells of itself, as its kind declares it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    pub metrics: IndexMap<String, MetricKind>,
+    /// Ledgers of acknowledged work.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ledgers: Vec<String>,
+    /// Exact figures that it tells at the end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub audits: Vec<String>,
+}
+
+impl Told {
+    /// Whether it tells nothing.
+    pub fn is_empty(&self) -> bool {
+        self.metrics.is_empty() && self.ledgers.is_empty() && self.audits.is_empty()
+    }
 }
 
 /// A workload with its series.
@@ -139,6 +162,11 @@ pub struct PlannedFault {
     pub params: Map<String, Value>,
     /// By JSON pointer of the selector in `params` (`/select`, `/between/0`).
     pub selected: IndexMap<String, Vec<Selected>>,
+    /// Agents that have something to do for it: each must say that it was applied.
+    pub takes_part: Vec<String>,
+    /// Load workers, by number, that end with it for good.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ends_load: Vec<u32>,
 }
 
 /// What a selector picked.

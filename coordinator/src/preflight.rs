@@ -143,9 +143,7 @@ pub fn forbidden(plan: &Plan, findings: &[Readiness]) -> Vec<String> {
     let mut told = Vec::new();
     for (name, facts) in findings.iter().filter_map(|finding| Some((&finding.host.name, finding.facts.as_ref()?))) {
         for fault in &plan.faults {
-            let part =
-                gauntlet_agent::catalogue::fault(&fault.kind).is_some_and(|kind| kind.takes_part(plan, fault, name));
-            if part && !facts.allowed_faults.contains(&fault.kind) {
+            if fault.takes_part.contains(name) && !facts.allowed_faults.contains(&fault.kind) {
                 told.push(format!(
                     "agent {name} does not allow {}, which fault {} needs; allow it in agent.toml there, or take the fault out",
                     fault.kind, fault.id

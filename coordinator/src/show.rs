@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use gauntlet_agent::catalogue::catalogue;
 use gauntlet_common::check::Names;
+use gauntlet_common::plan::coverage;
 use gauntlet_common::plan::needs::{grouped, needs};
 use gauntlet_common::plan::samples::too_few;
 use gauntlet_common::plan::{Isolation, Plan, PlannedLinks};
@@ -89,6 +89,14 @@ pub fn plan(plan: &Plan) -> String {
     for workload in &plan.workloads {
         let workers = format!(", {} load worker{}", workload.workers.len(), plural(workload.workers.len()));
         load(&mut out, &workload.name, &workload.spec, plan.phases.iter().map(|phase| phase.name.as_str()), &workers);
+        let left = coverage::planned(plan, workload);
+        if left < 1.0 {
+            let taken = plan.faults.iter().filter(|f| f.ends_load.iter().any(|w| workload.workers.contains(w)));
+            let taken: Vec<&str> = taken.map(|fault| fault.id.as_str()).collect();
+            let (left, taken) =
+                (gauntlet_common::check::show(left, gauntlet_common::check::Unit::Ratio), taken.join(", "));
+            line(&mut out, format_args!("    {left} of the planned load: {taken} ends load workers for good"));
+        }
     }
     if !plan.faults.is_empty() {
         line(&mut out, format_args!("\nfaults"));
@@ -103,7 +111,7 @@ pub fn plan(plan: &Plan) -> String {
         }
     }
     checks(&mut out, &plan.checks);
-    let thin = too_few(plan, &Names::of_plan(plan, &catalogue()));
+    let thin = too_few(plan, &Names::of_plan(plan));
     if !thin.is_empty() {
         line(&mut out, format_args!("\nwarnings"));
     }
@@ -287,6 +295,7 @@ fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use gauntlet_agent::catalogue::catalogue;
     use gauntlet_common::plan::bind::{AgentFacts, bind};
     use gauntlet_common::scenario::{ReadOptions, profiles};
 

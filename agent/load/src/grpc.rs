@@ -98,6 +98,7 @@ fn kind() -> Kind {
             schema: schema(schemars::schema_for!(Params)),
             validate: |params, settings| request::problems(params, schema_of(settings).ok().flatten().as_ref()),
         }],
+        reach: gauntlet_common::plan::reach::Reach::of_nodes,
         backend: "",
     }
 }

@@ -56,6 +56,7 @@ fn kind() -> Kind {
         ledgers: Vec::new(),
         audits: Vec::new(),
         verbs: VERBS.iter().map(verb).collect(),
+        reach: gauntlet_common::plan::reach::Reach::of_nodes,
         backend: "",
     }
 }

@@ -137,6 +137,7 @@ fn kind_of<R: Role>() -> Kind {
         ledgers: R::ledgers(),
         audits: R::audits(),
         verbs: Vec::new(),
+        reach: gauntlet_common::plan::reach::Reach::of_nodes,
         backend: "",
     }
 }

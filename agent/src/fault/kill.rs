@@ -8,7 +8,8 @@ use nix::sys::signal::Signal;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Fault, Step, instances_here};
+use super::processes::{self, Struck, instances_here, reach_of_instances};
+use super::{Doing, Fault, Step};
 use crate::journal::Undo;
 use crate::node::Node;
 
@@ -50,7 +51,9 @@ pub struct Kill;
 
 impl Fault for Kill {
     fn kind(&self) -> Kind {
-        super::kind::<Params>("kill", "kills role instances; they start again when the fault ends", "process", validate)
+        let help = "kills role instances; they start again when the fault ends";
+        let reach = |plan: &_, fault: &_| reach_of_instances(plan, fault, "kills");
+        super::kind::<Params>("kill", help, "process", validate, reach)
     }
 
     fn undo(&self, node: &Node, fault: &PlannedFault) -> Vec<Undo> {
@@ -62,30 +65,37 @@ impl Fault for Kill {
             let params: Params =
                 serde_json::from_value(fault.params.clone().into()).map_err(|e| format!("parameters: {e}"))?;
             let deadline = params.deadline.unwrap_or(Micros::from_secs(5)).duration();
-            for id in instances_here(node, fault) {
-                node.hold_down(&id, &fault.id);
-                if matches!(params.signal, KillSignal::Term) {
-                    node.supervisor().signal(&id, Signal::SIGTERM, true).map_err(|e| e.to_string())?;
-                    let ended = tokio::select! {
-                        ended = node.supervisor().wait_exit(&id, deadline) => ended,
-                        // The end of the run does not wait for a deadline of the user's choice.
-                        () = node.healing() => false,
-                    };
-                    if ended {
-                        continue;
-                    }
-                }
-                node.supervisor().signal(&id, Signal::SIGKILL, true).map_err(|e| e.to_string())?;
+            let ids = instances_here(node, fault);
+            if matches!(params.signal, KillSignal::Kill) {
+                return Ok(processes::kill(node, &ids, &fault.id)?.told("killed"));
             }
-            Ok("signalled".into())
+            let mut struck = Struck::default();
+            for id in &ids {
+                node.hold_down(id, &fault.id);
+                processes::strike(node, id, &fault.id, Signal::SIGTERM, &mut struck)?;
+                let ended = tokio::select! {
+                    ended = node.supervisor().wait_exit(id, deadline) => ended,
+                    // The end of the run does not wait for a deadline of the user's choice.
+                    () = node.healing() => false,
+                };
+                if !ended {
+                    // It may end by itself just now.
+                    let _ = node.supervisor().signal(id, Signal::SIGKILL, true);
+                }
+            }
+            Ok(struck.told("told to end"))
         })
     }
 
     fn confirm<'a>(&'a self, node: &'a Node, fault: &'a PlannedFault) -> Step<'a> {
-        Box::pin(async move { node.confirm_dead(&instances_here(node, fault)).await })
+        Box::pin(async move { processes::confirm_dead(node, &fault.id).await })
     }
 
     fn heal<'a>(&'a self, node: &'a Node, fault: &'a PlannedFault) -> Step<'a> {
         Box::pin(async move { node.revive_all(&instances_here(node, fault), &fault.id).await })
+    }
+
+    fn touched<'a>(&'a self, node: &'a Node, fault: &'a PlannedFault) -> Doing<'a, Option<u64>> {
+        Box::pin(async move { Some(node.touched_processes(&fault.id).len() as u64) })
     }
 }

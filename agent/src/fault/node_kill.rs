@@ -4,12 +4,11 @@
 use gauntlet_common::fault::Select;
 use gauntlet_common::plan::{PlannedFault, Selected};
 use gauntlet_common::scenario::{Kind, Problem};
-use gauntlet_common::units::counted;
-use nix::sys::signal::Signal;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Fault, Step};
+use super::processes::{self, reach_of_nodes};
+use super::{Doing, Fault, Step};
 use crate::journal::Undo;
 use crate::node::Node;
 use crate::supervisor::WorkerId;
@@ -50,19 +49,12 @@ pub(super) fn undo(node: &Node) -> Vec<Undo> {
 
 /// Kills everything on this node.
 pub(super) fn inject(node: &Node, fault: &PlannedFault) -> Result<String, String> {
-    let all = everything(node);
-    // First all are held down, so that nothing starts again between two kills.
-    all.iter().for_each(|id| node.hold_down(id, &fault.id));
-    let killed = all.iter().filter(|id| node.supervisor().signal(id, Signal::SIGKILL, true).is_ok()).count();
-    if killed == 0 {
-        return Err("nothing was running on this node".into());
-    }
-    Ok(format!("{} killed", counted(killed, "process")))
+    Ok(processes::kill(node, &everything(node), &fault.id)?.told("killed"))
 }
 
 /// Sees them dead.
-pub(super) async fn confirm(node: &Node) -> Result<String, String> {
-    node.confirm_dead(&everything(node)).await
+pub(super) async fn confirm(node: &Node, fault: &PlannedFault) -> Result<String, String> {
+    processes::confirm_dead(node, &fault.id).await
 }
 
 /// Starts this node's roles again. A load worker's users died with it; the plan's offered load counts without them.
@@ -80,11 +72,8 @@ impl Fault for NodeKill {
             "kills everything on nodes; their roles start again when the fault ends",
             "process",
             validate,
+            |plan, fault| reach_of_nodes(plan, fault.targets().filter_map(Selected::agent).map(str::to_string)),
         )
-    }
-
-    fn takes_part(&self, _: &gauntlet_common::plan::Plan, fault: &PlannedFault, agent: &str) -> bool {
-        fault.targets().any(|target: &Selected| target.agent() == Some(agent))
     }
 
     fn undo(&self, node: &Node, _: &PlannedFault) -> Vec<Undo> {
@@ -95,11 +84,15 @@ impl Fault for NodeKill {
         Box::pin(async move { inject(node, fault) })
     }
 
-    fn confirm<'a>(&'a self, node: &'a Node, _: &'a PlannedFault) -> Step<'a> {
-        Box::pin(async move { confirm(node).await })
+    fn confirm<'a>(&'a self, node: &'a Node, fault: &'a PlannedFault) -> Step<'a> {
+        Box::pin(async move { confirm(node, fault).await })
     }
 
     fn heal<'a>(&'a self, node: &'a Node, fault: &'a PlannedFault) -> Step<'a> {
         Box::pin(async move { heal(node, fault).await })
+    }
+
+    fn touched<'a>(&'a self, node: &'a Node, fault: &'a PlannedFault) -> Doing<'a, Option<u64>> {
+        Box::pin(async move { Some(node.touched_processes(&fault.id).len() as u64) })
     }
 }

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gauntlet_common::fault::Select;
+use gauntlet_common::plan::reach::Reach;
 use gauntlet_common::plan::{Plan, PlannedFault, Selected};
 use gauntlet_common::region::{CLOUD, REGION};
 use gauntlet_common::scenario::{Kind, Problem};
@@ -15,6 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::partition::sides::Member;
+use super::processes::reach_of_nodes;
 use super::{Doing, Fault, Step, isolation, node_kill};
 use crate::journal::Undo;
 use crate::node::Node;
@@ -141,6 +143,33 @@ fn isolates(fault: &PlannedFault) -> bool {
     fault.backend == "link"
 }
 
+/// Whoever is isolated, everybody loses; what is killed, its node alone.
+fn reach(plan: &Plan, fault: &PlannedFault) -> Reach {
+    let lost = Lost::of(plan, fault);
+    if lost.back.is_empty() {
+        let nothing = Some("an outage takes nodes; select them by a label or by the roles that they host".into());
+        return Reach { nothing, ..Reach::default() };
+    }
+    if !isolates(fault) {
+        return reach_of_nodes(plan, lost.back.keys().map(ToString::to_string));
+    }
+    let all = members(plan);
+    let nothing = match () {
+        () if !all.iter().any(|(_, agent)| lost.has(agent)) => Some(
+            "no role runs on what it isolates, and load still reaches an isolated node; pick nodes that host a role",
+        ),
+        () if all.iter().all(|(_, agent)| lost.has(agent)) => {
+            Some("it isolates every node that hosts a role, and nobody is left to miss them; leave one out")
+        }
+        () => None,
+    };
+    Reach {
+        agents: all.into_iter().map(|(_, agent)| agent).collect(),
+        nothing: nothing.map(Into::into),
+        ..Reach::default()
+    }
+}
+
 pub struct Outage;
 
 impl Fault for Outage {
@@ -150,22 +179,8 @@ impl Fault for Outage {
             "loses a group of nodes at once, a cloud or a region; they return one region after another",
             "link|process",
             validate,
+            reach,
         )
-    }
-
-    fn takes_part(&self, plan: &Plan, fault: &PlannedFault, agent: &str) -> bool {
-        // Whoever is isolated, everybody loses.
-        Lost::of(plan, fault).has(agent) || (isolates(fault) && plan.hosted_by(agent).next().is_some())
-    }
-
-    fn refuses(&self, node: &Node, fault: &PlannedFault) -> Option<String> {
-        let all = members(node.plan());
-        let lost = Lost::of(node.plan(), fault);
-        if lost.back.is_empty() {
-            return Some("an outage takes nodes; select them by a label or by the roles that they host".into());
-        }
-        (isolates(fault) && all.iter().all(|(_, agent)| lost.has(agent)))
-            .then(|| "it isolates every node that hosts a role, and nobody is left to miss them".into())
     }
 
     fn undo(&self, node: &Node, fault: &PlannedFault) -> Vec<Undo> {
@@ -198,7 +213,7 @@ impl Fault for Outage {
             if isolates(fault) {
                 isolation::confirm(node, fault, &link_cuts(node, fault)).await
             } else {
-                node_kill::confirm(node).await
+                node_kill::confirm(node, fault).await
             }
         })
     }
@@ -225,7 +240,10 @@ impl Fault for Outage {
     }
 
     fn touched<'a>(&'a self, node: &'a Node, fault: &'a PlannedFault) -> Doing<'a, Option<u64>> {
-        Box::pin(async move { isolates(fault).then(|| node.stalled(&fault.id)) })
+        Box::pin(async move {
+            let processes = || node.touched_processes(&fault.id).len() as u64;
+            Some(if isolates(fault) { node.stalled(&fault.id) } else { processes() })
+        })
     }
 }
 
@@ -248,7 +266,7 @@ mod tests {
             "faults": [{
                 "id": "lose-aws", "kind": "outage", "at": "60s", "for": "60s", "backend": "link",
                 "params": { "select": "cloud=aws", "return_over": return_over },
-                "selected": { "/select": [{ "agent": "n1" }, { "agent": "n2" }, { "agent": "n3" }] },
+                "selected": { "/select": [{ "agent": "n1" }, { "agent": "n2" }, { "agent": "n3" }] }, "takes_part": [],
             }],
         }))
         .unwrap()
@@ -286,7 +304,8 @@ mod tests {
         let mut plan = plan("20s");
         let part = |plan: &Plan| {
             let names: Vec<_> = plan.agents.iter().map(|agent| agent.name.clone()).collect();
-            names.into_iter().filter(|agent| Outage.takes_part(plan, &plan.faults[0], agent)).collect::<Vec<_>>()
+            let agents = reach(plan, &plan.faults[0]).agents;
+            names.into_iter().filter(|agent| agents.contains(agent)).collect::<Vec<_>>()
         };
         assert_eq!(part(&plan), ["n1", "n2", "n3", "n4"]);
         plan.faults[0].backend = "process".into();

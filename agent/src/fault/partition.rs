@@ -6,6 +6,7 @@
 mod kernel;
 pub(super) mod sides;
 
+use gauntlet_common::plan::reach::{Reach, targets_text};
 use gauntlet_common::plan::{Plan, PlannedFault};
 use gauntlet_common::scenario::{Kind, Problem};
 
@@ -30,16 +31,28 @@ fn by_kernel(fault: &PlannedFault) -> bool {
     fault.backend == "kernel"
 }
 
+/// Both sides have something to do; with `isolate` the other side is everybody.
+fn reach(plan: &Plan, fault: &PlannedFault) -> Reach {
+    let sides = sides(plan, fault);
+    let apart = sides[0].iter().any(|(a, on)| sides[1].iter().any(|(b, other)| a != b && on != other));
+    let nothing = (!apart).then(|| {
+        let picked = targets_text(fault);
+        format!("no two processes on different nodes stand on its two sides ({picked}), so that there is nothing to cut; name roles of several nodes")
+    });
+    let everybody = fault.selected.contains_key("/isolate");
+    let agents = match everybody {
+        true => plan.agents.iter().map(|agent| agent.name.clone()).collect(),
+        false => sides.into_iter().flatten().map(|(_, agent)| agent).collect(),
+    };
+    Reach { agents, nothing, ..Reach::default() }
+}
+
 pub struct Partition;
 
 impl Fault for Partition {
     fn kind(&self) -> Kind {
-        super::kind::<Params>("partition", "cuts role instances off from each other", "link|kernel", validate)
-    }
-
-    fn takes_part(&self, plan: &Plan, fault: &PlannedFault, agent: &str) -> bool {
-        // With `isolate` the other side is everybody.
-        fault.selected.contains_key("/isolate") || sides(plan, fault).iter().flatten().any(|(_, on)| on == agent)
+        let help = "cuts role instances off from each other";
+        super::kind::<Params>("partition", help, "link|kernel", validate, reach)
     }
 
     fn refuses(&self, node: &Node, fault: &PlannedFault) -> Option<String> {

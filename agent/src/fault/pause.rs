@@ -3,6 +3,7 @@
 
 use gauntlet_common::fault::Select;
 use gauntlet_common::plan::PlannedFault;
+use gauntlet_common::plan::reach::Reach;
 use gauntlet_common::scenario::Kind;
 use gauntlet_common::units::counted;
 use gauntlet_process::sample::{is_stopped, started_ticks};
@@ -10,9 +11,11 @@ use nix::sys::signal::Signal;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Fault, Step, instances_here};
+use super::processes::{Struck, instances_here, reach_of_instances};
+use super::{Doing, Fault, Step};
 use crate::journal::Undo;
 use crate::node::Node;
+use crate::supervisor::{WorkerError, WorkerId};
 
 /// Parameters of `pause`.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -26,48 +29,74 @@ struct Params {
 pub struct Pause;
 
 impl Pause {
-    /// Signals all and waits, up to a second each, until the kernel shows them in that state.
-    async fn set(node: &Node, fault: &PlannedFault, signal: Signal, stopped: bool) -> Result<String, String> {
-        let ids = instances_here(node, fault);
-        for id in &ids {
-            // Of overlapping pauses the last to end lets go.
-            if !node.hold_paused(id, &fault.id, stopped) {
-                continue;
-            }
-            match node.supervisor().signal(id, signal, false) {
-                // What died meanwhile is not stopped any more.
-                Err(_) if !stopped => continue,
-                result => result.map_err(|e| e.to_string())?,
+    /// Stops them. Of overlapping pauses of a process the last to end lets go.
+    fn stop(node: &Node, fault: &PlannedFault) -> Result<String, String> {
+        let mut struck = Struck::default();
+        for id in instances_here(node, fault) {
+            node.hold_paused(&id, &fault.id, true);
+            match node.supervisor().signal(&id, Signal::SIGSTOP, false) {
+                Ok(()) => {
+                    node.touch(&fault.id, &id);
+                    struck.hit.push(id);
+                }
+                Err(WorkerError::Gone { .. }) => {
+                    node.hold_paused(&id, &fault.id, false);
+                    struck.absent.push(id);
+                }
+                Err(error) => return Err(error.to_string()),
             }
         }
-        Ok(format!("{signal} to {}", counted(ids.len(), "process")))
+        Ok(struck.told("stopped"))
     }
 
-    async fn shown(node: &Node, fault: &PlannedFault, stopped: bool) -> Result<String, String> {
+    /// Lets them go on, but for those that another pause holds.
+    fn let_go(node: &Node, fault: &PlannedFault) -> Result<String, String> {
+        let mut going = 0;
         for id in instances_here(node, fault) {
-            if !stopped && node.is_paused(&id) {
+            if !node.hold_paused(&id, &fault.id, false) {
                 continue;
             }
-            let Some(pid) = node.supervisor().pid(&id) else { continue };
+            match node.supervisor().signal(&id, Signal::SIGCONT, false) {
+                Ok(()) => going += 1,
+                // What died meanwhile is not stopped any more.
+                Err(WorkerError::Gone { .. }) => {}
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+        Ok(format!("{} told to go on", counted(going, "process")))
+    }
+
+    /// Waits, up to a second each, until the kernel shows them in that state; how many it shows so.
+    async fn shown(node: &Node, ids: &[WorkerId], stopped: bool) -> Result<usize, String> {
+        let mut seen = 0;
+        for id in ids {
+            if !stopped && node.is_paused(id) {
+                continue;
+            }
+            let Some(pid) = node.supervisor().pid(id) else { continue };
             let mut tries = 0;
             while is_stopped(pid).is_some_and(|now| now != stopped) {
                 tries += 1;
                 if tries > 100 {
-                    return Err(format!(
-                        "{id} (process {pid}) is {}",
-                        if stopped { "still running" } else { "still stopped" }
-                    ));
+                    let state = if stopped { "still running" } else { "still stopped" };
+                    return Err(format!("{id} (process {pid}) is {state}"));
                 }
                 tokio::time::sleep(std::time::Duration::from_millis(10)).await;
             }
+            seen += usize::from(is_stopped(pid) == Some(stopped));
         }
-        Ok(if stopped { "the kernel shows them stopped" } else { "the kernel shows them running" }.into())
+        Ok(seen)
     }
 }
 
 impl Fault for Pause {
     fn kind(&self) -> Kind {
-        super::kind::<Params>("pause", "stops role instances (SIGSTOP) and continues them", "process", |_| Vec::new())
+        let help = "stops role instances (SIGSTOP) and continues them";
+        let reach = |plan: &_, fault: &_| {
+            let reach = reach_of_instances(plan, fault, "stops");
+            Reach { stops: reach.kills, kills: Default::default(), ..reach }
+        };
+        super::kind::<Params>("pause", help, "process", |_| Vec::new(), reach)
     }
 
     fn undo(&self, node: &Node, fault: &PlannedFault) -> Vec<Undo> {
@@ -81,17 +110,27 @@ impl Fault for Pause {
     }
 
     fn inject<'a>(&'a self, node: &'a Node, fault: &'a PlannedFault, _until_ns: u64) -> Step<'a> {
-        Box::pin(Self::set(node, fault, Signal::SIGSTOP, true))
+        Box::pin(async move { Self::stop(node, fault) })
     }
 
     fn confirm<'a>(&'a self, node: &'a Node, fault: &'a PlannedFault) -> Step<'a> {
-        Box::pin(Self::shown(node, fault, true))
+        Box::pin(async move {
+            match Self::shown(node, &node.touched_processes(&fault.id), true).await? {
+                0 => Err("none of its processes was running, so that it stopped nothing".into()),
+                seen => Ok(format!("the kernel shows {} stopped", counted(seen, "process"))),
+            }
+        })
     }
 
     fn heal<'a>(&'a self, node: &'a Node, fault: &'a PlannedFault) -> Step<'a> {
         Box::pin(async move {
-            Self::set(node, fault, Signal::SIGCONT, false).await?;
-            Self::shown(node, fault, false).await
+            let told = Self::let_go(node, fault)?;
+            let seen = Self::shown(node, &instances_here(node, fault), false).await?;
+            Ok(format!("{told}, the kernel shows {} running", counted(seen, "process")))
         })
+    }
+
+    fn touched<'a>(&'a self, node: &'a Node, fault: &'a PlannedFault) -> Doing<'a, Option<u64>> {
+        Box::pin(async move { Some(node.touched_processes(&fault.id).len() as u64) })
     }
 }

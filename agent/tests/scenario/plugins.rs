@@ -64,6 +64,7 @@ fn with_latency() -> Catalogue {
         ledgers: Vec::new(),
         audits: Vec::new(),
         verbs: Vec::new(),
+        reach: gauntlet_common::plan::reach::Reach::of_nodes,
         backend: "link",
     });
     all

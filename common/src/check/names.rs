@@ -3,7 +3,7 @@
 use indexmap::IndexMap;
 
 use crate::nearest::nearest;
-use crate::plan::Plan;
+use crate::plan::{Plan, Told};
 use crate::scenario::{Catalogue, Kind, Metric, MetricKind, Scenario, flow};
 
 /// Everything the checks of one scenario may name.
@@ -56,15 +56,15 @@ impl Names {
         }
     }
 
-    /// Of a plan, likewise.
-    pub fn of_plan(plan: &Plan, catalogue: &Catalogue) -> Self {
+    /// Of a plan, which holds all of that.
+    pub fn of_plan(plan: &Plan) -> Self {
         let workloads = plan
             .workloads
             .iter()
             .map(|w| (w.name.clone(), WorkloadNames { steps: w.steps.clone(), objective: w.spec.objective.is_some() }));
         Self {
             workloads: workloads.collect(),
-            roles: plan.roles.iter().map(|role| (role.name.clone(), role_names(&role.kind, catalogue))).collect(),
+            roles: plan.roles.iter().map(|role| (role.name.clone(), told(&role.told))).collect(),
             phases: plan.phases.iter().map(|p| (p.name.clone(), PhaseNames { warmup: p.warmup })).collect(),
             faults: plan.faults.iter().map(|fault| fault.id.clone()).collect(),
         }
@@ -73,13 +73,14 @@ impl Names {
 
 fn role_names(kind: &str, catalogue: &Catalogue) -> RoleNames {
     let kind = catalogue.roles.iter().find(|k| k.name == kind);
-    let own = kind.map_or(&[][..], |k| &k.metrics);
-    let named = |m: &Metric| (m.name.to_string(), m.kind);
-    RoleNames {
-        metrics: own.iter().chain(&Kind::PROCESS_METRICS).map(named).collect(),
-        ledgers: kind.map_or_else(Vec::new, |k| k.ledgers.iter().map(|l| l.to_string()).collect()),
-        audits: kind.map_or_else(Vec::new, |k| k.audits.iter().map(|figure| figure.name.to_string()).collect()),
-    }
+    told(&kind.map_or_else(Told::default, Kind::told))
+}
+
+/// With what every process has.
+fn told(told: &Told) -> RoleNames {
+    let processes = Kind::PROCESS_METRICS.iter().map(|m: &Metric| (m.name.to_string(), m.kind));
+    let own = told.metrics.iter().map(|(name, kind)| (name.clone(), *kind));
+    RoleNames { metrics: own.chain(processes).collect(), ledgers: told.ledgers.clone(), audits: told.audits.clone() }
 }
 
 /// "did you mean `x`?", or what there is.

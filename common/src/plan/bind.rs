@@ -6,8 +6,13 @@ use std::collections::BTreeSet;
 use indexmap::IndexMap;
 use serde_json::Value;
 
+use super::coverage;
 use super::links::{LinksError, bind_links};
-use super::{Isolation, Plan, PlannedAgent, PlannedFault, PlannedLoadWorker, PlannedRole, PlannedWorkload, Selected};
+use super::reach::{Reach, already_held};
+use super::{
+    Isolation, Plan, PlannedAgent, PlannedFault, PlannedLoadWorker, PlannedRole, PlannedWorkload, Selected, Told,
+    samples,
+};
 use crate::fault::{Placed, Select, SelectError};
 use crate::phase::Phase;
 use crate::scenario::{Catalogue, FaultSpec, From, Kind, RoleSpec, Scenario, Target, Workload, flow};
@@ -53,6 +58,16 @@ pub enum BindError {
         "the scenario needs an agent with {labels} beside those with other labels it needs, and there is none; label one in the inventory"
     )]
     NoAgentLike { labels: String },
+    #[error("fault `{fault}` touches nothing: {why}")]
+    Nothing { fault: String, why: String },
+    #[error(
+        "fault `{fault}` touches nothing: fault `{by}` holds {instance} already, from {from} to {to}; let `{fault}` begin later, last longer, or pick something else"
+    )]
+    AlreadyHeld { fault: String, by: String, instance: String, from: Micros, to: Micros },
+    #[error(
+        "the plan's own faults leave {share} of the planned load of `{workload}`, less than {least}: {faults} ends load workers for good; let the load come from nodes that it spares (`from:`), let it begin later, or write guards: {{ coverage: ... }}"
+    )]
+    Coverage { workload: String, share: String, least: String, faults: String },
     #[error(transparent)]
     Links(#[from] LinksError),
     #[error("there is no {what} `{name}` in this build; `coordinator schema` lists what there is")]
@@ -86,7 +101,7 @@ pub fn bind(
     let phases = timeline(scenario);
     let planned_agents: Vec<PlannedAgent> =
         agents.iter().map(|agent| PlannedAgent { name: agent.name.clone(), labels: agent.labels.clone() }).collect();
-    let roles = place_roles(scenario, agents, seed)?;
+    let roles = place_roles(scenario, catalogue, agents, seed)?;
     let links = scenario.links.as_ref().map(|links| bind_links(links, agents, &roles, seed)).transpose()?;
     let (workloads, load_workers) = place_load(scenario, catalogue, agents, &roles, seed, isolation)?;
     let names: Vec<&str> = scenario.workloads.keys().map(String::as_str).collect();
@@ -98,7 +113,7 @@ pub fn bind(
     let offers = Offers { agents, isolation, roles: &roles, load_on: &on };
     let faults = scenario.faults.iter().map(|fault| bind_fault(fault, catalogue, placed, &phases, seed, offers));
     let faults = faults.collect::<Result<Vec<_>, _>>()?;
-    Ok(Plan {
+    let mut plan = Plan {
         schema: SCHEMA.into(),
         scenario: scenario.name.clone(),
         title: scenario.title.clone(),
@@ -117,7 +132,10 @@ pub fn bind(
         checks: scenario.checks.clone(),
         on_agent_loss: scenario.on_agent_loss,
         guards: scenario.guards.clone(),
-    })
+    };
+    reach(&mut plan, catalogue)?;
+    covered(&plan)?;
+    Ok(plan)
 }
 
 /// Whether each set of labels finds an agent of its own that has them all: augmenting paths, so that an agent with many labels is
@@ -173,7 +191,12 @@ fn has_label(labels: &IndexMap<String, String>, label: &str) -> bool {
 }
 
 /// Each instance on an agent of its own: the least occupied first, among equals in an order drawn for the role.
-fn place_roles(scenario: &Scenario, agents: &[AgentFacts], seed: u64) -> Result<Vec<PlannedRole>, BindError> {
+fn place_roles(
+    scenario: &Scenario,
+    catalogue: &Catalogue,
+    agents: &[AgentFacts],
+    seed: u64,
+) -> Result<Vec<PlannedRole>, BindError> {
     let mut occupied = vec![0u32; agents.len()];
     let mut roles = Vec::new();
     for (name, role) in &scenario.roles {
@@ -193,6 +216,7 @@ fn place_roles(scenario: &Scenario, agents: &[AgentFacts], seed: u64) -> Result<
             restart: role.restart,
             params: role.params.clone(),
             instances: candidates.iter().map(|agent| agents[*agent].name.clone()).collect(),
+            told: catalogue.roles.iter().find(|kind| kind.name == role.kind).map_or_else(Told::default, Kind::told),
         });
     }
     Ok(roles)
@@ -367,7 +391,54 @@ fn bind_fault(
         backend,
         params: fault.params.clone(),
         selected,
+        takes_part: Vec::new(),
+        ends_load: Vec::new(),
     })
+}
+
+/// What each fault reaches, which only a whole plan tells. One that can touch nothing is refused.
+fn reach(plan: &mut Plan, catalogue: &Catalogue) -> Result<(), BindError> {
+    let of = |fault: &PlannedFault| {
+        let kind = catalogue.faults.iter().find(|kind| kind.name == fault.kind);
+        kind.map_or_else(Reach::default, |kind| (kind.reach)(plan, fault))
+    };
+    let reached: Vec<(PlannedFault, Reach)> = plan.faults.iter().map(|fault| (fault.clone(), of(fault))).collect();
+    for (number, (fault, reach)) in reached.iter().enumerate() {
+        let id = fault.id.clone();
+        if let Some(why) = &reach.nothing {
+            return Err(BindError::Nothing { fault: id, why: why.clone() });
+        }
+        if let Some((by, (role, instance))) = already_held(&reached, number) {
+            let (from, to) = (by.at, Micros(by.at.0 + by.duration.0));
+            let instance = format!("{role}[{instance}]");
+            return Err(BindError::AlreadyHeld { fault: id, by: by.id.clone(), instance, from, to });
+        }
+    }
+    for (fault, (_, reach)) in plan.faults.iter_mut().zip(reached) {
+        // In the plan's order of agents.
+        let part = plan.agents.iter().map(|agent| &agent.name).filter(|name| reach.agents.contains(*name));
+        fault.takes_part = part.cloned().collect();
+        fault.ends_load = reach.ends_load.into_iter().collect();
+    }
+    Ok(())
+}
+
+/// Load that the plan's own faults take away proves nothing about what is left.
+fn covered(plan: &Plan) -> Result<(), BindError> {
+    for workload in &plan.workloads {
+        let share = coverage::planned(plan, workload);
+        if share < plan.guards.coverage.0 {
+            let taken = |fault: &&PlannedFault| fault.ends_load.iter().any(|worker| workload.workers.contains(worker));
+            let faults = plan.faults.iter().filter(taken).map(|fault| format!("`{}`", fault.id));
+            return Err(BindError::Coverage {
+                workload: workload.name.clone(),
+                share: check::show(share, check::Unit::Ratio),
+                least: plan.guards.coverage.to_string(),
+                faults: faults.collect::<Vec<_>>().join(" and "),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// What the choice of a backend goes by.

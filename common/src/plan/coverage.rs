@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::PlannedWorkload;
+use super::{Plan, PlannedWorkload, samples};
 use crate::arrival::{Curve, Model, model};
 use crate::check::Intervals;
 use crate::phase::Phase;
@@ -31,6 +31,18 @@ pub fn share(phases: &[Phase], workload: &PlannedWorkload, deaths: &Deaths, over
         over.spans().iter().map(|span| planned(ns(span.start).max(from), ns(span.end))).sum::<f64>() / workers
     });
     (all > 0.0).then(|| (1.0 - lost.sum::<f64>() / all).clamp(0.0, 1.0))
+}
+
+/// The share that is left of a workload's planned load outside warm-up when all goes as planned: the plan's own faults end load workers.
+pub fn planned(plan: &Plan, workload: &PlannedWorkload) -> f64 {
+    let mut deaths = Deaths::new();
+    for fault in &plan.faults {
+        for worker in &fault.ends_load {
+            let at = deaths.entry(*worker).or_insert(fault.at);
+            *at = fault.at.min(*at);
+        }
+    }
+    share(&plan.phases, workload, &deaths, &samples::timeline(plan).judged()).unwrap_or(1.0)
 }
 
 #[cfg(test)]

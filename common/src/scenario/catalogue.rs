@@ -5,6 +5,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::plan::reach::Reach;
+use crate::plan::{Plan, PlannedFault, Told};
+
 /// Everything a scenario may name.
 #[derive(Debug, Clone, Default)]
 pub struct Catalogue {
@@ -33,6 +36,8 @@ pub struct Kind {
     pub audits: Vec<Metric>,
     /// Drivers: the verbs of its requests.
     pub verbs: Vec<Verb>,
+    /// Faults: what one of a plan reaches; of roles and drivers nobody asks.
+    pub reach: fn(&Plan, &PlannedFault) -> Reach,
     /// Faults: what carries it out, `process` (signals to the agent's own children), `link` (the link layer), or `link|kernel`
     /// where the node's firewall can too, or `link|process` where a `method: process` takes signals; else empty.
     pub backend: &'static str,
@@ -58,7 +63,8 @@ pub struct Metric {
 }
 
 /// What can be asked of a metric.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum MetricKind {
     /// `count`, `rate`.
     Counter,
@@ -83,6 +89,15 @@ impl Kind {
         let mut found = Vec::new();
         find(&self.schema, &self.schema, params, "", format, &mut found);
         found
+    }
+
+    /// Roles: what it tells of itself, for a plan.
+    pub fn told(&self) -> Told {
+        Told {
+            metrics: self.metrics.iter().map(|metric| (metric.name.to_string(), metric.kind)).collect(),
+            ledgers: self.ledgers.iter().map(ToString::to_string).collect(),
+            audits: self.audits.iter().map(|figure| figure.name.to_string()).collect(),
+        }
     }
 
     /// Faults: whether it breaks connections between nodes.

@@ -20,6 +20,8 @@ use super::overrides::{Applied, FULL, apply_profile, apply_set, check_text};
 use super::semantics::{Semantics, inside};
 use crate::check::{self, CheckError, Objective};
 use crate::nearest::suggest;
+use crate::plan::Isolation;
+use crate::plan::bind::{AgentFacts, BindError, bind};
 
 /// What is applied to the file.
 #[derive(Clone, Copy, Default)]
@@ -78,6 +80,9 @@ pub fn profiles(text: &str) -> Vec<String> {
     let named = tree.as_ref().and_then(|tree| tree.get("profiles")).map_or(&[][..], Node::entries);
     std::iter::once(FULL.to_string()).chain(named.iter().map(|(key, _)| key.text.clone())).collect()
 }
+
+/// Placements that are tried before a fault is said to touch nothing in any.
+const SEEDS_TRIED: u64 = 4;
 
 struct Reader<'a> {
     catalogue: &'a Catalogue,
@@ -182,9 +187,35 @@ impl Reader<'_> {
             && let Some(scenario) = self.typed(applied, profile, &mut found)
         {
             series_apart(&applied.tree, &scenario, &mut found);
+            self.reach(&applied.tree, &scenario, &mut found);
             self.expressions(&applied.tree, &scenario, &mut found);
         }
         found
+    }
+
+    /// Faults that can touch nothing wherever roles are placed: a plan of any seed would be refused.
+    fn reach(&self, tree: &Node, scenario: &Scenario, found: &mut Vec<Diagnostic>) {
+        let agent = |i: usize| AgentFacts {
+            name: format!("n{}", i + 1),
+            labels: scenario.needs.labels_of(i),
+            cores: 1,
+            capabilities: Vec::new(),
+        };
+        let agents: Vec<AgentFacts> = (0..scenario.needs.agents as usize).map(agent).collect();
+        let mut last = None;
+        for seed in 0..SEEDS_TRIED {
+            match bind(scenario, self.catalogue, &agents, seed, Isolation::Shared) {
+                Err(error @ (BindError::Nothing { .. } | BindError::AlreadyHeld { .. })) => last = Some(error),
+                // What hangs on the cluster is told when there is one.
+                _ => return,
+            }
+        }
+        let Some(error) = last else { return };
+        let (BindError::Nothing { fault, .. } | BindError::AlreadyHeld { fault, .. }) = &error else { return };
+        let faults = tree.get("faults").map_or(&[][..], Node::items);
+        let place = faults.iter().find(|node| node.text_of("id") == Some(fault)).and_then(|node| node.get("id"));
+        let (message, help) = split_help(&error.to_string());
+        found.push(Diagnostic::new(place.map_or(tree.place, |id| id.place), message, help));
     }
 
     fn expressions(&self, tree: &Node, scenario: &Scenario, found: &mut Vec<Diagnostic>) {

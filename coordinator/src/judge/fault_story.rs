@@ -152,11 +152,11 @@ impl FaultStory {
         if self.confirmed.is_none() {
             return Some("no probe confirmed its effect".into());
         }
+        // A probe alone proves nothing: a process that was not there is dead as well.
         match self.touched {
-            Some(0) => Some("it touched no real operation".into()),
-            // Ends of processes are proven by the probe; cut links only by the traffic that they held up.
-            None if self.backend != "process" => Some("nobody read what it touched".into()),
-            _ => None,
+            Some(0) => Some("it touched nothing".into()),
+            None => Some("nobody said what it touched".into()),
+            Some(_) => None,
         }
     }
 

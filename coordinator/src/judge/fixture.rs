@@ -119,7 +119,9 @@ pub(crate) fn edge(at_s: f64, agent: &str, id: &str, edge: FaultEdge) -> Event {
 
 fn plan() -> Plan {
     let phase = |name: &str, from: u32, to: u32, warmup: bool| json!({ "name": name, "start": format!("{from}s"), "end": format!("{to}s"), "warmup": warmup });
-    let role = |name: &str, kind: &str, on: &[&str]| json!({ "name": name, "kind": kind, "restart": "on_failure", "params": {}, "instances": on });
+    let role = |name: &str, kind: &str, on: &[&str], told: serde_json::Value| json!({ "name": name, "kind": kind, "restart": "on_failure", "params": {}, "instances": on, "told": told });
+    let (none, events) = (json!({ "metrics": {} }), json!({ "metrics": {}, "ledgers": ["events"] }));
+    let counted = json!({ "metrics": { "completed": "counter", "waiting": "gauge" } });
     let agent = |name: &str| json!({ "name": name, "labels": {} });
     let app0 = json!({ "instance": { "role": "app", "instance": 0, "agent": "n2" } });
     let app1 = json!({ "instance": { "role": "app", "instance": 1, "agent": "n3" } });
@@ -130,7 +132,7 @@ fn plan() -> Plan {
         "isolation": "shared",
         "phases": [phase("warmup", 0, 3, true), phase("steady", 3, 10, false), phase("peak", 10, 40, false), phase("calm", 40, 43, false)],
         "agents": [agent("n1"), agent("n2"), agent("n3")],
-        "roles": [role("gateway", "api_gateway", &["n1"]), role("app", "app_server", &["n2", "n3"]), role("jobs", "job_worker", &["n1"])],
+        "roles": [role("gateway", "api_gateway", &["n1"], none), role("app", "app_server", &["n2", "n3"], events), role("jobs", "job_worker", &["n1"], counted)],
         "workloads": [{
             "name": "users",
             "spec": {
@@ -142,9 +144,10 @@ fn plan() -> Plan {
         }],
         "load_workers": [{ "agent": "n1" }, { "agent": "n3" }],
         "faults": [
-            { "id": "kill-app", "kind": "node_kill", "at": "15s", "for": "3s", "backend": "process", "params": {}, "selected": { "/select": [app0] } },
+            { "id": "kill-app", "kind": "node_kill", "at": "15s", "for": "3s", "backend": "process", "params": {}, "selected": { "/select": [app0] },
+              "takes_part": ["n2"] },
             { "id": "cut-app", "kind": "partition", "at": "28s", "for": "3s", "backend": "link", "params": {},
-              "selected": { "/between/0": [gateway], "/between/1": [app1] } },
+              "selected": { "/between/0": [gateway], "/between/1": [app1] }, "takes_part": ["n1", "n3"] },
         ],
         "checks": [
             { "expr": "error_rate(users) < 0.1% outside faults" },
@@ -189,6 +192,7 @@ fn events() -> Vec<Event> {
     }
     all.push(event(15.5, Some("n1"), What::Detected { observer: "gateway[0]".into(), subject: "app[0]".into() }));
     all.push(event(16.0, Some("n1"), What::Failovers { observer: "gateway[0]".into(), count: 4, latency_us_max: 900 }));
+    all.push(event(18.2, Some("n2"), What::FaultEffect { id: "kill-app".into(), touched: 1 }));
     all.push(event(31.3, None, What::FaultEffect { id: "cut-app".into(), touched: 12 }));
     for agent in ["n1", "n3"] {
         all.push(event(43.5, Some(agent), What::LoadStopped { agent: agent.into(), drained: true }));

@@ -163,10 +163,8 @@ fn faults(view: &View<'_>, guards: &mut Guards<'_>) {
 /// Agents that had something to do for a fault, and said neither that it was applied nor that it was not.
 fn silent<'v>(view: &'v View<'_>, story: &'v FaultStory) -> impl Iterator<Item = &'v str> {
     let fault = view.plan.faults.iter().find(|fault| fault.id == story.id);
-    let kind = fault.and_then(|fault| Some((fault, gauntlet_agent::catalogue::fault(&fault.kind)?)));
-    let takes_part = move |agent: &&str| kind.is_some_and(|(fault, kind)| kind.takes_part(view.plan, fault, agent));
-    let agents = view.plan.agents.iter().map(|agent| agent.name.as_str());
-    agents.filter(takes_part).filter(|agent| !story.answered.contains(*agent))
+    let part = fault.into_iter().flat_map(|fault| &fault.takes_part).map(String::as_str);
+    part.filter(|agent| !story.answered.contains(*agent))
 }
 
 fn ledger(view: &View<'_>, guards: &mut Guards<'_>) {

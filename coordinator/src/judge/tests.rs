@@ -224,9 +224,20 @@ fn a_vacuous_fault_makes_the_run_invalid() {
     run.events.retain(|event| !of(event, &["n1", "n3"]));
     expect(&run.report(), Outcome::Invalid, 5, "cut-app was vacuous: no probe");
     let mut run = RecordedRun::good().without(|what| matches!(what, What::FaultEffect { .. }));
-    expect(&run.report(), Outcome::Invalid, 5, "cut-app was vacuous: nobody read");
+    expect(&run.report(), Outcome::Invalid, 5, "cut-app was vacuous: nobody said what it touched");
+    expect(&run.report(), Outcome::Invalid, 5, "kill-app was vacuous: nobody said what it touched");
     run.events.insert(5, event(31.0, None, What::FaultEffect { id: "cut-app".into(), touched: 0 }));
-    expect(&run.report(), Outcome::Invalid, 5, "touched no real operation");
+    expect(&run.report(), Outcome::Invalid, 5, "cut-app was vacuous: it touched nothing");
+    // Confirmed dead, and nothing was killed: there was no such process.
+    let mut run = RecordedRun::good();
+    for event in &mut run.events {
+        if let What::FaultEffect { id, touched } = &mut event.what
+            && id == "kill-app"
+        {
+            *touched = 0;
+        }
+    }
+    expect(&run.report(), Outcome::Invalid, 5, "kill-app was vacuous: it touched nothing");
     let mut run = RecordedRun::good();
     run.events.insert(20, edge(15.2, "n2", "kill-app", FaultEdge::NotConfirmed));
     expect(&run.report(), Outcome::Invalid, 5, "its probe found no effect: NotConfirmed on n2");

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use gauntlet_agent::catalogue::catalogue;
 use gauntlet_common::check::{Acks, Counts, FaultWindow, Gauge, Intervals, Names, Objective, Source, Timeline};
 use gauntlet_common::event::{Abort, Event, What};
 use gauntlet_common::histogram::Histogram;
@@ -35,7 +34,7 @@ pub(super) struct Story {
 impl Story {
     /// Of a run that has not begun.
     pub fn new(plan: &Plan) -> Self {
-        let names = Names::of_plan(plan, &catalogue());
+        let names = Names::of_plan(plan);
         Self { objectives: objectives(plan, &names), names, faults: untold(plan), ended: Ended::default() }
     }
 
@@ -226,10 +225,9 @@ fn load_end(plan: &Plan, record: &Record) -> Micros {
     plan.end().min(Micros(end))
 }
 
-/// What checks may name: what the plan and this build's catalogue declare, and what the record holds (of a role that
-/// another build knew).
+/// What checks may name: what the plan declares, and what the record holds beside it.
 fn names(plan: &Plan, record: &Record) -> Names {
-    let mut names = Names::of_plan(plan, &catalogue());
+    let mut names = Names::of_plan(plan);
     for (role, known) in &mut names.roles {
         for (metric, kind) in record.metric_names(role) {
             known.metrics.entry(metric).or_insert(kind);

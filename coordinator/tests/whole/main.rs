@@ -7,6 +7,7 @@
 
 mod agents;
 mod campaign;
+mod claims;
 mod clock;
 mod connections;
 mod deaths;

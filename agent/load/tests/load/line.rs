@@ -49,6 +49,7 @@ fn kind() -> Kind {
             schema: schemars::schema_for!(Say).to_value(),
             validate: |_, _| Vec::new(),
         }],
+        reach: gauntlet_common::plan::reach::Reach::of_nodes,
         backend: "",
     }
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicU64;
 use gauntlet_common::event::{Event, FaultEdge, What};
 use gauntlet_common::fault::Select;
 use gauntlet_common::plan::bind::{AgentFacts, bind};
+use gauntlet_common::plan::reach::Reach;
 use gauntlet_common::plan::{Isolation, PlannedFault};
 use gauntlet_common::scenario::{Kind, ReadOptions, read};
 use gauntlet_process::clock;
@@ -15,7 +16,7 @@ use gauntlet_proto::convert::sealed;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::super::{Fault, Faults, Step, kind};
+use super::super::{Doing, Fault, Faults, Step, kind};
 use crate::config::{Config, Tls};
 use crate::home::Home;
 use crate::journal::{Journal, Undo};
@@ -45,7 +46,7 @@ impl Mark {
 
 impl Fault for Mark {
     fn kind(&self) -> Kind {
-        kind::<Params>("mark", "marks a node by a file", "process", |_| Vec::new())
+        kind::<Params>("mark", "marks a node by a file", "process", |_| Vec::new(), Reach::of_nodes)
     }
 
     fn undo(&self, node: &Node, fault: &PlannedFault) -> Vec<Undo> {
@@ -72,6 +73,10 @@ impl Fault for Mark {
             std::fs::remove_file(Self::file(node, fault)).map_err(|e| e.to_string())?;
             Ok("the mark is gone".into())
         })
+    }
+
+    fn touched<'a>(&'a self, _: &'a Node, _: &'a PlannedFault) -> Doing<'a, Option<u64>> {
+        Box::pin(async { Some(1) })
     }
 }
 

@@ -29,6 +29,7 @@ fn catalogue() -> Catalogue {
         ledgers: Vec::new(),
         audits: Vec::new(),
         verbs: Vec::new(),
+        reach: crate::plan::reach::Reach::of_nodes,
         backend: "",
     };
     Catalogue { roles: vec![kind("a_role")], drivers: vec![kind("a_driver")], faults: vec![kind("a_fault")] }

@@ -74,6 +74,7 @@ impl Cluster {
                 restart: Restart::default(),
                 params: params.as_object().unwrap().clone(),
                 instances: (0..*on).map(agent).collect(),
+                told: Default::default(),
             });
         }
         Self { plan: plan(planned), wire, registry, dir: tempfile::tempdir().unwrap() }
