@@ -11,7 +11,6 @@ use super::links::{LinksError, bind_links};
 use super::reach::{Reach, already_held};
 use super::{
     Isolation, Plan, PlannedAgent, PlannedFault, PlannedLoadWorker, PlannedRole, PlannedWorkload, Selected, Told,
-    samples,
 };
 use crate::fault::{Placed, Select, SelectError};
 use crate::phase::Phase;
