@@ -1,4 +1,5 @@
 mod evidence;
+mod ledger;
 
 use gauntlet_common::check::{Names, Objective, WorkloadNames};
 use gauntlet_common::event::{Abort, FaultEdge, What};

@@ -1,12 +1,13 @@
 //! A plan and its record with a resolved timeline: where checks and figures read from.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use gauntlet_agent::catalogue::catalogue;
 use gauntlet_common::check::{Acks, Counts, Gauge, Intervals, Names, Objective, Source, Timeline};
 use gauntlet_common::event::{Abort, What};
 use gauntlet_common::histogram::Histogram;
-use gauntlet_common::ledger::{Gap, Missing, SeriesCount};
+use gauntlet_common::ledger::{Gap, Missing, SeriesCount, Summary};
 use gauntlet_common::plan::Plan;
 use gauntlet_common::scenario::OnAgentLoss;
 use gauntlet_common::units::{Micros, Ratio};
@@ -37,6 +38,7 @@ pub(super) struct View<'a> {
     objectives: BTreeMap<&'a str, Objective>,
     /// The run goes on: what has not happened yet may still.
     live: bool,
+    ledger: OnceCell<Summary>,
 }
 
 impl<'a> View<'a> {
@@ -61,12 +63,17 @@ impl<'a> View<'a> {
         let objectives = plan.workloads.iter().filter_map(objective).collect();
         let timeline = Timeline { phases: plan.phases.clone(), faults: windows, end, ..Timeline::default() };
         let ended = Ended::of(plan, record, end);
-        Self { plan, record, timeline, faults, names, ended, objectives, live }
+        Self { plan, record, timeline, faults, names, ended, objectives, live, ledger: OnceCell::new() }
     }
 
     /// Seconds of the timeline, the last one perhaps cut short.
     pub fn seconds(&self) -> u32 {
         self.timeline.end.0.div_ceil(1_000_000) as u32
+    }
+
+    /// The account of snapshots, taken once.
+    pub fn ledger(&self) -> &Summary {
+        self.ledger.get_or_init(|| self.record.ledger())
     }
 
     /// The detail of the abort, when a failed check was why.
@@ -109,7 +116,7 @@ impl<'a> View<'a> {
     pub fn gap_text(&self, gap: &Gap) -> String {
         let text = match gap.what {
             Missing::Misplaced { workload, step, ok, recorded, merged } => {
-                let name = self.series_name(&SeriesCount { workload, step, ok, recorded, merged });
+                let name = self.series_name(&SeriesCount { workload, step, ok, ..SeriesCount::default() });
                 format!("load[{}]: counted {recorded} requests of {name}, but its snapshots hold {merged}", gap.worker)
             }
             _ => gap.to_string(),

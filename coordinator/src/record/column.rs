@@ -247,6 +247,14 @@ impl<T: Cell> Column<T> {
     }
 }
 
+#[cfg(test)]
+impl<T: Cell> Column<T> {
+    /// Loses a second that is in memory.
+    pub(super) fn lose(&mut self, second: u32) -> Option<T> {
+        self.fresh.remove(&second)
+    }
+}
+
 /// A block, still without its place in the file, and its bytes. Of one cell at least.
 fn pack<T: Cell>(cells: &[(u32, &T)]) -> (Block<T::Sum>, Vec<u8>) {
     let (mut index, mut bytes) = (Vec::with_capacity(cells.len() * ENTRY), Vec::new());

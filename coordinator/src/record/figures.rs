@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use gauntlet_common::check::{Counts, Gauge, Intervals};
 use gauntlet_common::histogram::Histogram;
+use gauntlet_common::ledger::SeriesCount;
 use gauntlet_common::scenario::MetricKind;
 use gauntlet_common::snapshot::NodeSample;
 
@@ -67,6 +68,20 @@ impl Record {
             });
         }
         sum
+    }
+
+    /// Requests of a series that are here, by both of its histograms and by the counter beside them: where one of these
+    /// is not what the ledger accepted, that one.
+    pub(super) fn held(&self, of: &SeriesCount) -> u64 {
+        let series = &self.series[of.workload as usize][of.step as usize][usize::from(of.ok)];
+        let (mut counted, mut response_time, mut service_time) = (0, Histogram::new(), Histogram::new());
+        series.pieces(&self.store, &Intervals::span(0..INTERVALS_MAX), |slot| {
+            counted += slot.count;
+            slot.response_time.add_to(&mut response_time);
+            slot.service_time.add_to(&mut service_time);
+        });
+        let found = [response_time.count(), service_time.count(), counted];
+        found.into_iter().find(|held| *held != of.merged).unwrap_or(of.merged)
     }
 
     /// Iterations planned and those that workers could not issue in time.
