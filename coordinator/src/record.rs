@@ -14,10 +14,12 @@
 //!
 //! Deliberately not here: the run's directory (that is [`crate::rundir`]) and judgement.
 
+mod block;
 mod bytes;
 mod cells;
 mod column;
 mod figures;
+mod lines;
 mod packed;
 mod seconds;
 mod store;
@@ -35,6 +37,7 @@ use gauntlet_common::snapshot::{
 pub use cells::{Bin, Usage};
 use cells::{Second, Slot, Wakeup};
 use column::Column;
+pub(crate) use lines::WorkloadSecond;
 use packed::Packed;
 pub use seconds::INTERVALS_MAX;
 pub(crate) use seconds::Seconds;

@@ -24,7 +24,11 @@ impl Record {
     }
 
     /// The series of a workload or of one of its steps: each step's errors and successes, and whether it is an assertion.
-    fn series(&self, workload: &str, step: Option<&str>) -> impl Iterator<Item = (&[Column<Slot>; 2], bool)> {
+    pub(super) fn series(
+        &self,
+        workload: &str,
+        step: Option<&str>,
+    ) -> impl Iterator<Item = (&[Column<Slot>; 2], bool)> {
         let at = self.workload(workload);
         let steps = at.map_or(&[][..], |at| &self.names[at].1);
         let series = at.map_or(&[][..], |at| &self.series[at]);
@@ -32,7 +36,7 @@ impl Record {
         all.map(|(series, of)| (series, of.assertion))
     }
 
-    fn seconds(&self, workload: &str) -> Option<&Column<Second>> {
+    pub(super) fn seconds(&self, workload: &str) -> Option<&Column<Second>> {
         self.workload(workload).map(|at| &self.seconds[at])
     }
 
@@ -144,7 +148,7 @@ impl Record {
     }
 
     /// Every instance's cells of a metric, in the order of instances and time.
-    fn instances<'a, T: Cell>(
+    pub(super) fn instances<'a, T: Cell>(
         &'a self,
         all: &'a Metrics<T>,
         (role, metric): (&str, &str),

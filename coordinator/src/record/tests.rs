@@ -10,6 +10,7 @@ use super::*;
 use crate::judge::fixture::RecordedRun;
 
 mod bounded;
+mod week;
 
 /// One request: how long it took, its workload's step, outcome, second, and where it was made and sent.
 #[derive(Debug, Clone)]
