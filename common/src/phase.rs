@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::units::Micros;
 
+/// The longest run: a week. What a run leaves behind is bounded by it, and a file whose phases last longer is refused.
+pub const RUN_MAX: Micros = Micros::from_secs(7 * 86_400);
+
 /// One span of a plan's timeline.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Phase {

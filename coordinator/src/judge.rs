@@ -198,7 +198,7 @@ fn phases(view: &View<'_>, tainted: &Intervals) -> Vec<Phase> {
 }
 
 fn ledger(view: &View<'_>) -> Ledger {
-    let summary = view.record.ledger();
+    let summary = view.ledger();
     let name = |workload: u32| view.plan.workloads.get(workload as usize);
     let (planned, unplanned): (Vec<_>, Vec<_>) = summary.gaps.iter().partition(|gap| view.excuses(gap));
     let text = |gaps: Vec<&gauntlet_common::ledger::Gap>| gaps.into_iter().map(|g| view.gap_text(g)).collect();
@@ -206,7 +206,9 @@ fn ledger(view: &View<'_>) -> Ledger {
         batches_expected: summary.batches_expected,
         batches_received: summary.batches_received,
         recorded: summary.recorded,
+        unsent: summary.unsent,
         merged: summary.merged,
+        held: summary.held,
         series: summary
             .series
             .iter()
@@ -215,7 +217,9 @@ fn ledger(view: &View<'_>) -> Ledger {
                 step: name(count.workload).and_then(|w| w.steps.get(count.step as usize).cloned()).unwrap_or_default(),
                 outcome: if count.ok { "ok" } else { "error" }.into(),
                 recorded: count.recorded,
+                unsent: count.unsent,
                 merged: count.merged,
+                held: count.held,
             })
             .collect(),
         gaps: text(unplanned),

@@ -307,8 +307,12 @@ pub struct Ledger {
     pub batches_received: u64,
     /// Requests, as the workers counted them.
     pub recorded: u64,
-    /// Requests, as merged here.
+    /// Of these, what workers that died had not sent.
+    pub unsent: u64,
+    /// Requests in the snapshots that were accepted.
     pub merged: u64,
+    /// Requests in the histograms that all figures are from.
+    pub held: u64,
     /// The same by series, in the plan's order.
     pub series: Vec<LedgerSeries>,
     /// "load[1] on n4: snapshots 17..19 missing, 4211 requests".
@@ -325,5 +329,21 @@ pub struct LedgerSeries {
     /// `ok` or `error`.
     pub outcome: String,
     pub recorded: u64,
+    pub unsent: u64,
     pub merged: u64,
+    pub held: u64,
+}
+
+impl Ledger {
+    /// Whether all is accounted for: nothing is missing but what was lost with a planned death.
+    pub fn is_exact(&self) -> bool {
+        self.gaps.is_empty() && self.series.iter().all(LedgerSeries::agrees)
+    }
+}
+
+impl LedgerSeries {
+    /// Whether what was recorded and sent was accepted, and is held.
+    pub fn agrees(&self) -> bool {
+        self.recorded.checked_sub(self.unsent) == Some(self.merged) && self.merged == self.held
+    }
 }

@@ -14,10 +14,12 @@
 //!
 //! Deliberately not here: the run's directory (that is [`crate::rundir`]) and judgement.
 
+mod block;
 mod bytes;
 mod cells;
 mod column;
 mod figures;
+mod lines;
 mod packed;
 mod seconds;
 mod store;
@@ -25,7 +27,6 @@ mod store;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 
-use gauntlet_common::check::Intervals;
 use gauntlet_common::event::{Event, What};
 use gauntlet_common::ledger::{Entry, Ledger, Summary};
 use gauntlet_common::plan::{Plan, PlannedWorkload};
@@ -36,6 +37,7 @@ use gauntlet_common::snapshot::{
 pub use cells::{Bin, Usage};
 use cells::{Lateness, Second, Slot, Wakeup};
 use column::Column;
+pub(crate) use lines::WorkloadSecond;
 use packed::Packed;
 pub use seconds::INTERVALS_MAX;
 pub(crate) use seconds::Seconds;
@@ -112,6 +114,16 @@ pub struct Memory {
     pub written: u64,
 }
 
+/// What of a cell is lost or wrong.
+#[cfg(test)]
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Spoil {
+    Cell,
+    ResponseTime,
+    ServiceTime,
+    Counter,
+}
+
 /// A step of a workload, which has a series for each outcome.
 #[derive(Debug)]
 struct Step {
@@ -180,6 +192,20 @@ impl Record {
         self
     }
 
+    /// Changes a histogram's cell behind the ledger's back, for tests.
+    #[cfg(test)]
+    pub(crate) fn spoil(&mut self, (workload, step, ok): (usize, usize, bool), second: u32, how: Spoil) {
+        let series = &mut self.series[workload][step][usize::from(ok)];
+        let mut slot = series.lose(second).expect("it is in memory");
+        match how {
+            Spoil::Cell => return,
+            Spoil::ResponseTime => slot.response_time = Packed::default(),
+            Spoil::ServiceTime => slot.service_time = Packed::default(),
+            Spoil::Counter => slot.count += 1,
+        }
+        series.change(&mut self.store, second, |cell| *cell = slot);
+    }
+
     /// What it takes.
     pub fn memory(&self) -> Memory {
         Memory { held: self.store.held, index: self.store.index, written: self.store.written() }
@@ -203,10 +229,12 @@ impl Record {
         if let What::LoadWorkerExited { worker, planned, .. } = &event.what {
             self.ledger.died(*worker, *planned);
         }
-        if let What::LoadWorkerCounted { worker, recorded, second_max, .. } = &event.what
-            && (*worker >= self.workers || !self.ledger.counted(*worker, recorded, *second_max))
+        if let What::LoadWorkerCounted { worker, sent, recorded, second_max } = &event.what
+            && (*worker >= self.workers || !self.ledger.counted(*worker, recorded, *sent, *second_max))
         {
-            self.note_trouble(format!("the counts of load[{worker}] at its death are not of this plan's series"));
+            self.note_trouble(format!(
+                "the counts of load[{worker}] at its death are not of this plan's series, or not the only ones"
+            ));
         }
         self.events.push(event);
         Ok(())
@@ -466,17 +494,9 @@ impl Record {
         &self.events
     }
 
-    /// The account of all load workers; `merged` is counted anew from the histograms here, so that it proves them.
+    /// The account of all load workers, with what the histograms hold here. It reads the whole record: ask once.
     pub fn ledger(&self) -> Summary {
-        let mut summary = self.ledger.summary(self.workers);
-        let whole = Intervals::span(0..INTERVALS_MAX);
-        let merged = |series: &Column<Slot>| series.sum(&self.store, &whole).0;
-        for count in &mut summary.series {
-            let series = &self.series[count.workload as usize][count.step as usize];
-            count.merged = merged(&series[usize::from(count.ok)]);
-        }
-        summary.merged = summary.series.iter().map(|count| count.merged).sum();
-        summary
+        self.ledger.summary(self.workers, |series| self.held(series))
     }
 }
 

@@ -103,26 +103,51 @@ impl Intervals {
 
     /// Whether it has this one.
     pub fn contains(&self, interval: u32) -> bool {
-        self.0.iter().any(|s| s.contains(&interval))
+        let after = self.0.partition_point(|span| span.start <= interval);
+        after.checked_sub(1).is_some_and(|at| interval < self.0[at].end)
     }
 
-    /// Those in both.
+    /// Those in both: one way through both, for a week may have very many spans.
     pub fn intersect(&self, other: &Self) -> Self {
-        let pairs = self.0.iter().flat_map(|a| other.0.iter().map(move |b| a.start.max(b.start)..a.end.min(b.end)));
-        Self::new(pairs)
+        let (mut left, mut right) = (self.0.iter().peekable(), other.0.iter().peekable());
+        let mut both = Vec::new();
+        while let (Some(a), Some(b)) = (left.peek(), right.peek()) {
+            let (start, end) = (a.start.max(b.start), a.end.min(b.end));
+            if start < end {
+                both.push(start..end);
+            }
+            if a.end <= b.end {
+                left.next()
+            } else {
+                right.next()
+            };
+        }
+        Self(both)
     }
 
     /// Those not in the other.
     pub fn subtract(&self, other: &Self) -> Self {
-        let mut left = self.0.clone();
-        for cut in &other.0 {
-            left = left
-                .into_iter()
-                .flat_map(|s| [s.start..s.end.min(cut.start), s.start.max(cut.end)..s.end])
-                .filter(|s| s.start < s.end)
-                .collect();
+        let mut cuts = other.0.iter().peekable();
+        let mut left = Vec::new();
+        for span in &self.0 {
+            let mut from = span.start;
+            while cuts.next_if(|cut| cut.end <= from).is_some() {}
+            while let Some(cut) = cuts.peek().filter(|cut| cut.start < span.end) {
+                if from < cut.start {
+                    left.push(from..cut.start);
+                }
+                from = cut.end;
+                if cut.end > span.end {
+                    // The rest of it may cut the next one.
+                    break;
+                }
+                cuts.next();
+            }
+            if from < span.end {
+                left.push(from..span.end);
+            }
         }
-        Self::new(left)
+        Self(left)
     }
 
     /// Pieces of so many intervals in order; what is left over belongs to the last, or with `whole` to none.
@@ -274,3 +299,6 @@ impl Timeline {
         Ok(left)
     }
 }
+
+#[cfg(test)]
+mod tests;

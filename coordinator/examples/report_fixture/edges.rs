@@ -61,6 +61,7 @@ pub fn invalid() -> Report {
     report.phases[2].tainted = true;
     report.ledger.batches_received -= 3;
     report.ledger.merged -= 4_211;
+    report.ledger.held = report.ledger.merged;
     report.ledger.gaps = vec!["load[1] on n4: snapshots 17..19 missing, 4211 requests".into()];
     report.ledger.planned_gaps = vec!["app[0] on n3: killed as planned, 2 snapshots".into()];
     report.faults[0] = Fault { effect: Effect::Vacuous, detection_ms: None, ..report.faults[0].clone() };

@@ -10,7 +10,7 @@ use super::figures::is_open;
 use super::heatmap;
 use super::view::View;
 use crate::model::{NodeLine, ProcessLine, Timeline, VALUES_MAX, WorkloadLine, means, rounded};
-use crate::record::{Seconds, Usage};
+use crate::record::{Seconds, Usage, WorkloadSecond};
 
 /// Each line is thinned as soon as it is made: at most one is there for all seconds.
 pub(super) fn timeline(view: &View<'_>) -> Timeline {
@@ -103,29 +103,25 @@ fn workload(view: &View<'_>, planned: &PlannedWorkload, seconds: u32, heated: bo
     });
     let classes = classes(view, name);
     line.errors_by_class = classes.iter().map(|class| (class.name().to_string(), Vec::new())).collect();
-    for second in 0..seconds {
-        let over = Intervals::span(second..second + 1);
-        let counts = view.record.counts(name, None, &over);
+    view.record.each_second(name, 0..seconds, |second, WorkloadSecond { counts, planned: due, latency, lateness }| {
         line.achieved.push(counts.requests());
         line.errors.push(counts.errors);
         if is_open(planned) {
-            line.offered.push(view.record.planned(name, &over).0);
+            line.offered.push(*due);
         }
-        let latency = view.record.latency(name, None, false, &over);
         let value = |us: u64| (!latency.is_empty()).then_some(us);
         line.p50.push(value(latency.quantile(0.5)));
         line.p95.push(value(latency.quantile(0.95)));
         line.p99.push(value(latency.quantile(0.99)));
         line.max.push(value(latency.max()));
         if let Some(heat) = &mut heat {
-            heat.add(second, &latency);
+            heat.add(second, latency);
         }
-        let lateness = view.record.lateness(name, &over);
         line.lateness_p50.push((!lateness.is_empty()).then(|| lateness.quantile(0.5)));
         line.lateness_p99.push((!lateness.is_empty()).then(|| lateness.quantile(0.99)));
         let by_class = classes.iter().map(|class| counts.by_class[*class as usize]);
         line.errors_by_class.values_mut().zip(by_class).for_each(|(column, n)| column.push(n));
-    }
+    });
     line.heatmap = heat.map(heatmap::Builder::build);
     line
 }
@@ -142,15 +138,11 @@ fn charted<'a>(view: &'a View<'_>) -> impl Iterator<Item = (&'a str, String, Met
 fn metrics(view: &View<'_>, seconds: u32, by: usize) -> IndexMap<String, Vec<Option<f64>>> {
     let mut lines = IndexMap::new();
     for (role, metric, kind) in charted(view) {
-        let value = |second: u32| {
-            let over = Intervals::span(second..second + 1);
-            match kind {
-                MetricKind::Counter => view.record.counter(role, &metric, &over),
-                MetricKind::Gauge => view.record.gauge(role, &metric, &over).map(|g| g.max),
-                MetricKind::Histogram => view.record.histogram(role, &metric, &over).map(|h| h.quantile(0.99) as f64),
-            }
+        let line = match kind {
+            MetricKind::Counter => view.record.counter_line(role, &metric, seconds),
+            MetricKind::Gauge => view.record.gauge_line(role, &metric, seconds),
+            MetricKind::Histogram => view.record.histogram_line(role, &metric, seconds, 0.99),
         };
-        let line: Vec<Option<f64>> = (0..seconds).map(value).collect();
         lines.insert(format!("{role}.{metric}"), means(&line, by));
     }
     lines

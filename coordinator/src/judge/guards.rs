@@ -2,6 +2,7 @@
 
 use gauntlet_common::check::{Figure, Source, Unit, show};
 use gauntlet_common::event::{Abort, What};
+use gauntlet_common::ledger::SeriesCount;
 use gauntlet_common::scenario::{OnAgentLoss, Severity};
 use gauntlet_common::snapshot::ErrorClass;
 use gauntlet_common::units::Micros;
@@ -167,20 +168,29 @@ fn silent<'v>(view: &'v View<'_>, story: &'v FaultStory) -> impl Iterator<Item =
     part.filter(|agent| !story.answered.contains(*agent))
 }
 
+/// What workers recorded, what was accepted of it and what the record holds are compared whatever is excused: a gap
+/// explains its own requests, and no others.
 fn ledger(view: &View<'_>, guards: &mut Guards<'_>) {
-    let summary = view.record.ledger();
-    let unexcused = summary.gaps.iter().filter(|gap| !view.excuses(gap));
+    let summary = view.ledger();
+    let unexcused: Vec<_> = summary.gaps.iter().filter(|gap| !view.excuses(gap)).collect();
     let mut wrong: Vec<String> =
-        unexcused.map(|gap| format!("missing from the record: {}", view.gap_text(gap))).collect();
-    // Gaps tell why; without one the figures must be equal.
-    let unequal = summary.series.iter().filter(|series| series.recorded != series.merged);
-    for series in unequal.filter(|_| summary.gaps.is_empty()) {
-        let (name, recorded, merged) = (view.series_name(series), series.recorded, series.merged);
-        wrong.push(format!("the workers recorded {recorded} requests of {name}, and {merged} were merged"));
+        unexcused.iter().map(|gap| format!("missing from the record: {}", view.gap_text(gap))).collect();
+    for series in summary.series.iter().filter(|series| !series.agrees()) {
+        let SeriesCount { recorded, unsent, merged, held, .. } = *series;
+        let name = view.series_name(series);
+        if merged != held {
+            wrong.push(format!("{merged} requests of {name} were accepted, and the record holds {held}"));
+        } else if unexcused.is_empty() {
+            // A gap that is not excused tells why.
+            let unsent = if unsent > 0 { format!(", {unsent} of them unsent at a death") } else { String::new() };
+            wrong.push(format!(
+                "the workers recorded {recorded} requests of {name}{unsent}, and {merged} were accepted"
+            ));
+        }
     }
     let observed = GuardValue::Ledger {
         batches: Part { value: summary.batches_received, of: summary.batches_expected },
-        requests: Part { value: summary.merged, of: summary.recorded },
+        requests: Part { value: summary.held, of: summary.recorded },
     };
     guards.invalid("ledger complete", observed, GuardState::All, wrong);
 }
@@ -268,7 +278,7 @@ fn issued(view: &View<'_>, taint: &Taint, guards: &mut Guards<'_>) {
     let judged = view.timeline.judged();
     let limit = view.plan.guards.not_issued;
     // Of a record with gaps those tell what is missing. One lost with leave says nothing of the others' shares.
-    let whole = ended_whole(view) && view.record.ledger().gaps.iter().all(|gap| view.excuses(gap));
+    let whole = ended_whole(view) && view.ledger().gaps.iter().all(|gap| view.excuses(gap));
     let (mut worst, mut wrong) = (0.0f64, Vec::new());
     for workload in &view.plan.workloads {
         let (begun, not_issued) = view.record.planned(&workload.name, &judged);

@@ -1,5 +1,6 @@
 pub(super) mod abort;
 mod evidence;
+mod ledger;
 mod silence;
 
 use gauntlet_common::event::{Abort, FaultEdge, What};

@@ -1,11 +1,12 @@
 //! A plan and its record with a resolved timeline: where checks and figures read from.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use gauntlet_common::check::{Acks, Counts, FaultWindow, Gauge, Intervals, Names, Objective, Source, Timeline};
 use gauntlet_common::event::{Abort, Event, What};
 use gauntlet_common::histogram::Histogram;
-use gauntlet_common::ledger::{Gap, Missing, SeriesCount};
+use gauntlet_common::ledger::{Gap, Missing, SeriesCount, Summary};
 use gauntlet_common::plan::Plan;
 use gauntlet_common::scenario::OnAgentLoss;
 use gauntlet_common::units::{Micros, Ratio};
@@ -70,6 +71,7 @@ pub(super) struct View<'a> {
     excused: Intervals,
     /// The run goes on: what has not happened yet may still.
     live: bool,
+    ledger: OnceCell<Summary>,
 }
 
 impl<'a> View<'a> {
@@ -94,12 +96,18 @@ impl<'a> View<'a> {
         let Story { names, objectives, faults, ended } = story;
         let windows = faults.iter().filter_map(|story| story.window(end)).collect();
         let timeline = Timeline { phases: plan.phases.clone(), faults: windows, end, ..Timeline::default() };
-        Self { plan, record, timeline, faults, names, ended, objectives, excused: Intervals::default(), live: false }
+        let (excused, ledger) = (Intervals::default(), OnceCell::new());
+        Self { plan, record, timeline, faults, names, ended, objectives, excused, live: false, ledger }
     }
 
     /// Seconds of the timeline, the last one perhaps cut short.
     pub fn seconds(&self) -> u32 {
         self.timeline.end.0.div_ceil(1_000_000) as u32
+    }
+
+    /// The account of snapshots, taken once.
+    pub fn ledger(&self) -> &Summary {
+        self.ledger.get_or_init(|| self.record.ledger())
     }
 
     /// The check that aborted the run, by its id (empty: an older build did not say), and the abort's detail.
@@ -142,7 +150,7 @@ impl<'a> View<'a> {
     pub fn gap_text(&self, gap: &Gap) -> String {
         let text = match gap.what {
             Missing::Misplaced { workload, step, ok, recorded, merged } => {
-                let name = self.series_name(&SeriesCount { workload, step, ok, recorded, merged });
+                let name = self.series_name(&SeriesCount { workload, step, ok, ..SeriesCount::default() });
                 format!("load[{}]: counted {recorded} requests of {name}, but its snapshots hold {merged}", gap.worker)
             }
             _ => gap.to_string(),

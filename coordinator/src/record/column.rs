@@ -6,7 +6,8 @@
 //! have one.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, btree_map};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, btree_map};
 use std::io;
 use std::iter::Peekable;
 use std::mem::size_of;
@@ -14,14 +15,9 @@ use std::ops::Range;
 
 use gauntlet_common::check::Intervals;
 
+use super::block::{BLOCK_CELLS, Block, Place, Reader};
 use super::bytes::Bytes;
 use super::store::Store;
-
-/// Most cells of a block: its index is read whole to find one of them.
-const BLOCK_CELLS: usize = 512;
-const SPOILT: &str = "its bytes are not those that were written";
-/// Bytes of a block's index for each cell.
-const ENTRY: usize = 8;
 
 /// What a column has for each second.
 pub(crate) trait Cell: Clone + Default + 'static {
@@ -61,82 +57,9 @@ impl<T: Cell> Default for Column<T> {
     }
 }
 
-#[derive(Debug)]
-struct Block<S> {
-    first: u32,
-    last: u32,
-    cells: u32,
-    /// In the file.
-    at: u64,
-    /// Bytes of all cells, and then of their sum.
-    length: u32,
-    whole: u32,
-    /// Of all cells as they were written.
-    sum: S,
-    /// Seconds whose cells came back into memory.
-    gone: Vec<u32>,
-}
-
-/// Where a cell is in the file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
-    second: u32,
-    at: u64,
-    length: u32,
-}
-
-impl<S> Block<S> {
-    fn touches(&self, span: &Range<u32>) -> bool {
-        self.first < span.end && self.last >= span.start
-    }
-
-    /// All of it is within, and is as it was written.
-    fn is_within(&self, span: &Range<u32>) -> bool {
-        self.gone.is_empty() && span.start <= self.first && self.last < span.end
-    }
-
-    fn cells_within<T: Cell>(&self, store: &Store, span: &Range<u32>) -> impl Iterator<Item = T> {
-        let places = self.places(store).into_iter().filter(|place| span.contains(&place.second));
-        places.map(|place| read(store, place))
-    }
-
-    fn whole_place(&self) -> Place {
-        let at = self.at + u64::from(self.cells) * ENTRY as u64 + u64::from(self.length);
-        Place { second: self.first, at, length: self.whole }
-    }
-
-    /// Its cells that are still there; none of a block that cannot be read, which the store then knows.
-    fn places(&self, store: &Store) -> Vec<Place> {
-        let index = self.cells as usize * ENTRY;
-        let Some(bytes) = store.read(self.at, index) else { return Vec::new() };
-        let mut bytes = Bytes(&bytes);
-        let mut begin = 0;
-        let mut places = Vec::with_capacity(self.cells as usize);
-        while let (Some(second), Some(end)) = (bytes.u32(), bytes.u32()) {
-            if !(self.first..=self.last).contains(&second) || !(begin..=self.length).contains(&end) {
-                store.spoilt(SPOILT);
-                return Vec::new();
-            }
-            if !self.gone.contains(&second) {
-                places.push(Place { second, at: self.at + index as u64 + u64::from(begin), length: end - begin });
-            }
-            begin = end;
-        }
-        places
-    }
-}
-
 /// Bytes that a cell takes in memory: nodes of the map are at least two thirds full, in the mean.
 fn weight<T: Cell>(cell: &T) -> usize {
     size_of::<(u32, T)>() * 3 / 2 + cell.owns()
-}
-
-fn read<T: Cell>(store: &Store, place: Place) -> T {
-    let Some(bytes) = store.read(place.at, place.length as usize) else { return T::default() };
-    T::decode(&mut Bytes(&bytes)).unwrap_or_else(|| {
-        store.spoilt(SPOILT);
-        T::default()
-    })
 }
 
 impl<T: Cell> Column<T> {
@@ -166,9 +89,9 @@ impl<T: Cell> Column<T> {
 
     fn take_back(&mut self, store: &Store, second: u32) -> Option<T> {
         for block in self.blocks.iter_mut().filter(|b| b.touches(&(second..second + 1))) {
-            if let Some(place) = block.places(store).into_iter().find(|place| place.second == second) {
+            if let Some(place) = block.places(store, &(second..second + 1)).pop() {
                 block.gone.push(second);
-                return Some(read(store, place));
+                return Some(Reader::new(store).cell(place));
             }
         }
         None
@@ -184,8 +107,7 @@ impl<T: Cell> Column<T> {
         while self.fresh.first_key_value().is_some_and(|(first, _)| *first < until) {
             let cells: Vec<(u32, &T)> =
                 self.fresh.range(..until).take(BLOCK_CELLS).map(|(second, cell)| (*second, cell)).collect();
-            let (mut block, bytes) = pack(&cells);
-            block.at = store.append(&bytes)?;
+            let block = Block::write(store, &cells)?;
             let kept = self.fresh.split_off(&(block.last + 1));
             let written = std::mem::replace(&mut self.fresh, kept);
             store.held -= written.values().map(weight).sum::<usize>();
@@ -208,12 +130,17 @@ impl<T: Cell> Column<T> {
         span: Range<u32>,
         wanted: impl Fn(&T::Sum) -> bool,
     ) -> InOrder<'a, T> {
-        let blocks = self.blocks.iter().filter(|block| block.touches(&span) && wanted(&block.sum));
-        let mut places: Vec<Place> = blocks.flat_map(|block| block.places(store)).collect();
-        places.retain(|place| span.contains(&place.second));
-        places.sort_unstable();
+        let mut blocks: Vec<&Block<T::Sum>> =
+            self.blocks.iter().filter(|block| block.touches(&span) && wanted(&block.sum)).collect();
+        blocks.sort_by_key(|block| block.first);
         let fresh = self.fresh.range(span.start..span.end.max(span.start));
-        InOrder { store, places: places.into_iter().peekable(), fresh: fresh.peekable() }
+        InOrder {
+            reader: Reader::new(store),
+            blocks: blocks.into_iter().peekable(),
+            span,
+            open: BinaryHeap::new(),
+            fresh: fresh.peekable(),
+        }
     }
 
     /// The sum of all cells in these spans.
@@ -224,7 +151,7 @@ impl<T: Cell> Column<T> {
                 if block.is_within(span) {
                     sum.join(&block.sum);
                 } else {
-                    block.cells_within::<T>(store, span).for_each(|cell| sum.join(&cell.sum()));
+                    block.cells_within(store, span).for_each(|cell: T| sum.join(&cell.sum()));
                 }
             }
             self.fresh.range(span.clone()).for_each(|(_, cell)| sum.join(&cell.sum()));
@@ -237,7 +164,7 @@ impl<T: Cell> Column<T> {
         for span in over.spans() {
             for block in self.blocks.iter().filter(|block| block.touches(span)) {
                 if block.whole > 0 && block.is_within(span) {
-                    take(&read(store, block.whole_place()));
+                    take(&Reader::new(store).cell(block.whole_place()));
                 } else {
                     block.cells_within(store, span).for_each(|cell| take(&cell));
                 }
@@ -247,32 +174,22 @@ impl<T: Cell> Column<T> {
     }
 }
 
-/// A block, still without its place in the file, and its bytes. Of one cell at least.
-fn pack<T: Cell>(cells: &[(u32, &T)]) -> (Block<T::Sum>, Vec<u8>) {
-    let (mut index, mut bytes) = (Vec::with_capacity(cells.len() * ENTRY), Vec::new());
-    let mut sum = T::Sum::default();
-    for (second, cell) in cells {
-        sum.join(&cell.sum());
-        cell.encode(&mut bytes);
-        index.extend(second.to_le_bytes());
-        index.extend((bytes.len() as u32).to_le_bytes());
+#[cfg(test)]
+impl<T: Cell> Column<T> {
+    /// Loses a second that is in memory.
+    pub(super) fn lose(&mut self, second: u32) -> Option<T> {
+        self.fresh.remove(&second)
     }
-    let length = bytes.len();
-    if let Some(whole) = T::whole(cells.iter().map(|(_, cell)| *cell)) {
-        whole.encode(&mut bytes);
-    }
-    let whole = (bytes.len() - length) as u32;
-    index.append(&mut bytes);
-    let (first, last) = (cells[0].0, cells[cells.len() - 1].0);
-    let block =
-        Block { first, last, cells: cells.len() as u32, at: 0, length: length as u32, whole, sum, gone: Vec::new() };
-    (block, index)
 }
 
-/// Cells of the file and of memory, each in the order of time, as one.
+/// Cells of the file and of memory, each in the order of time, as one. Blocks are opened when their first second is due, so
+/// that few of their indices are in memory at once.
 pub(crate) struct InOrder<'a, T: Cell> {
-    store: &'a Store,
-    places: Peekable<std::vec::IntoIter<Place>>,
+    reader: Reader<'a>,
+    /// By their first second.
+    blocks: Peekable<std::vec::IntoIter<&'a Block<T::Sum>>>,
+    span: Range<u32>,
+    open: BinaryHeap<Reverse<Place>>,
     fresh: Peekable<btree_map::Range<'a, u32, T>>,
 }
 
@@ -281,9 +198,15 @@ impl<'a, T: Cell> Iterator for InOrder<'a, T> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let fresh = self.fresh.peek().map(|(second, _)| **second);
-        let place = self.places.next_if(|place| fresh.is_none_or(|fresh| place.second < fresh));
-        match place {
-            Some(place) => Some((place.second, Cow::Owned(read(self.store, place)))),
+        loop {
+            let opened = self.open.peek().map(|Reverse(place)| place.second);
+            let next = opened.into_iter().chain(fresh).min();
+            let Some(block) = self.blocks.next_if(|block| next.is_none_or(|next| block.first <= next)) else { break };
+            self.open.extend(block.places(self.reader.store, &self.span).into_iter().map(Reverse));
+        }
+        let in_file = self.open.peek().is_some_and(|Reverse(place)| fresh.is_none_or(|fresh| place.second < fresh));
+        match if in_file { self.open.pop() } else { None } {
+            Some(Reverse(place)) => Some((place.second, Cow::Owned(self.reader.cell(place)))),
             None => self.fresh.next().map(|(second, cell)| (*second, Cow::Borrowed(cell))),
         }
     }

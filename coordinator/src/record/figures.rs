@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use gauntlet_common::check::{Counts, Gauge, Intervals};
 use gauntlet_common::histogram::Histogram;
+use gauntlet_common::ledger::SeriesCount;
 use gauntlet_common::scenario::MetricKind;
 use gauntlet_common::snapshot::{NodeSample, Ticks};
 
@@ -24,7 +25,11 @@ impl Record {
     }
 
     /// The series of a workload or of one of its steps: each step's errors and successes, and whether it is an assertion.
-    fn series(&self, workload: &str, step: Option<&str>) -> impl Iterator<Item = (&[Column<Slot>; 2], bool)> {
+    pub(super) fn series(
+        &self,
+        workload: &str,
+        step: Option<&str>,
+    ) -> impl Iterator<Item = (&[Column<Slot>; 2], bool)> {
         let at = self.workload(workload);
         let steps = at.map_or(&[][..], |at| &self.names[at].1);
         let series = at.map_or(&[][..], |at| &self.series[at]);
@@ -32,7 +37,7 @@ impl Record {
         all.map(|(series, of)| (series, of.assertion))
     }
 
-    fn seconds(&self, workload: &str) -> Option<&Column<Second>> {
+    pub(super) fn seconds(&self, workload: &str) -> Option<&Column<Second>> {
         self.workload(workload).map(|at| &self.seconds[at])
     }
 
@@ -71,6 +76,20 @@ impl Record {
             });
         }
         sum
+    }
+
+    /// Requests of a series that are here, by both of its histograms and by the counter beside them: where one of these
+    /// is not what the ledger accepted, that one.
+    pub(super) fn held(&self, of: &SeriesCount) -> u64 {
+        let series = &self.series[of.workload as usize][of.step as usize][usize::from(of.ok)];
+        let (mut counted, mut response_time, mut service_time) = (0, Histogram::new(), Histogram::new());
+        series.pieces(&self.store, &Intervals::span(0..INTERVALS_MAX), |slot| {
+            counted += slot.count;
+            slot.response_time.add_to(&mut response_time);
+            slot.service_time.add_to(&mut service_time);
+        });
+        let found = [response_time.count(), service_time.count(), counted];
+        found.into_iter().find(|held| *held != of.merged).unwrap_or(of.merged)
     }
 
     /// Iterations planned and those that workers could not issue in time.
@@ -137,7 +156,7 @@ impl Record {
     }
 
     /// Every instance's cells of a metric, in the order of instances and time.
-    fn instances<'a, T: Cell>(
+    pub(super) fn instances<'a, T: Cell>(
         &'a self,
         all: &'a Metrics<T>,
         (role, metric): (&str, &str),

@@ -3,12 +3,13 @@
 use std::borrow::Cow;
 
 use gauntlet_common::check::Intervals;
+use gauntlet_common::phase::RUN_MAX;
 
 use super::column::{Cell, Column, InOrder};
 use super::store::Store;
 
-/// Longest record, in intervals of a second: two days.
-pub const INTERVALS_MAX: u32 = 172_800;
+/// Longest record, in intervals of a second: the longest run, and an hour in which it drains, heals and is read back.
+pub const INTERVALS_MAX: u32 = (RUN_MAX.0 / 1_000_000) as u32 + 3_600;
 
 /// One thing by the second, in memory or not.
 pub(crate) struct Seconds<'a, T: Cell> {
@@ -24,6 +25,11 @@ impl<'a, T: Cell> Seconds<'a, T> {
     /// In the order of time.
     pub fn all(&self) -> InOrder<'a, T> {
         self.column.cells(self.store, 0..INTERVALS_MAX, |_| true)
+    }
+
+    /// The same, of the seconds before this one.
+    pub fn within(&self, until: u32) -> InOrder<'a, T> {
+        self.column.cells(self.store, 0..until, |_| true)
     }
 
     /// The same, of these seconds.

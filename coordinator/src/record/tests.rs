@@ -1,5 +1,6 @@
 //! What is merged is what was recorded: any split, any order, any repetition, over the bytes of the wire.
 
+use gauntlet_common::check::Intervals;
 use gauntlet_common::histogram::Histogram;
 use gauntlet_common::snapshot::{Layout, WorkloadDelta};
 use gauntlet_proto::agent as wire;
@@ -9,6 +10,7 @@ use super::*;
 use crate::judge::fixture::RecordedRun;
 
 mod bounded;
+mod week;
 
 /// One request: how long it took, its workload's step, outcome, second, and where it was made and sent.
 #[derive(Debug, Clone)]

@@ -4,6 +4,7 @@ use gauntlet_common::plan::Isolation;
 use gauntlet_common::scenario::Severity;
 use gauntlet_common::verdict::Outcome;
 
+use super::numbers;
 use super::paint::Tone;
 use crate::model::{
     Agent, Check, CheckResult, ClockLook, Effect, Fault, Impact, Ledger, LedgerSeries, Phase, Report, Workload,
@@ -162,12 +163,26 @@ pub fn check_counts(report: &Report) -> String {
 
 /// "12 of 12 series equal", and each that is not: "users.login ok: 500 recorded, 480 merged".
 pub fn ledger_series(ledger: &Ledger) -> (String, Vec<String>) {
-    let unequal: Vec<_> = ledger.series.iter().filter(|series| series.recorded != series.merged).collect();
+    let unequal: Vec<_> = ledger.series.iter().filter(|series| !series.agrees()).collect();
     let all = ledger.series.len();
     let tell = |s: &&LedgerSeries| {
-        format!("{}.{} {}: {} recorded, {} merged", s.workload, s.step, s.outcome, s.recorded, s.merged)
+        let counts = requests(s.recorded, s.unsent, s.merged, s.held);
+        format!("{}.{} {}: {counts}", s.workload, s.step, s.outcome)
     };
     (format!("{} of {all} series equal", all - unequal.len()), unequal.iter().map(tell).collect())
+}
+
+/// "8,600 requests recorded, 8,600 merged".
+pub fn ledger_requests(ledger: &Ledger) -> String {
+    requests(ledger.recorded, ledger.unsent, ledger.merged, ledger.held).replacen(" recorded", " requests recorded", 1)
+}
+
+/// What is not there is left out: what nobody had still to send, and a record that holds what was merged.
+fn requests(recorded: u64, unsent: u64, merged: u64, held: u64) -> String {
+    let count = numbers::count;
+    let unsent = if unsent > 0 { format!(", {} lost unsent with dead workers", count(unsent)) } else { String::new() };
+    let held = if held == merged { String::new() } else { format!(", {} held", count(held)) };
+    format!("{} recorded{unsent}, {} merged{held}", count(recorded), count(merged))
 }
 
 /// "confirmed, undone", or what went wrong.

@@ -312,11 +312,10 @@ fn evidence(out: &mut String, report: &Report) -> std::fmt::Result {
     }
     writeln!(
         out,
-        "\nLedger: {} of {} batches; {} requests recorded, {} merged; {equal}.",
+        "\nLedger: {} of {} batches; {}; {equal}.",
         numbers::count(ledger.batches_received),
         numbers::count(ledger.batches_expected),
-        numbers::count(ledger.recorded),
-        numbers::count(ledger.merged)
+        facts::ledger_requests(ledger)
     )?;
     for series in unequal.iter().take(MOST_ROWS) {
         writeln!(out, "- {}", escape(series))?;

@@ -277,11 +277,10 @@ fn evidence(lines: &mut Vec<Line>, report: &Report, width: usize) {
     let broken: Vec<_> = report.validity.iter().filter(|guard| !guard.ok).collect();
     let ledger = &report.ledger;
     let (equal, unequal) = facts::ledger_series(ledger);
-    let exact = ledger.recorded == ledger.merged && unequal.is_empty() && ledger.gaps.is_empty();
+    let exact = ledger.is_exact();
     let sum = format!(
-        "{} requests recorded, {} merged, {equal}; {} of {} guards held",
-        numbers::count(ledger.recorded),
-        numbers::count(ledger.merged),
+        "{}, {equal}; {} of {} guards held",
+        facts::ledger_requests(ledger),
         report.validity.len() - broken.len(),
         report.validity.len()
     );

@@ -18,11 +18,13 @@ pub fn section(report: &Report, bytes: usize) -> Page {
 fn ledger(page: &mut Page, report: &Report, bytes: usize) {
     let ledger = &report.ledger;
     let (equal, unequal) = facts::ledger_series(ledger);
-    let exact = ledger.recorded == ledger.merged && unequal.is_empty() && ledger.gaps.is_empty();
     page.raw("<section id=\"ledger\"><h2>Ledger <small>what the workers recorded against what was merged</small></h2><div class=\"tiles\">");
     tile(page, "requests recorded", &numbers::count(ledger.recorded), "by the load workers", "");
-    let class = if exact { "good-text" } else { "bad-text" };
-    tile(page, "requests merged", &numbers::count(ledger.merged), &equal, class);
+    if ledger.unsent > 0 {
+        tile(page, "requests lost", &numbers::count(ledger.unsent), "unsent when their workers died", "");
+    }
+    let class = if ledger.is_exact() { "good-text" } else { "bad-text" };
+    tile(page, "requests merged", &numbers::count(ledger.held), &equal, class);
     let expected = format!("of {} expected", numbers::count(ledger.batches_expected));
     let class = if ledger.batches_received < ledger.batches_expected { "bad-text" } else { "" };
     tile(page, "batches received", &numbers::count(ledger.batches_received), &expected, class);
