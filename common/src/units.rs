@@ -263,6 +263,11 @@ pub fn check_format(format: &str, text: &str) -> Option<Result<(), UnitError>> {
     })
 }
 
+/// The sum of counts that came from a file or a peer: at the end of its range it stays there.
+pub fn total(counts: impl IntoIterator<Item = u64>) -> u64 {
+    counts.into_iter().fold(0, u64::saturating_add)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -34,6 +34,8 @@ use gauntlet_common::snapshot::{
     IntervalDelta, Layout, LoadSnapshot, METRICS_MAX, NodeSample, ProcessSample, RoleMetrics, SeriesDelta,
 };
 
+use gauntlet_common::units::total;
+
 pub use cells::{Bin, Usage};
 use cells::{Lateness, Second, Slot, Wakeup};
 use column::Column;
@@ -295,7 +297,7 @@ impl Record {
             let SeriesDelta { workload, step, ok, .. } = *new;
             let series = &mut self.series[workload as usize][step as usize][usize::from(ok)];
             let live = series.change(&mut self.store, delta.interval, |slot| {
-                slot.count += new.response_time.count();
+                slot.count = slot.count.saturating_add(new.response_time.count());
                 slot.response_time.add(&new.response_time) | slot.service_time.add(&new.service_time)
             });
             if live {
@@ -313,7 +315,7 @@ impl Record {
 
     fn merge_lateness(&mut self, worker: u32, delta: &IntervalDelta) {
         for new in delta.workloads.iter().filter(|new| !new.lateness.is_empty()) {
-            let late = new.lateness.buckets().filter(|(us, _)| *us > self.late_us).map(|(_, count)| count).sum();
+            let late = total(new.lateness.buckets().filter(|(us, _)| *us > self.late_us).map(|(_, count)| count));
             let new_one = Lateness { begun: new.lateness.count(), late, worst_us: new.lateness.max() };
             let column = self.lateness.entry((worker, new.workload)).or_default();
             column.change(&mut self.store, delta.interval, |sum| column::Sum::join(sum, &new_one));

@@ -8,6 +8,7 @@
 //! | `series.hlog` | the load workers' snapshots as they were merged: lines of JSON after a comment that explains them |
 //! | `metrics.jsonl` | one line for each role instance, process and node and second; at the end the count of all lines, which proves the files whole |
 //! | `ledger.json` | the account of snapshots; at the end |
+//! | `checksums.jsonl` | one line for each block of these files, written as the run goes ([`sums`]) |
 //! | `agents/NAME.log`, `agents/NAME.PROCESS.log` | what agents and processes wrote, at most [`LOG_BYTES_MAX`] each |
 //!
 //! Deliberately not here: reports, and what a lack of disk means for the run. Each writer returns its error; the first
@@ -18,6 +19,7 @@ mod files;
 mod history;
 mod load;
 mod logs;
+mod sums;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -36,6 +38,7 @@ use files::{MetricLine, point_latest, sync_directory, write_synced};
 pub use history::{Prune, RunInfo, list, prune, resolve};
 pub use load::{Loaded, load};
 pub use logs::LOG_BYTES_MAX;
+use sums::{Block, Sums};
 
 /// Begins `series.hlog`.
 const SERIES_HEADER: &str = "\
@@ -70,6 +73,7 @@ pub struct RunDir {
     events: Lines,
     series: Lines,
     metrics: Lines,
+    sums: Sums,
     logs: logs::Logs,
     trouble: Option<String>,
 }
@@ -79,21 +83,30 @@ struct Lines {
     path: PathBuf,
     file: File,
     written: u64,
+    block: Block,
 }
 
 impl Lines {
-    fn create(path: PathBuf) -> Result<Self, RunDirError> {
+    fn create(directory: &Path, name: &'static str) -> Result<Self, RunDirError> {
+        let path = directory.join(name);
         let file = OpenOptions::new().create_new(true).append(true).open(&path).map_err(failed(&path, "create it"))?;
-        Ok(Self { path, file, written: 0 })
+        Ok(Self { path, file, written: 0, block: Block::of(name) })
+    }
+
+    /// Comments at its beginning.
+    fn head(&mut self, text: &str, sums: &mut Sums) -> Result<(), RunDirError> {
+        self.file.write_all(text.as_bytes()).map_err(failed(&self.path, "write to it"))?;
+        self.block.take(text.as_bytes(), text.lines().count() as u64, sums)
     }
 
     /// One write a line, so that a crash tears at most the last.
-    fn write(&mut self, value: &impl Serialize) -> Result<(), RunDirError> {
+    fn write(&mut self, value: &impl Serialize, sums: &mut Sums) -> Result<(), RunDirError> {
         let mut line =
             serde_json::to_vec(value).map_err(io::Error::from).map_err(failed(&self.path, "encode a line"))?;
         line.push(b'\n');
         self.written += 1;
-        self.file.write_all(&line).map_err(failed(&self.path, "write to it"))
+        self.file.write_all(&line).map_err(failed(&self.path, "write to it"))?;
+        self.block.take(&line, 1, sums)
     }
 }
 
@@ -113,13 +126,16 @@ impl RunDir {
         }
         let agents = path.join("agents");
         std::fs::create_dir(&agents).map_err(failed(&agents, "make the directory"))?;
-        write_synced(&path.join(PLAN), plan.to_json().as_bytes())?;
-        let mut series = Lines::create(path.join(SERIES))?;
-        series.file.write_all(SERIES_HEADER.as_bytes()).map_err(failed(&series.path, "write to it"))?;
+        let (plan, mut sums) = (plan.to_json(), Sums::create(&path)?);
+        write_synced(&path.join(PLAN), plan.as_bytes())?;
+        sums.whole(PLAN, plan.as_bytes())?;
+        let mut series = Lines::create(&path, SERIES)?;
+        series.head(SERIES_HEADER, &mut sums)?;
         let dir = Self {
-            events: Lines::create(path.join(EVENTS))?,
+            events: Lines::create(&path, EVENTS)?,
             series,
-            metrics: Lines::create(path.join(METRICS))?,
+            metrics: Lines::create(&path, METRICS)?,
+            sums,
             logs: logs::Logs::new(agents),
             trouble: None,
             path,
@@ -150,31 +166,31 @@ impl RunDir {
 
     /// Appends an event.
     pub fn event(&mut self, event: &Event) -> Result<(), RunDirError> {
-        let result = self.events.write(event);
+        let result = self.events.write(event, &mut self.sums);
         self.note(result)
     }
 
     /// Appends a snapshot that the record took as new.
     pub fn snapshot(&mut self, snapshot: &LoadSnapshot) -> Result<(), RunDirError> {
-        let result = self.series.write(snapshot);
+        let result = self.series.write(snapshot, &mut self.sums);
         self.note(result)
     }
 
     /// Appends what a role measured.
     pub fn role_metrics(&mut self, metrics: &RoleMetrics) -> Result<(), RunDirError> {
-        let result = self.metrics.write(&MetricLine::Role(metrics.clone()));
+        let result = self.metrics.write(&MetricLine::Role(metrics.clone()), &mut self.sums);
         self.note(result)
     }
 
     /// Appends what a process used.
     pub fn process(&mut self, sample: &ProcessSample) -> Result<(), RunDirError> {
-        let result = self.metrics.write(&MetricLine::Process(sample.clone()));
+        let result = self.metrics.write(&MetricLine::Process(sample.clone()), &mut self.sums);
         self.note(result)
     }
 
     /// Appends what a node used.
     pub fn node(&mut self, sample: &NodeSample) -> Result<(), RunDirError> {
-        let result = self.metrics.write(&MetricLine::Node(sample.clone()));
+        let result = self.metrics.write(&MetricLine::Node(sample.clone()), &mut self.sums);
         self.note(result)
     }
 
@@ -197,11 +213,14 @@ impl RunDir {
             serde_json::to_vec_pretty(ledger).map_err(io::Error::from).map_err(failed(&path, "encode it"))?;
         text.push(b'\n');
         write_synced(&path, &text)?;
+        self.sums.whole(LEDGER, &text)?;
         let [events, series, metrics] = [&self.events, &self.series, &self.metrics].map(|lines| lines.written);
-        self.metrics.write(&MetricLine::End { events, series, metrics })?;
-        for lines in [&self.events, &self.series, &self.metrics] {
+        self.metrics.write(&MetricLine::End { events, series, metrics }, &mut self.sums)?;
+        for lines in [&mut self.events, &mut self.series, &mut self.metrics] {
+            lines.block.end(&mut self.sums)?;
             lines.file.sync_all().map_err(failed(&lines.path, "sync it"))?;
         }
+        self.sums.sync()?;
         sync_directory(&self.path)
     }
 }

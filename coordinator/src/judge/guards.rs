@@ -5,7 +5,7 @@ use gauntlet_common::event::{Abort, What};
 use gauntlet_common::ledger::SeriesCount;
 use gauntlet_common::scenario::{OnAgentLoss, Severity};
 use gauntlet_common::snapshot::ErrorClass;
-use gauntlet_common::units::Micros;
+use gauntlet_common::units::{Micros, total};
 use gauntlet_common::verdict::Cause;
 
 use super::coverage;
@@ -417,7 +417,7 @@ fn ran(view: &View<'_>, guards: &mut Guards<'_>) {
     let expected = view.plan.workloads.iter().filter(|w| w.spec.load.keys().any(due));
     let idle: Vec<&str> = expected.map(|w| w.name.as_str()).filter(|name| of(name) == 0).collect();
     let hanging = |name: &str| view.hanging(name, None, &judged);
-    let total: u64 = view.plan.workloads.iter().map(|w| of(&w.name)).sum();
+    let total = total(view.plan.workloads.iter().map(|w| of(&w.name)));
     let wrong = if nothing_ran(view) {
         vec![(Cause::NothingRan, "nothing ran: not one request was made outside warm-up".to_string())]
     } else {

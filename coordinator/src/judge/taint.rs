@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use gauntlet_common::check::{Intervals, Unit, show};
 use gauntlet_common::event::What;
-use gauntlet_common::units::{Micros, Ratio};
+use gauntlet_common::units::{Micros, Ratio, total};
 
 use super::schedule::LOST_SINCE_NS;
 use super::view::View;
@@ -138,7 +138,7 @@ impl Taint {
             }
             let unissued: Vec<(u32, u64)> =
                 view.record.unissued(name).take_while(|(second, _)| within(*second)).collect();
-            let lost: u64 = unissued.iter().map(|(_, count)| *count).sum();
+            let lost = total(unissued.iter().map(|(_, count)| *count));
             let seconds = unissued.into_iter().map(|(second, _)| second);
             self.add(format!("{lost} of `{name}` were not begun in time"), workloads, seconds, false);
         }

@@ -9,7 +9,7 @@ use gauntlet_common::histogram::Histogram;
 use gauntlet_common::ledger::{Gap, Missing, SeriesCount, Summary};
 use gauntlet_common::plan::Plan;
 use gauntlet_common::scenario::OnAgentLoss;
-use gauntlet_common::units::{Micros, Ratio};
+use gauntlet_common::units::{Micros, Ratio, total};
 use indexmap::IndexMap;
 
 use super::ended::Ended;
@@ -294,9 +294,9 @@ impl Source for View<'_> {
         let through = |second: u32| {
             let until_over = u64::from(last.end - second) * 1_000_000;
             let latency = self.record.latency(workload, step, false, &Intervals::span(second..second + 1));
-            latency.buckets().filter(|(us, _)| *us >= until_over).map(|(_, count)| count).sum::<u64>()
+            total(latency.buckets().filter(|(us, _)| *us >= until_over).map(|(_, count)| count))
         };
-        (from..first.start).map(through).sum()
+        total((from..first.start).map(through))
     }
 
     fn uncovered(&self, workload: &str, over: &Intervals) -> Option<String> {
@@ -378,7 +378,7 @@ impl Source for View<'_> {
             }
             _ => None,
         });
-        Ok(counts.sum::<u64>() as f64)
+        Ok(total(counts) as f64)
     }
 
     fn audit(&self, role: &str, figure: &str) -> Result<u64, String> {
@@ -406,10 +406,10 @@ impl Source for View<'_> {
         });
         // One report for each agent that spooled acknowledgements.
         found.reduce(|a, b| Acks {
-            acknowledged: a.acknowledged + b.acknowledged,
-            missing: a.missing + b.missing,
-            duplicated: a.duplicated + b.duplicated,
-            unreachable: a.unreachable + b.unreachable,
+            acknowledged: a.acknowledged.saturating_add(b.acknowledged),
+            missing: a.missing.saturating_add(b.missing),
+            duplicated: a.duplicated.saturating_add(b.duplicated),
+            unreachable: a.unreachable.saturating_add(b.unreachable),
         })
     }
 }

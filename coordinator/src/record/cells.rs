@@ -107,7 +107,7 @@ pub(crate) struct Peak {
 
 impl Sum for Count {
     fn join(&mut self, other: &Self) {
-        self.0 += other.0;
+        self.0 = self.0.saturating_add(other.0);
     }
 }
 
@@ -135,11 +135,11 @@ impl Sum for Peak {
 
 impl Sum for Tally {
     fn join(&mut self, other: &Self) {
-        self.errors.iter_mut().zip(other.errors).for_each(|(sum, n)| *sum += n);
-        self.planned += other.planned;
-        self.skipped += other.skipped;
-        self.not_issued += other.not_issued;
-        self.unstarted += other.unstarted;
+        self.errors.iter_mut().zip(other.errors).for_each(|(sum, n)| *sum = sum.saturating_add(n));
+        self.planned = self.planned.saturating_add(other.planned);
+        self.skipped = self.skipped.saturating_add(other.skipped);
+        self.not_issued = self.not_issued.saturating_add(other.not_issued);
+        self.unstarted = self.unstarted.saturating_add(other.unstarted);
     }
 }
 
@@ -180,7 +180,7 @@ impl Cell for Slot {
 
     fn whole<'a>(cells: impl Iterator<Item = &'a Self> + Clone) -> Option<Self> {
         Some(Self {
-            count: cells.clone().map(|cell| cell.count).sum(),
+            count: cells.clone().fold(0, |sum, cell| sum.saturating_add(cell.count)),
             response_time: Packed::of(cells.clone().map(|cell| &cell.response_time)),
             service_time: Packed::of(cells.map(|cell| &cell.service_time)),
         })

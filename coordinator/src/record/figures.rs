@@ -51,11 +51,11 @@ impl Record {
         let mut counts = Counts::default();
         for ([errors, ok], assertion) in self.series(workload, step) {
             let errors = errors.sum(&self.store, over).0;
-            counts.errors += errors;
+            counts.errors = counts.errors.saturating_add(errors);
             if step.is_some() || !assertion {
-                counts.ok += ok.sum(&self.store, over).0;
+                counts.ok = counts.ok.saturating_add(ok.sum(&self.store, over).0);
             } else {
-                counts.asserted += errors;
+                counts.asserted = counts.asserted.saturating_add(errors);
             }
         }
         if step.is_none() {

@@ -9,7 +9,8 @@ use gauntlet_common::plan::Plan;
 use serde::de::DeserializeOwned;
 
 use super::error::{RunDirError, failed};
-use super::files::{EVENTS, METRICS, MetricLine, PLAN, SERIES};
+use super::files::{EVENTS, LEDGER, METRICS, MetricLine, PLAN, SERIES};
+use super::sums::{SUMS, Sum, differing};
 use crate::record::Record;
 
 /// Longest line that is read; a longer one is not ours.
@@ -54,6 +55,14 @@ pub fn load(directory: &Path) -> Result<Loaded, RunDirError> {
     if let Some(why) = record.disk_trouble() {
         return Err(RunDirError::Content { path: directory.into(), why: why.into() });
     }
+    let mut sums: Vec<Sum> = Vec::new();
+    let mut read = Reader { directory, notes: &mut notes, troubles: &mut troubles };
+    read.lines(SUMS, |sum| {
+        sums.push(sum);
+        Ok(())
+    })?;
+    let ended = record.events().iter().any(|event| matches!(event.what, What::RunEnded { .. }));
+    troubles.extend(differing(directory, &sums, &[PLAN, EVENTS, SERIES, METRICS, LEDGER], ended)?);
     troubles.extend(incomplete(&record, end, [events, series, metrics]));
     troubles.into_iter().for_each(|trouble| record.note_trouble(trouble));
     Ok(Loaded { plan, record, notes })

@@ -299,3 +299,101 @@ proptest! {
         }
     }
 }
+
+/// Files whose every byte has its checksum.
+const SUMMED: [&str; 6] = [PLAN, EVENTS, SERIES, METRICS, LEDGER, sums::SUMS];
+
+#[test]
+fn a_byte_that_changed_anywhere_is_named_and_lets_nothing_pass() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = write(&RecordedRun::good(), &Place::Out(home.path().join("run")), ID);
+    let whole = load(dir.path()).unwrap();
+    assert_eq!(judge(&whole.plan, &whole.record).verdict.result, Outcome::Pass);
+    for name in SUMMED {
+        let path = dir.path().join(name);
+        let bytes = fs::read(&path).unwrap();
+        // A prime's multiples, so that every kind of place is hit: digits, names, quotes, ends of lines.
+        for at in (0..bytes.len()).step_by((bytes.len() / 24).max(1) | 1) {
+            let mut spoilt = bytes.clone();
+            spoilt[at] ^= 1;
+            fs::write(&path, &spoilt).unwrap();
+            match load(dir.path()) {
+                Err(error) => assert!(error.to_string().contains(name), "{name} at {at}: {error}"),
+                Ok(loaded) => {
+                    let verdict = judge(&loaded.plan, &loaded.record).verdict;
+                    assert_eq!(verdict.result, Outcome::Invalid, "{name} at {at}");
+                    let told =
+                        |reason: &String| reason.contains(name) || name == sums::SUMS && reason.contains("bytes");
+                    assert!(verdict.reasons.iter().any(told), "{name} at {at}: {:?}", verdict.reasons);
+                }
+            }
+        }
+        fs::write(&path, &bytes).unwrap();
+    }
+}
+
+#[test]
+fn a_line_that_is_taken_out_doubled_or_added_is_named_by_its_block() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = write(&RecordedRun::good(), &Place::Out(home.path().join("run")), ID);
+    let spoil = |name: &str, change: &dyn Fn(&mut Vec<String>)| {
+        let path = dir.path().join(name);
+        let text = fs::read_to_string(&path).unwrap();
+        let mut lines: Vec<String> = text.split_inclusive('\n').map(str::to_string).collect();
+        change(&mut lines);
+        fs::write(&path, lines.concat()).unwrap();
+        let loaded = load(dir.path()).unwrap();
+        fs::write(&path, text).unwrap();
+        let verdict = judge(&loaded.plan, &loaded.record).verdict;
+        assert_eq!(verdict.result, Outcome::Invalid);
+        verdict.reasons
+    };
+    let told = spoil(METRICS, &|lines| drop(lines.remove(100)));
+    assert!(
+        told.iter().any(|why| why.starts_with("metrics.jsonl: bytes ") && why.contains("from line 65 on")),
+        "{told:?}"
+    );
+    let told = spoil(EVENTS, &|lines| lines.insert(3, lines[3].clone()));
+    assert!(told.iter().any(|why| why.contains("events.jsonl: bytes 0..")), "{told:?}");
+    let told = spoil(EVENTS, &|lines| lines.push(lines[3].clone()));
+    assert!(told.iter().any(|why| why.contains("have no checksum in checksums.jsonl")), "{told:?}");
+    let told = spoil(sums::SUMS, &|lines| drop(lines.remove(2)));
+    assert!(told.iter().any(|why| why.starts_with("checksums.jsonl: bytes from")), "{told:?}");
+    fs::remove_file(dir.path().join(sums::SUMS)).unwrap();
+    let loaded = load(dir.path()).unwrap();
+    let reasons = judge(&loaded.plan, &loaded.record).verdict.reasons;
+    assert!(reasons.iter().any(|why| why.contains("checksums.jsonl is missing")), "{reasons:?}");
+}
+
+#[test]
+fn numbers_near_the_end_of_their_range_add_up_to_no_wonder() {
+    let home = tempfile::tempdir().unwrap();
+    let mut run = RecordedRun::good();
+    for snapshot in &mut run.snapshots {
+        for counts in snapshot.intervals.iter_mut().flat_map(|delta| &mut delta.workloads) {
+            (counts.planned, counts.skipped, counts.not_issued) = (u64::MAX, u64::MAX / 2, u64::MAX);
+            counts.errors = [u64::MAX; gauntlet_common::snapshot::ErrorClass::COUNT];
+            counts.bins = [(u64::MAX, u64::MAX); 10];
+            counts.asserted = [u64::MAX; 10];
+        }
+    }
+    for event in &mut run.events {
+        use gauntlet_common::event::What;
+        match &mut event.what {
+            What::FaultEffect { touched, .. } => *touched = u64::MAX,
+            What::Failovers { count, .. } => *count = u64::MAX,
+            What::ReadBack { acknowledged, missing, .. } => (*acknowledged, *missing) = (u64::MAX, u64::MAX),
+            _ => {}
+        }
+    }
+    let twice: Vec<_> = run
+        .events
+        .iter()
+        .filter(|e| !matches!(e.what, gauntlet_common::event::What::RunEnded { .. }))
+        .cloned()
+        .collect();
+    run.events.splice(1..1, twice);
+    let dir = write(&run, &Place::Out(home.path().join("run")), ID);
+    let loaded = load(dir.path()).unwrap();
+    assert_ne!(judge(&loaded.plan, &loaded.record).verdict.result, Outcome::Pass);
+}
