@@ -19,6 +19,7 @@ use super::overrides::{Applied, FULL, apply_profile, apply_set, check_text};
 use super::semantics::{Semantics, inside};
 use crate::check::{self, CheckError, Objective};
 use crate::nearest::suggest;
+use crate::snapshot::SERIES_MAX;
 
 /// What is applied to the file.
 #[derive(Clone, Copy, Default)]
@@ -180,6 +181,7 @@ impl Reader<'_> {
             && let Some(scenario) = self.typed(applied, profile, &mut found)
         {
             series_apart(&applied.tree, &scenario, &mut found);
+            few_enough_series(&applied.tree, &scenario, &mut found);
             self.expressions(&applied.tree, &scenario, &mut found);
         }
         found
@@ -217,6 +219,21 @@ impl Reader<'_> {
                 found.push(Diagnostic::new(applied.tree.place, error.to_string(), ""));
                 None
             }
+        }
+    }
+}
+
+/// What a run's record holds, every second, for each name of a step.
+fn few_enough_series(tree: &Node, scenario: &Scenario, found: &mut Vec<Diagnostic>) {
+    let mut series = 0;
+    for (name, workload) in &scenario.workloads {
+        series += 2 * flow::series(&workload.flow).len();
+        if series > SERIES_MAX {
+            let node = tree.get("workloads").and_then(|all| all.get(name)).and_then(|of| of.entry("flow"));
+            let place = node.map_or(tree.place, |(key, _)| key.place);
+            let steps = SERIES_MAX / 2;
+            let message = format!("the workloads have more than {steps} steps of different names with this one");
+            return found.push(Diagnostic::new(place, message, "give steps that are alike the same name"));
         }
     }
 }
