@@ -162,12 +162,23 @@ pub enum FaultEdge {
     NotUndone,
 }
 
+/// "SIGINT (Ctrl-C)".
+pub fn signal_name(number: u8) -> String {
+    match number {
+        1 => "SIGHUP".into(),
+        2 => "SIGINT (Ctrl-C)".into(),
+        3 => "SIGQUIT".into(),
+        15 => "SIGTERM".into(),
+        number => format!("signal {number}"),
+    }
+}
+
 /// Why a run ended before its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Abort {
-    /// Ctrl-C or SIGTERM; the signal's number is in the detail.
-    Signal,
+    /// Ctrl-C, SIGTERM and the like: the signal's number.
+    Signal(u8),
     Check,
     AgentLost,
     Internal,

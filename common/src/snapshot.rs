@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::histogram::Histogram;
 
+/// Most series of a run (workload × step × outcome); a file with more is refused.
+pub const SERIES_MAX: usize = 500;
 /// Most metrics that a run's record holds, over all role instances; a second's metrics that would bring more are refused whole.
 pub const METRICS_MAX: usize = 5_000;
 

@@ -130,7 +130,7 @@ impl Conductor {
     fn signal(&mut self, number: u8) -> Vec<Action> {
         self.signals += 1;
         if self.signals == 1 {
-            return self.abort(Abort::Signal, number.to_string(), String::new());
+            return self.abort(Abort::Signal(number), String::new(), String::new());
         }
         // The second only heals: no drain, no reading back.
         self.reads_back = false;

@@ -223,6 +223,9 @@ pub struct Fault {
     pub cleared_s: Option<f64>,
     pub effect: Effect,
     pub undone: bool,
+    /// The record ends before its run, and before any word of the undo: its agents heal by their lease.
+    #[serde(default)]
+    pub undo_untold: bool,
     /// What its edges told, agent by agent: probes, counters, the undo.
     #[serde(default)]
     pub evidence: Vec<String>,

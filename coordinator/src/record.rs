@@ -31,7 +31,7 @@ use gauntlet_common::event::{Event, What};
 use gauntlet_common::ledger::{Entry, Ledger, Summary};
 use gauntlet_common::plan::{Plan, PlannedWorkload};
 use gauntlet_common::snapshot::{
-    IntervalDelta, Layout, LoadSnapshot, METRICS_MAX, NodeSample, ProcessSample, RoleMetrics, SeriesDelta,
+    IntervalDelta, Layout, LoadSnapshot, METRICS_MAX, NodeSample, ProcessSample, RoleMetrics, SERIES_MAX, SeriesDelta,
 };
 
 use gauntlet_common::units::total;
@@ -46,8 +46,6 @@ pub(crate) use seconds::Seconds;
 pub use store::HELD_BYTES_MAX;
 use store::Store;
 
-/// Most series of a run.
-pub const SERIES_MAX: usize = 500;
 /// Most events.
 pub const EVENTS_MAX: usize = 200_000;
 /// Seconds of series whose histograms are live at once: the newest. An older one is packed, and what still comes for it is

@@ -6,9 +6,9 @@ use gauntlet_common::snapshot::{ErrorClass, IntervalDelta, LoadSnapshot, SeriesD
 
 use super::tally::Tally;
 
-/// Intervals kept apart between two snapshots; a request's intended start can lie a timeout in the past. What is older
-/// than the oldest of so many is counted in that one: late, but never lost.
-pub const OPEN_INTERVALS_MAX: usize = 128;
+/// Intervals kept apart between two snapshots: a request's intended start can lie two timeouts and a stream's length in the
+/// past, 130 s at most. What is older than the oldest of so many is counted in that one: late, but never lost.
+pub const OPEN_INTERVALS_MAX: usize = 160;
 
 /// Spare histograms kept; more are freed.
 const POOL_MAX: usize = 256;
@@ -252,6 +252,22 @@ mod tests {
             cut.intervals.iter().map(|i| (i.interval, i.workloads[0].answered.iter().collect())).collect();
         assert_eq!(ended, [(3, vec![]), (5, vec![1])]);
         assert_eq!(cut.requests(), 2, "the request itself is of its intended start's second alone");
+    }
+
+    #[test]
+    fn the_last_second_of_a_week_is_a_second_like_any_other() {
+        let mut recorder = Recorder::new(0, &[1]);
+        let last = gauntlet_common::phase::RUN_MAX.0 / 1_000_000 - 1;
+        recorder.record(sample(0, 0, last * 1_000_000_000 + 999_999_999, Ok(())));
+        recorder.woke(last * 1_000_000_000, 70);
+        let cut = recorder.cut(true, 0);
+        let interval = &cut.intervals[0];
+        assert_eq!((cut.intervals.len(), u64::from(interval.interval), interval.wakeup_us_max), (1, last, 70));
+        assert_eq!(interval.workloads[0].bins[9], (1, 0));
+        assert!(
+            (3_000..3_003).contains(&interval.series[0].response_time.max()),
+            "no rounding of a week's nanoseconds"
+        );
     }
 
     #[test]

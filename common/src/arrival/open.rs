@@ -173,6 +173,30 @@ mod tests {
     }
 
     #[test]
+    fn the_last_arrivals_of_a_week_lie_where_the_first_would() {
+        const WEEK_MS: u64 = crate::phase::RUN_MAX.0 / 1_000;
+        // One a second all the week: by all workers together each once, in the middle of its second.
+        let of = |worker| Arrivals::new(curve(&[(WEEK_MS, 1.0, 0)]), scenario::Arrivals::Constant, 7, worker, 3);
+        let mut all: Vec<u64> = (0..3).flat_map(of).map(|arrival| arrival.at).collect();
+        all.sort_unstable();
+        assert_eq!(all.len() as u64, WEEK_MS / 1_000);
+        let first = all[0];
+        assert!(
+            (0..).zip(&all).all(|(n, at)| at.abs_diff(first + n * 1_000_000_000) <= 1),
+            "each a second after the last"
+        );
+        // A burst of its last ten seconds is that of its first ten, a week later.
+        let spans = [(WEEK_MS - 10_000, 0.0, 0), (10_000, 5_000.0, 0)];
+        for kind in [scenario::Arrivals::Constant, scenario::Arrivals::Poisson] {
+            let early: Vec<u64> = Arrivals::new(curve(&spans[1..]), kind, 7, 0, 1).map(|arrival| arrival.at).collect();
+            let late: Vec<u64> = Arrivals::new(curve(&spans), kind, 7, 0, 1).map(|arrival| arrival.at).collect();
+            assert_eq!(early.len(), late.len());
+            let begin = (WEEK_MS - 10_000) * 1_000_000;
+            assert!(early.iter().zip(&late).all(|(early, late)| late.abs_diff(early + begin) <= 1), "{kind:?}");
+        }
+    }
+
+    #[test]
     fn poisson_arrivals_have_the_mean_and_the_spread_of_poisson() {
         let mut per_second = [0f64; 100];
         for arrival in Arrivals::new(curve(&[(100_000, 200.0, 0)]), scenario::Arrivals::Poisson, 7, 0, 1) {

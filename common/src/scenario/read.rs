@@ -22,6 +22,7 @@ use crate::check::{self, CheckError, Objective};
 use crate::nearest::suggest;
 use crate::plan::Isolation;
 use crate::plan::bind::{AgentFacts, BindError, bind};
+use crate::snapshot::SERIES_MAX;
 
 /// What is applied to the file.
 #[derive(Clone, Copy, Default)]
@@ -188,6 +189,7 @@ impl Reader<'_> {
         {
             series_apart(&applied.tree, &scenario, &mut found);
             self.reach(&applied.tree, &scenario, &mut found);
+            few_enough_series(&applied.tree, &scenario, &mut found);
             self.expressions(&applied.tree, &scenario, &mut found);
         }
         found
@@ -266,6 +268,21 @@ fn judges_nothing(applied: &Applied, profile: &Node) -> Option<Diagnostic> {
     let (key, _) = profile.entry("not_judged").filter(|_| checks > 0 && left_out.len() >= checks)?;
     let message = "this profile judges none of the checks, so that its runs would say nothing";
     Some(Diagnostic::new(key.place, message, "leave at least one check out of `not_judged`"))
+}
+
+/// What a run's record holds, every second, for each name of a step.
+fn few_enough_series(tree: &Node, scenario: &Scenario, found: &mut Vec<Diagnostic>) {
+    let mut series = 0;
+    for (name, workload) in &scenario.workloads {
+        series += 2 * flow::series(&workload.flow).len();
+        if series > SERIES_MAX {
+            let node = tree.get("workloads").and_then(|all| all.get(name)).and_then(|of| of.entry("flow"));
+            let place = node.map_or(tree.place, |(key, _)| key.place);
+            let steps = SERIES_MAX / 2;
+            let message = format!("the workloads have more than {steps} steps of different names with this one");
+            return found.push(Diagnostic::new(place, message, "give steps that are alike the same name"));
+        }
+    }
 }
 
 /// A request and an assertion of one name would count in one series, and be neither.

@@ -15,9 +15,12 @@ use super::links::Links;
 use super::model::{At, Load};
 use super::node::{Content, Node, Place};
 use super::shape;
+use crate::phase::RUN_MAX;
 use crate::region::REGION;
 use crate::units::{Micros, MicrosRange};
 
+/// The longest timeout of a request: twice as long, and the two seconds around it, load workers keep seconds apart.
+const TIMEOUT_MAX: Micros = Micros::from_secs(60);
 /// The longest delay of a link, each part of it: light itself goes half round the Earth in a tenth of a second.
 const LINK_DELAY_MAX: Micros = Micros::from_secs(5);
 
@@ -101,8 +104,19 @@ impl<'a> Semantics<'a> {
             if let Some(driver) = driver {
                 self.ask(driver.validate, own.unwrap_or(workload), &settings);
             }
+            self.timeout(workload);
             self.load(&key.text, key.place, workload);
             self.flow(workload.get("flow"), driver.map_or(&[], |driver| &driver.verbs), &settings);
+        }
+    }
+
+    /// A request may wait for its connection and then for its answer, a timeout each, and load workers keep the seconds of
+    /// requests that have no outcome yet open for two minutes.
+    fn timeout(&mut self, workload: &Node) {
+        let Some(node) = workload.get("timeout") else { return };
+        if node.text().and_then(|text| text.parse::<Micros>().ok()).is_some_and(|timeout| timeout > TIMEOUT_MAX) {
+            let message = format!("a timeout is {TIMEOUT_MAX} at most: later, a request's second is closed");
+            self.problem(node.place, message, format!("write timeout: {TIMEOUT_MAX} or less"));
         }
     }
 
@@ -139,7 +153,24 @@ impl<'a> Semantics<'a> {
     fn phases(&mut self) {
         if self.timeline_is_known() {
             self.items("phases").iter().for_each(|phase| self.positive(phase.get("for"), "a phase"));
+            self.no_longer_than_a_run();
         }
+    }
+
+    /// Told of the first phase that goes beyond.
+    fn no_longer_than_a_run(&mut self) {
+        let phases = self.phases.clone();
+        let Some(at) = phases.iter().position(|(_, _, end)| *end > RUN_MAX) else { return };
+        let (name, start, _) = &phases[at];
+        let Some(node) = self.items("phases").get(at).and_then(|phase| phase.get("for")).cloned() else { return };
+        let last = phases.last().map_or(Micros(0), |(_, _, end)| *end);
+        let message = format!("the phases last {last} together, and a run lasts {RUN_MAX} at most");
+        let left = Micros(RUN_MAX.0.saturating_sub(start.0));
+        let help = match left {
+            Micros(0) => format!("make the phases before `{name}` shorter"),
+            left => format!("make `{name}` {left} long at most, or the phases before it shorter"),
+        };
+        self.problem(node.place, message, help);
     }
 
     fn faults(&mut self) {

@@ -278,6 +278,7 @@ fn fault(
         cleared_s: Some(at + length + 0.38),
         effect: Effect::Confirmed,
         undone: true,
+        undo_untold: false,
         evidence: vec!["confirmed on n2: 1 new connection and 1 old one cut off, 2 bystanders not".into()],
         detection_ms: Some(detection),
         impact: IndexMap::from([("users".to_owned(), impact)]),

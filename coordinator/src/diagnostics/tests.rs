@@ -35,6 +35,24 @@ proptest::proptest! {
     }
 }
 
+#[test]
+fn what_is_set_is_held_to_the_bounds_of_the_file() {
+    let text = fs::read_to_string(repository("scenarios/production/p1.yaml")).unwrap();
+    let told = |set: &[(&str, &str)]| {
+        let set: Vec<(String, String)> =
+            set.iter().map(|(path, value)| (path.to_string(), value.to_string())).collect();
+        let options = ReadOptions { set: &set, ..ReadOptions::default() };
+        let problems = read(&text, "p1.yaml", &catalogue(), &options).unwrap_err();
+        render(&problems, Style::Plain)
+    };
+    let longer = told(&[("phases.peak", "7d")]);
+    assert!(longer.contains("and a run lasts 7d at most") && longer.contains("--set:1:"), "{longer}");
+    let year = told(&[("phases.peak", "366d"), ("phases.warmup", "366d")]);
+    assert!(year.contains("and a run lasts 7d at most"), "{year}");
+    assert!(told(&[("phases.peak", "99999999999999999999d")]).contains("is longer than a year"));
+    assert!(told(&[("workloads.users.timeout", "2m")]).contains("a timeout is 1m at most"));
+}
+
 /// Each file has one kind of mistake, and its whole report stands beside it. To see a changed message, set BLESS=1 and read the diff.
 #[test]
 fn every_mistake_of_the_zoo_gets_its_message() {

@@ -21,6 +21,8 @@ pub(super) struct FaultStory {
     let_go: Option<(i64, i64)>,
     /// Agents that said whether they applied it.
     pub answered: BTreeSet<String>,
+    /// Agents that were about to apply it.
+    asked: BTreeSet<Option<String>>,
     /// By agent: whether it is in effect there.
     open: BTreeMap<Option<String>, bool>,
     /// Agents that could not apply, confirm or undo it, with why.
@@ -93,7 +95,10 @@ impl FaultStory {
             self.answered.extend(event.agent.clone());
         }
         match edge {
-            FaultEdge::Requested => self.requested = earliest(self.requested),
+            FaultEdge::Requested => {
+                self.requested = earliest(self.requested);
+                self.asked.insert(event.agent.clone());
+            }
             FaultEdge::Applied => {
                 self.applied = earliest(self.applied);
                 self.open.insert(event.agent.clone(), true);
@@ -135,11 +140,30 @@ impl FaultStory {
         self.not_undone.is_empty() && self.open.values().all(|open| !open)
     }
 
+    /// Whether any agent was about to apply it.
+    pub fn begun(&self) -> bool {
+        !self.asked.is_empty() || self.applied.is_some()
+    }
+
+    /// Whether some agent began it and said nothing of its end, and none that it could not undo it. Of a record that ends
+    /// before its run: what was requested may have been applied.
+    pub fn undo_untold(&self) -> bool {
+        self.not_undone.is_empty() && self.silent().next().is_some()
+    }
+
+    /// Agents on which it may be in effect, for all that they said.
+    fn silent(&self) -> impl Iterator<Item = &Option<String>> {
+        let said = |agent: &Option<String>| agent.as_ref().is_some_and(|agent| self.answered.contains(agent));
+        let asked = self.asked.iter().filter(move |agent| !self.open.contains_key(*agent) && !said(agent));
+        let open = self.open.iter().filter(|(agent, open)| **open && !self.not_undone.contains_key(agent));
+        open.map(|(agent, _)| agent).chain(asked)
+    }
+
     /// Why it is not undone.
     pub fn not_undone(&self) -> String {
-        let open = self.open.iter().filter(|(agent, open)| **open && !self.not_undone.contains_key(agent));
-        let silent =
-            open.map(|(agent, _)| format!("no confirmation from {}", agent.as_deref().unwrap_or("the coordinator")));
+        let silent = self
+            .silent()
+            .map(|agent| format!("no confirmation from {}", agent.as_deref().unwrap_or("the coordinator")));
         self.not_undone.values().cloned().chain(silent).collect::<Vec<_>>().join(", ")
     }
 

@@ -1,6 +1,7 @@
 //! Each fault as the report tells it, with its impact on every workload.
 
 use gauntlet_common::check::{Intervals, Source};
+use gauntlet_common::event::What;
 use gauntlet_common::phase::Phase;
 use gauntlet_common::plan::{PlannedFault, PlannedWorkload, Selected};
 use indexmap::IndexMap;
@@ -12,6 +13,8 @@ use crate::model::{Effect, Fault, Impact};
 
 /// Every fault with its impact on every workload.
 pub(super) fn report(view: &View<'_>) -> Vec<Fault> {
+    // Once a run is over, silence is no undo.
+    let cut_short = !view.record.events().iter().any(|event| matches!(event.what, What::RunEnded { .. }));
     let seconds = |at: Option<i64>| at.map(|us| us as f64 / 1e6);
     let fault = |(planned, story): (&PlannedFault, &FaultStory)| Fault {
         id: planned.id.clone(),
@@ -28,7 +31,8 @@ pub(super) fn report(view: &View<'_>) -> Vec<Fault> {
             () if story.vacuous().is_some() => Effect::Vacuous,
             () => Effect::Confirmed,
         },
-        undone: story.undone(),
+        undone: story.undone() && !(cut_short && story.undo_untold()),
+        undo_untold: cut_short && story.undo_untold(),
         evidence: story.told(),
         detection_ms: view.detection(&story.id).ok().filter(|us| us.is_finite()).map(|us| us / 1e3),
         impact: impact(view, story),

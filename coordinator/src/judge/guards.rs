@@ -1,7 +1,7 @@
 //! What must hold for a run to count as measured. Each guard shows its evidence, also when it is fine.
 
 use gauntlet_common::check::{Figure, Source, Unit, show};
-use gauntlet_common::event::{Abort, What};
+use gauntlet_common::event::{Abort, What, signal_name};
 use gauntlet_common::ledger::SeriesCount;
 use gauntlet_common::scenario::{OnAgentLoss, Severity};
 use gauntlet_common::snapshot::ErrorClass;
@@ -77,11 +77,8 @@ pub(super) fn judge(view: &View<'_>, taint: &Taint, reasons: &mut Reasons) -> Ve
     guards.all
 }
 
-/// The signal in an abort's detail; interrupts without one count as SIGINT.
-fn signal(detail: &str) -> u8 {
-    let number = detail.split(|c: char| !c.is_ascii_digit()).find(|digits| !digits.is_empty());
-    number.and_then(|digits| digits.parse().ok()).filter(|n| (1..=64).contains(n)).unwrap_or(2)
-}
+/// Of Linux; what a record says beyond it is no signal's exit code.
+const SIGNALS: std::ops::RangeInclusive<u8> = 1..=64;
 
 fn completed(view: &View<'_>, guards: &mut Guards<'_>) {
     let events = view.record.events();
@@ -95,11 +92,9 @@ fn completed(view: &View<'_>, guards: &mut Guards<'_>) {
             match why {
                 // What the target did; the checks tell it.
                 Abort::Check => {}
-                Abort::Signal => {
-                    wrong.push((
-                        Cause::Signal(signal(detail)),
-                        format!("the run was interrupted after {at:.1}s ({detail})"),
-                    ));
+                Abort::Signal(number) => {
+                    let cause = if SIGNALS.contains(number) { Cause::Signal(*number) } else { Cause::Invalid };
+                    wrong.push((cause, format!("the run was interrupted by {} after {at:.1}s", signal_name(*number))));
                 }
                 Abort::AgentLost => wrong.push((
                     Cause::Invalid,
@@ -113,7 +108,13 @@ fn completed(view: &View<'_>, guards: &mut Guards<'_>) {
     }
     if !ended {
         let last = events.iter().map(|event| event.at_us).max().unwrap_or(0) as f64 / 1e6;
-        wrong.push((Cause::Invalid, format!("the record ends before the run did: its last event is from {last:.1}s")));
+        let faults = faults_left(view);
+        wrong.push((
+            Cause::Invalid,
+            format!(
+                "the record ends before the run did, at {last:.1}s: the coordinator died, or the run still goes on; {faults}"
+            ),
+        ));
     }
     guards.add("run completed", observed, GuardState::ToItsEnd, wrong);
     // Requests in flight at the end have no outcome, unless the load was drained.
@@ -126,6 +127,31 @@ fn completed(view: &View<'_>, guards: &mut Guards<'_>) {
     });
     let cut: Vec<String> = cut.collect();
     guards.invalid("load drained", counted(&cut), NONE, cut);
+}
+
+/// What agents said of their faults in a record that ends before its run.
+fn faults_left(view: &View<'_>) -> String {
+    let begun: Vec<&FaultStory> = view.faults.iter().filter(|story| story.begun()).collect();
+    let left = begun.iter().filter(|story| !story.undone() || story.undo_untold());
+    let left: Vec<&str> = left.map(|story| story.id.as_str()).collect();
+    match (begun.as_slice(), left.as_slice()) {
+        ([], _) => "no fault had begun".into(),
+        (_, []) => "its agents had undone every fault that had begun".into(),
+        (_, left) => format!("its agents had not said that they undid {}", left.join(", ")),
+    }
+}
+
+/// An undo that nobody confirmed is a fault that is left, unless the record ends before anybody could say so: then its
+/// agents heal by their lease, and nobody knows more.
+fn not_undone(story: &FaultStory, ended: bool) -> (Cause, String) {
+    let (id, why) = (&story.id, story.not_undone());
+    if ended || !story.undo_untold() {
+        return (Cause::FaultNotUndone, format!("fault {id} is not undone: {why}"));
+    }
+    let text = format!(
+        "there is no evidence that fault {id} was undone ({why}); agents heal by their lease: run `coordinator heal --agents hosts.txt` to make sure"
+    );
+    (Cause::Invalid, text)
 }
 
 fn faults(view: &View<'_>, guards: &mut Guards<'_>) {
@@ -147,8 +173,8 @@ fn faults(view: &View<'_>, guards: &mut Guards<'_>) {
                 (Cause::FaultNotUndone, why)
             }));
         }
-        if !story.undone() {
-            undone.push((Cause::FaultNotUndone, format!("fault {id} is not undone: {}", story.not_undone())));
+        if !story.undone() || (!ended && story.undo_untold()) {
+            undone.push(not_undone(story, ended));
         }
         if let Some(why) = story.vacuous() {
             vacuous.push((Cause::Invalid, format!("fault {id} was vacuous: {why}")));
@@ -156,7 +182,8 @@ fn faults(view: &View<'_>, guards: &mut Guards<'_>) {
     }
     let injected = view.faults.iter().filter(|story| story.injected().is_some()).count();
     guards.add("faults applied", part(injected, view.faults.len()), GuardState::All, applied);
-    guards.add("faults undone", part(injected.saturating_sub(undone.len()), injected), GuardState::All, undone);
+    let begun = if ended { injected } else { view.faults.iter().filter(|story| story.begun()).count() };
+    guards.add("faults undone", part(begun.saturating_sub(undone.len()), begun), GuardState::All, undone);
     let had_effect = injected.saturating_sub(vacuous.len());
     guards.add("faults had an effect", part(had_effect, injected), GuardState::All, vacuous);
 }

@@ -1,4 +1,5 @@
 pub(super) mod abort;
+mod ends;
 mod evidence;
 mod ledger;
 mod silence;
@@ -318,14 +319,14 @@ fn a_check_that_the_profile_is_too_short_for_is_never_shown_as_passed() {
 
 #[test]
 fn an_interrupted_run_is_invalid_and_exits_with_its_signal() {
-    let aborted = What::Aborted { why: Abort::Signal, detail: "signal 2 (SIGINT)".into(), check: String::new() };
+    let aborted = What::Aborted { why: Abort::Signal(2), detail: String::new(), check: String::new() };
     let mut run = RecordedRun::good()
         .with(20.0, aborted)
         .without(|what| matches!(what, What::Fault { id, .. } if id == "cut-app"));
     run.snapshots.retain(|s| s.sequence <= 20);
     run.snapshots.iter_mut().for_each(|s| s.last = s.sequence == 20);
     let report = run.report();
-    expect(&report, Outcome::Invalid, 130, "interrupted after 20.0s");
+    expect(&report, Outcome::Invalid, 130, "the run was interrupted by SIGINT (Ctrl-C) after 20.0s");
     assert_eq!(report.faults[1].effect, Effect::NotInjected);
     assert_eq!(report.timeline.seconds, 20);
 }
@@ -510,7 +511,7 @@ fn each_guard_says_in_words_what_it_observed_and_what_it_demands() {
     ] {
         assert!(told.contains(&[name, observed, limit].map(String::from)), "{told:#?}");
     }
-    let aborted = What::Aborted { why: Abort::Signal, detail: "SIGINT".into(), check: String::new() };
+    let aborted = What::Aborted { why: Abort::Signal(2), detail: String::new(), check: String::new() };
     let cut = RecordedRun::good().without(|what| matches!(what, What::RunEnded { .. })).report();
     for (report, state) in
         [(RecordedRun::good().with(20.0, aborted).report(), "aborted"), (cut, "the record ends before the run did")]

@@ -1,6 +1,6 @@
 //! Events in human words.
 
-use gauntlet_common::event::{Abort, Event, FaultEdge, What};
+use gauntlet_common::event::{Abort, Event, FaultEdge, What, signal_name};
 
 use crate::report::facts::plural;
 use crate::report::numbers;
@@ -111,13 +111,14 @@ fn fault(id: &str, edge: FaultEdge, detail: &str) -> Option<(Tone, String, Optio
     Some((tone, format!("fault {id}: {what} ({state})"), key))
 }
 
-const fn reason(why: Abort) -> &'static str {
+fn reason(why: Abort) -> String {
     match why {
-        Abort::Signal => "interrupted",
+        Abort::Signal(number) => return format!("interrupted by {}", signal_name(number)),
         Abort::Check => "a check failed that ends the run",
         Abort::AgentLost => "an agent was lost",
         Abort::Internal => "because of an internal error",
     }
+    .into()
 }
 
 fn with(text: &str, detail: &str) -> String {

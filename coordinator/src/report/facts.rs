@@ -189,6 +189,7 @@ fn requests(recorded: u64, unsent: u64, merged: u64, held: u64) -> String {
 pub fn fault_state(fault: &Fault) -> (&'static str, Tone) {
     match (fault.effect, fault.undone) {
         (Effect::NotInjected, true) => ("not injected", Tone::Warn),
+        (_, false) if fault.undo_untold => ("undo not recorded", Tone::Warn),
         (_, false) => ("NOT UNDONE", Tone::Bad),
         (Effect::Vacuous, true) => ("VACUOUS", Tone::Bad),
         (Effect::Confirmed, true) => ("confirmed, undone", Tone::Good),
@@ -307,7 +308,7 @@ fn remedy(guard: &str) -> &'static str {
             "Run `coordinator agents --agents hosts.txt`: it says which faults each host can apply, and why not the others."
         }
         "faults undone" => {
-            "Run `coordinator heal --agents hosts.txt` before anything else: a fault may still be on a node."
+            "Run `coordinator heal --agents hosts.txt` before anything else: a fault may still be on a node. (Embedded agents end with their coordinator, and undo what they did.)"
         }
         "faults had an effect" => {
             "Point the fault at something that the load reaches, or let it last longer; its section says what the probe saw."

@@ -197,6 +197,12 @@ fn undone(fault: &Fault) -> TestCaseStatus {
     match (fault.undone, fault.effect) {
         (true, Effect::NotInjected) => skipped("not injected"),
         (true, _) => TestCaseStatus::success(),
+        (false, _) if fault.undo_untold => wrong(
+            NonSuccessKind::Error,
+            "undo_not_recorded",
+            "the record ends before any word of its undo: run `coordinator heal` to make sure",
+            &about(fault),
+        ),
         (false, _) => wrong(
             NonSuccessKind::Error,
             "not_undone",

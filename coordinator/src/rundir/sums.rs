@@ -138,38 +138,46 @@ fn differs(path: &Path, name: &str, sums: &[&Sum], ended: bool) -> Result<Option
         Err(error) => return Err(failed(path, "open it")(error)),
     };
     let mut file = BufReader::new(file);
-    let mut at = 0;
+    let (mut at, mut line) = (0, 1);
     for sum in sums {
-        if sum.from != at || sum.to < sum.from {
+        if sum.from != at || sum.to < sum.from || sum.line != line {
             return Ok(Some(format!("{SUMS}: bytes from {at} on of {name} have no checksum")));
         }
-        let (hash, length) = hash_of(&mut file, sum.to - sum.from).map_err(failed(path, "read it"))?;
-        at += length;
+        let read = read(&mut file, sum.to - sum.from).map_err(failed(path, "read it"))?;
+        (at, line) = (at + read.bytes, line + read.lines);
         if at < sum.to {
             return Ok(Some(format!("{name} ends at byte {at}, and had {} at least", sum.to)));
         }
-        if format!("{hash:016x}") != sum.xxh3 {
+        if format!("{:016x}", read.hash) != sum.xxh3 {
             let (from, to, line) = (sum.from, sum.to, sum.line);
             return Ok(Some(format!(
                 "{name}: bytes {from}..{to}, from line {line} on, are not those that were written"
             )));
         }
     }
-    let (_, more) = hash_of(&mut file, u64::MAX).map_err(failed(path, "read it"))?;
+    let more = read(&mut file, u64::MAX).map_err(failed(path, "read it"))?.bytes;
     Ok((ended && more > 0).then(|| format!("{name}: its bytes from {at} on have no checksum in {SUMS}")))
 }
 
-/// Of at most so many bytes, and how many there were.
-fn hash_of(file: &mut impl Read, most: u64) -> std::io::Result<(u64, u64)> {
-    let (mut hash, mut buffer, mut length) = (Xxh3Default::new(), [0; 64 * 1024], 0u64);
+/// What was read of a block.
+struct Seen {
+    hash: u64,
+    bytes: u64,
+    /// Ends of lines.
+    lines: u64,
+}
+
+/// Reads so many bytes, or what there is.
+fn read(file: &mut impl Read, most: u64) -> std::io::Result<Seen> {
+    let (mut hash, mut buffer, mut bytes, mut lines) = (Xxh3Default::new(), [0; 64 * 1024], 0u64, 0u64);
     let mut file = file.take(most);
     loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok((hash.digest(), length)),
-            read => {
-                hash.update(&buffer[..read]);
-                length += read as u64;
-            }
-        }
+        let read = match file.read(&mut buffer)? {
+            0 => return Ok(Seen { hash: hash.digest(), bytes, lines }),
+            read => &buffer[..read],
+        };
+        hash.update(read);
+        bytes += read.len() as u64;
+        lines += read.iter().filter(|byte| **byte == b'\n').count() as u64;
     }
 }

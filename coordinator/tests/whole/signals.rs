@@ -28,13 +28,21 @@ fn undone_and_invalid(report: &Value) {
     assert!(report["workloads"]["users"]["ok"].as_u64().unwrap() > 0, "what there was is reported");
 }
 
+fn tells(report: &Value, part: &str) {
+    let reasons = report["verdict"]["reasons"].to_string();
+    assert!(reasons.contains(part), "no `{part}` in {reasons}");
+}
+
 #[test]
 fn an_interrupt_ends_load_and_faults_and_still_reports() {
     let lab = Lab::new();
     let going = in_a_fault(&lab);
     going.signal(Signal::SIGINT);
     let done = going.ends();
-    undone_and_invalid(&done.ended_with(130));
+    let report = done.ended_with(130);
+    undone_and_invalid(&report);
+    tells(&report, "the run was interrupted by SIGINT (Ctrl-C) after ");
+    assert!(done.stdout.contains("stopping early, interrupted by SIGINT (Ctrl-C)"), "{done}");
     assert!(done.stdout.contains("read back"), "the first interrupt is orderly: {done}");
     lab.nothing_remains();
 }
@@ -44,7 +52,9 @@ fn a_termination_is_told_by_its_own_code() {
     let lab = Lab::new();
     let going = in_a_fault(&lab);
     going.signal(Signal::SIGTERM);
-    undone_and_invalid(&going.ends().ended_with(143));
+    let report = going.ends().ended_with(143);
+    undone_and_invalid(&report);
+    tells(&report, "the run was interrupted by SIGTERM after ");
     lab.nothing_remains();
 }
 
@@ -88,8 +98,11 @@ fn nothing_outlives_a_coordinator_that_was_killed() {
     let (code, _, stderr) = lab.output(&["report", done.dir.to_str().unwrap()]);
     assert_eq!(code, 0, "{stderr}");
     let report = done.report();
-    assert_eq!(report["verdict"]["result"], "invalid");
-    assert!(report["verdict"]["reasons"].to_string().contains("the record ends before the run did"));
+    assert_eq!((&report["verdict"]["result"], &report["verdict"]["exit_code"]), (&"invalid".into(), &5.into()));
+    tells(&report, "the record ends before the run did, at ");
+    tells(&report, "the coordinator died, or the run still goes on; its agents had not said that they undid break-app");
+    tells(&report, "there is no evidence that fault break-app was undone (no confirmation from n");
+    tells(&report, "agents heal by their lease: run `coordinator heal --agents hosts.txt` to make sure");
     assert!(report["workloads"]["users"]["ok"].as_u64().unwrap() > 0, "what had arrived is there");
 }
 

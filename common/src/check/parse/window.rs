@@ -8,6 +8,7 @@ use crate::check::names::mend;
 use crate::check::token::Token;
 use crate::check::unit::{Unit, literal};
 use crate::check::window::{Clause, Window};
+use crate::phase::RUN_MAX;
 use crate::units::Micros;
 
 impl Parser<'_> {
@@ -48,6 +49,12 @@ impl Parser<'_> {
         };
         self.at += 1;
         match literal(&text) {
+            Ok((us, Unit::Duration, _)) if us > RUN_MAX.0 as f64 => {
+                let message = format!("`every {text}` is longer than any run, so that it would cut nothing");
+                let help = format!("a run lasts {RUN_MAX} at most: write a part of it, `every 1h`");
+                self.errors.push(CheckError::new(span, message, help));
+                Ok(None)
+            }
             Ok((us, Unit::Duration, _)) if us >= 1e6 && us % 1e6 == 0.0 => Ok(Some(Micros(us as u64))),
             _ => {
                 let message = format!("`every {text}` cannot be cut from intervals of a second");
