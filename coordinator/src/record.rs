@@ -16,6 +16,7 @@
 
 mod block;
 mod bytes;
+mod cell;
 mod cells;
 mod column;
 mod figures;
@@ -36,10 +37,10 @@ use gauntlet_common::snapshot::{
 
 use gauntlet_common::units::total;
 
+pub(crate) use cells::WorkloadSecond;
 pub use cells::{Bin, Usage};
 use cells::{Lateness, Second, Slot, Wakeup};
 use column::Column;
-pub(crate) use lines::WorkloadSecond;
 use packed::Packed;
 pub use seconds::INTERVALS_MAX;
 pub(crate) use seconds::Seconds;
@@ -316,7 +317,7 @@ impl Record {
             let late = total(new.lateness.buckets().filter(|(us, _)| *us > self.late_us).map(|(_, count)| count));
             let new_one = Lateness { begun: new.lateness.count(), late, worst_us: new.lateness.max() };
             let column = self.lateness.entry((worker, new.workload)).or_default();
-            column.change(&mut self.store, delta.interval, |sum| column::Sum::join(sum, &new_one));
+            column.change(&mut self.store, delta.interval, |sum| cell::Sum::join(sum, &new_one));
         }
     }
 
@@ -413,7 +414,7 @@ impl Record {
             }
             self.metric_names.insert(key);
         }
-        fn column<'a, T: column::Cell>(all: &'a mut Metrics<T>, new: &RoleMetrics, name: &str) -> &'a mut Column<T> {
+        fn column<'a, T: cell::Cell>(all: &'a mut Metrics<T>, new: &RoleMetrics, name: &str) -> &'a mut Column<T> {
             all.entry((new.role.clone(), name.to_string())).or_default().entry(new.instance).or_default()
         }
         let (store, second) = (&mut self.store, new.interval);
@@ -506,7 +507,7 @@ trait Evict {
     fn evict(&mut self, store: &mut Store, until: u32) -> std::io::Result<()>;
 }
 
-impl<T: column::Cell> Evict for Column<T> {
+impl<T: cell::Cell> Evict for Column<T> {
     fn in_memory(&self) -> Option<(u32, u32)> {
         Column::in_memory(self)
     }

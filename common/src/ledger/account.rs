@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::gap::{Gap, Missing, Seconds};
-use super::{COUNT_MAX, Entry, SPANS_MAX, SeriesCount, Summary};
+use super::summary::{COUNT_MAX, Entry, SPANS_MAX, SeriesCount, Summary};
 use crate::snapshot::LoadSnapshot;
 
 /// What one worker counted, what its snapshots hold that arrived, and what is missing between them.

@@ -65,10 +65,7 @@ pub fn targets_text(fault: &PlannedFault) -> String {
 
 /// Which fault, if any, is in force while another one would touch nothing else: all that a fault would kill or stop is dead or stopped
 /// already when it begins, and as long as it lasts.
-pub fn already_held<'a>(
-    faults: &'a [(PlannedFault, Reach)],
-    number: usize,
-) -> Option<(&'a PlannedFault, &'a Instance)> {
+pub fn already_held(faults: &[(PlannedFault, Reach)], number: usize) -> Option<(&PlannedFault, &Instance)> {
     let (fault, reach) = &faults[number];
     let end = |fault: &PlannedFault| Micros(fault.at.0.saturating_add(fault.duration.0));
     let holds = |instance: &Instance, stops: bool| {

@@ -1,10 +1,9 @@
 //! What a scenario may name: roles, drivers and faults, each with the schema of its parameters. The agent's library
 //! fills it from its registries, so that a file is checked offline against exactly what an agent can do.
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::metric::{Metric, MetricKind};
 use crate::plan::reach::Reach;
 use crate::plan::{Plan, PlannedFault, Told};
 
@@ -52,26 +51,6 @@ pub struct Verb {
     pub schema: Value,
     /// What the schema cannot say, from the parameters and the driver's settings. Paths are relative to the parameters.
     pub validate: fn(&Value, &Value) -> Vec<Problem>,
-}
-
-/// One metric of a role.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Metric {
-    pub name: &'static str,
-    pub kind: MetricKind,
-    pub help: &'static str,
-}
-
-/// What can be asked of a metric.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MetricKind {
-    /// `count`, `rate`.
-    Counter,
-    /// `min`, `max`, `mean`, `last`.
-    Gauge,
-    /// `count`, `rate`, `mean`, `min`, `max`, percentiles; microseconds.
-    Histogram,
 }
 
 /// Something wrong with a plugin's parameters.
@@ -159,45 +138,5 @@ fn find(root: &Value, schema: &Value, value: &Value, pointer: &str, format: &str
             }
         }
         _ => {}
-    }
-}
-
-/// A parameter that names a role of the scenario; the checker finds it by its schema's format.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct RoleName(pub String);
-
-impl JsonSchema for RoleName {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "RoleName".into()
-    }
-    fn inline_schema() -> bool {
-        true
-    }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "format": "role", "description": "the name of a role of this scenario" })
-    }
-}
-
-/// A parameter that names a phase of the scenario; the checker finds it by its schema's format.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct PhaseName(pub String);
-
-impl JsonSchema for PhaseName {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "PhaseName".into()
-    }
-    fn inline_schema() -> bool {
-        true
-    }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "format": "phase", "description": "the name of a phase of this scenario" })
-    }
-}
-
-impl std::fmt::Display for RoleName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
     }
 }

@@ -4,7 +4,7 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::catalogue::RoleName;
+use super::named::RoleName;
 use crate::nearest::nearest;
 use crate::region::{self, Coordinates};
 use crate::units::{Micros, MicrosRange};

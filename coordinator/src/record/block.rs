@@ -7,7 +7,7 @@ use std::io;
 use std::ops::Range;
 
 use super::bytes::Bytes;
-use super::column::{Cell, Sum};
+use super::cell::{Cell, Sum};
 use super::store::Store;
 
 /// Most cells of a block: its index is read whole to find one of them.

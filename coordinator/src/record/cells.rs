@@ -1,9 +1,11 @@
 //! What the record has for each second, and how it is written to the store's file: bit by bit what it was.
 
+use gauntlet_common::check::Counts;
+use gauntlet_common::histogram::Histogram;
 use gauntlet_common::snapshot::{ErrorClass, NodeSample, Ticks, WorkloadDelta};
 
 use super::bytes::{Bytes, put, put_maybe};
-use super::column::{Cell, Sum};
+use super::cell::{Cell, Sum};
 use super::packed::Packed;
 
 /// One workload × step × outcome group.
@@ -23,6 +25,15 @@ pub(crate) struct Second {
     pub(super) bins: [Bin; 10],
     /// When its successes ended, whichever second they began in.
     pub(super) answered: Ticks,
+}
+
+/// One second of a workload.
+pub(crate) struct WorkloadSecond {
+    pub counts: Counts,
+    pub planned: u64,
+    /// Of all outcomes, from the intended start.
+    pub latency: Histogram,
+    pub lateness: Histogram,
 }
 
 /// A tenth of a second of a workload, by intended start.

@@ -9,8 +9,9 @@ use gauntlet_common::ledger::SeriesCount;
 use gauntlet_common::scenario::MetricKind;
 use gauntlet_common::snapshot::{NodeSample, Ticks};
 
+use super::cell::Cell;
 use super::cells::{Bin, Second, Slot, Tally, Usage, Wakeup};
-use super::column::{Cell, Column};
+use super::column::Column;
 use super::packed::Packed;
 use super::seconds::{INTERVALS_MAX, Seconds};
 use super::{Metrics, Record};

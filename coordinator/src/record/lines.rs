@@ -9,17 +9,8 @@ use gauntlet_common::check::Counts;
 use gauntlet_common::histogram::Histogram;
 
 use super::Record;
-use super::cells::Second;
-use super::column::Cell;
-
-/// One second of a workload.
-pub(crate) struct WorkloadSecond {
-    pub counts: Counts,
-    pub planned: u64,
-    /// Of all outcomes, from the intended start.
-    pub latency: Histogram,
-    pub lateness: Histogram,
-}
+use super::cell::Cell;
+use super::cells::{Second, WorkloadSecond};
 
 /// What a column has of this second.
 fn of_second<'a, T: Cell>(
@@ -54,8 +45,12 @@ impl Record {
                 let Some(slot) = of_second(column, at) else { continue };
                 match is_ok {
                     true if *assertion => {}
-                    true => second.counts.ok += slot.count,
-                    false => second.counts.errors += slot.count,
+                    true => second.counts.ok = second.counts.ok.saturating_add(slot.count),
+                    false => {
+                        second.counts.errors = second.counts.errors.saturating_add(slot.count);
+                        let asserted = if *assertion { slot.count } else { 0 };
+                        second.counts.asserted = second.counts.asserted.saturating_add(asserted);
+                    }
                 }
                 if !*assertion {
                     slot.response_time.add_to(&mut second.latency);

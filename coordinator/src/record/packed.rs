@@ -4,7 +4,7 @@
 use gauntlet_common::histogram::Histogram;
 
 use super::bytes::Bytes;
-use super::column::Cell;
+use super::cell::Cell;
 
 /// Parts that are kept before they are merged into a live one: late amendments and other workers' shares.
 const PARTS_MAX: usize = 8;

@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use gauntlet_common::check::Intervals;
 use gauntlet_common::phase::RUN_MAX;
 
-use super::column::{Cell, Column, InOrder};
+use super::cell::Cell;
+use super::column::{Column, InOrder};
 use super::store::Store;
 
 /// Longest record, in intervals of a second: the longest run, and an hour in which it drains, heals and is read back.

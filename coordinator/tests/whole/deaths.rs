@@ -389,7 +389,8 @@ fn a_run_directory_on_a_full_disk_ends_the_run_healed_and_never_green() {
     assert_eq!(code, 1, "{stdout}{stderr}");
     assert!((stdout.clone() + &stderr).contains("No space left on device"), "{stdout}{stderr}");
     assert!(
-        stdout.contains("stopping early") && stdout.contains("fault stop-app: the kernel shows them running"),
+        stdout.contains("stopping early")
+            && stdout.contains("1 process told to go on, the kernel shows 1 process running"),
         "{stdout}"
     );
     lab.nothing_remains();

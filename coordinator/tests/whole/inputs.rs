@@ -89,7 +89,7 @@ fn every_misuse_has_its_exit_code_and_a_message_that_helps() {
 #[test]
 fn a_reader_that_goes_away_stops_nothing() {
     let (lab, server) = (Lab::light(), Server::start());
-    let file = lab.write("web.yaml", &web(&server.url, "rate: 20/s", "error_rate(web) < 1%"));
+    let file = lab.write("web.yaml", &web(&server.url, "rate: 20/s", "errors(web) == 0"));
     let out = lab.path("run");
     let run = ["run", file.to_str().unwrap(), "--out", out.to_str().unwrap()];
     let json = [&run[..3], &["other", "--format", "json"]].concat();

@@ -107,7 +107,7 @@ fn every_fault_is_told_from_request_to_undo(report: &Value) {
 #[test]
 fn json_is_all_that_standard_output_holds_when_asked_for() {
     let (lab, server) = (Lab::light(), Server::start());
-    let file = lab.write("web.yaml", &web(&server.url, "rate: 20/s", "error_rate(web) < 1%"));
+    let file = lab.write("web.yaml", &web(&server.url, "rate: 20/s", "errors(web) == 0"));
     let done = lab.run(&file, &["--format", "json"]);
     assert_eq!(done.code, 0, "{done}");
     let printed: Value = serde_json::from_str(&done.stdout).unwrap_or_else(|e| panic!("{e}\n{done}"));
