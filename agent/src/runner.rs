@@ -327,6 +327,9 @@ fn read_plan(faults: Faults, json: &[u8], agent: &str, name: &str) -> Result<Pla
         return Err(bad(format!("is for agent {agent}; the inventory and the certificate disagree")));
     }
     let plan = Plan::from_json(json).map_err(|e| bad(format!("cannot be read: {e}")))?;
+    if let Some(why) = plan.unsound() {
+        return Err(bad(format!("is none of a run: {why}")));
+    }
     if !plan.agents.iter().any(|a| a.name == name) {
         return Err(bad("does not name this agent".into()));
     }

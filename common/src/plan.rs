@@ -13,7 +13,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::phase::Phase;
+use crate::phase::{Phase, RUN_MAX};
 use crate::region::Coordinates;
 use crate::scenario::{CheckSpec, Guards, MetricKind, OnAgentLoss, Restart, Tier, Workload};
 use crate::units::Micros;
@@ -61,6 +61,9 @@ pub enum Isolation {
     /// Each agent on a machine of its own.
     Dedicated,
 }
+
+/// Most role instances, and most load workers, of a plan.
+const PROCESSES_MAX: usize = 100_000;
 
 /// An agent of the inventory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -199,6 +202,33 @@ impl Plan {
     /// It is no JSON, or no plan of this version.
     pub fn from_json(json: &[u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(json)
+    }
+
+    /// Why no run can be of this plan, whoever made it: a plan may come from a file or a peer. None: its numbers are within bounds.
+    pub fn unsound(&self) -> Option<String> {
+        let mut at = Micros(0);
+        for phase in &self.phases {
+            if phase.start != at || phase.end < phase.start {
+                return Some(format!("phase `{}` does not begin where the one before it ends", phase.name));
+            }
+            at = phase.end;
+        }
+        if at > RUN_MAX {
+            return Some(format!("its phases last {at} together, and a run lasts {RUN_MAX} at most"));
+        }
+        let instances: usize = self.roles.iter().map(|role| role.instances.len()).sum();
+        if instances > PROCESSES_MAX || self.load_workers.len() > PROCESSES_MAX {
+            return Some(format!("it has more than {PROCESSES_MAX} role instances or load workers"));
+        }
+        let beyond = |worker: &u32| *worker as usize >= self.load_workers.len();
+        if let Some(workload) = self.workloads.iter().find(|w| w.workers.iter().any(beyond) || w.steps.is_empty()) {
+            return Some(format!(
+                "workload `{}` has a load worker that the plan does not have, or no step",
+                workload.name
+            ));
+        }
+        let late = self.faults.iter().find(|fault| fault.at.0.saturating_add(fault.duration.0) > RUN_MAX.0);
+        late.map(|fault| format!("fault `{}` ends later than a run may", fault.id))
     }
 
     /// The same on one line, as it travels.

@@ -34,6 +34,9 @@ pub fn load(directory: &Path) -> Result<Loaded, RunDirError> {
     let content = |why: String| RunDirError::Content { path: path.clone(), why };
     let plan =
         Plan::from_json(text.as_bytes()).map_err(|e| content(format!("this is no plan of this version: {e}")))?;
+    if let Some(why) = plan.unsound() {
+        return Err(content(format!("this is no plan of a run: {why}")));
+    }
     let record = Record::new(&plan).map_err(|e| content(e.to_string()))?;
     // A directory may be there to be read only.
     let mut record = record.writing_below(vec![directory.to_path_buf(), std::env::temp_dir()]);

@@ -397,3 +397,26 @@ fn numbers_near_the_end_of_their_range_add_up_to_no_wonder() {
     let loaded = load(dir.path()).unwrap();
     assert_ne!(judge(&loaded.plan, &loaded.record).verdict.result, Outcome::Pass);
 }
+
+#[test]
+fn a_plan_whose_numbers_no_run_can_have_is_refused_with_its_reason() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = write(&RecordedRun::good(), &Place::Out(home.path().join("run")), ID);
+    let path = dir.path().join(PLAN);
+    let text = fs::read_to_string(&path).unwrap();
+    for (from, to, why) in [
+        ("\"end\": \"43s\"", "\"end\": \"1000000000000s\"", "a run lasts 7d at most"),
+        ("\"start\": \"40s\"", "\"start\": \"41s\"", "phase `calm` does not begin where the one before it ends"),
+        (
+            "\"workers\": [\n        0,\n        1\n      ]",
+            "\"workers\": [4000000000]",
+            "a load worker that the plan does not have",
+        ),
+        ("\"for\": \"3s\"", "\"for\": \"900h\"", "ends later than a run may"),
+    ] {
+        assert!(text.contains(from), "{from} is not in {text}");
+        fs::write(&path, text.replacen(from, to, 1)).unwrap();
+        let error = load(dir.path()).unwrap_err().to_string();
+        assert!(error.contains(why) && error.contains(PLAN), "{error}");
+    }
+}
