@@ -1,4 +1,4 @@
-//! What arrives, in order, once: into the record and onto disk before it is acknowledged.
+//! What arrives, in order, once: into the record, and onto disk before it is acknowledged. Disk and encoding are the writer's thread's.
 
 use gauntlet_common::event::{Event, What};
 use gauntlet_common::ledger::Entry;
@@ -9,13 +9,13 @@ use gauntlet_proto::convert;
 
 use crate::dispatch::LostBatches;
 use crate::record::{Record, RecordError};
-use crate::rundir::{Place, RunDir, RunDirError};
+use crate::rundir::{Line, Place, RunDir, RunDirError, Writer, Written};
 
 /// Takes batches; owned by the one loop that conducts the run.
 pub struct Collector {
     agents: Vec<String>,
     record: Record,
-    dir: RunDir,
+    dir: Writer,
     /// By agent: the number of the last batch taken, and the last it said it had made.
     taken: Vec<u64>,
     expected: Vec<Option<u64>>,
@@ -39,6 +39,7 @@ impl Collector {
         let record = record.writing_below(vec![dir.path().to_path_buf()]);
         let agents: Vec<String> = plan.agents.iter().map(|agent| agent.name.clone()).collect();
         let (taken, expected) = (vec![0; agents.len()], vec![None; agents.len()]);
+        let dir = Writer::start(dir)?;
         Ok(Self { agents, record, dir, taken, expected, trouble_told: false })
     }
 
@@ -55,8 +56,7 @@ impl Collector {
     /// Takes an event of the coordinator's own.
     pub fn event(&mut self, event: Event) {
         match self.record.event(event.clone()) {
-            // What the disk refuses is kept by the directory as its trouble, which ends the run.
-            Ok(()) => drop(self.dir.event(&event)),
+            Ok(()) => self.dir.write(Line::Event(event)),
             Err(error) => self.trouble(error.to_string()),
         }
     }
@@ -70,12 +70,18 @@ impl Collector {
         }
     }
 
-    /// Takes a batch of this agent: the event in it, if it is one, and the first trouble with the disk. A batch seen before changes nothing.
-    pub fn take(&mut self, agent: usize, batch: Batch) -> (Option<Event>, Option<String>) {
+    /// Whether a batch may be taken: else the disk is behind, and what arrives waits where it is.
+    pub fn has_room(&mut self) -> bool {
+        self.dir.has_room()
+    }
+
+    /// Takes a batch of this agent: the event in it, if it is one. `written` is said once it is on disk; a batch seen before changes nothing, and
+    /// was acknowledged or will be.
+    pub fn take(&mut self, agent: usize, batch: Batch, written: Written) -> Option<Event> {
         let Batch { sequence, body } = batch;
         let expected = self.taken[agent] + 1;
         if sequence < expected {
-            return (None, None);
+            return None;
         }
         if sequence > expected {
             let name = &self.agents[agent];
@@ -93,13 +99,15 @@ impl Collector {
                 None
             }
         };
-        (event, self.new_trouble())
+        self.dir.say(written);
+        event
     }
 
     /// Batches of this agent that were asked for and will not come: named, and the run goes on without them.
-    pub fn lost(&mut self, agent: usize, lost: &LostBatches) {
+    pub fn lost(&mut self, agent: usize, lost: &LostBatches, written: Written) {
         self.taken[agent] = self.taken[agent].max(lost.to);
         self.trouble(format!("agent {}: {lost}", self.agents[agent]));
+        self.dir.say(written);
     }
 
     /// Only what the record took goes onto disk: read back, it is taken again.
@@ -108,26 +116,27 @@ impl Collector {
             batch::Body::Load(wire) => {
                 let snapshot = LoadSnapshot::try_from(wire).map_err(|e| e.to_string())?;
                 if self.record.snapshot(&snapshot).map_err(|e| e.to_string())? == Entry::New {
-                    let _ = self.dir.snapshot(&snapshot);
+                    self.dir.write(Line::Snapshot(snapshot));
                 }
             }
             batch::Body::Role(wire) => {
                 let metrics = convert::metrics::role_metrics(wire).map_err(|e| e.to_string())?;
                 self.record.role_metrics(&metrics).map_err(|e| e.to_string())?;
-                let _ = self.dir.role_metrics(&metrics);
+                self.dir.write(Line::Role(metrics));
             }
             batch::Body::Process(wire) => {
                 let sample = convert::metrics::process_sample(&self.agents[agent], wire).map_err(|e| e.to_string())?;
                 self.record.process(&sample).map_err(|e| e.to_string())?;
-                let _ = self.dir.process(&sample);
+                self.dir.write(Line::Process(sample));
             }
             batch::Body::Node(wire) => {
                 let sample = convert::metrics::node_sample(&self.agents[agent], wire).map_err(|e| e.to_string())?;
                 self.record.node(&sample).map_err(|e| e.to_string())?;
-                let _ = self.dir.node(&sample);
+                self.dir.write(Line::Node(sample));
             }
             batch::Body::Log(log) => {
-                let _ = self.dir.log(&self.agents[agent], &log.process, &log.text);
+                let agent = self.agents[agent].clone();
+                self.dir.write(Line::Log { agent, process: log.process, text: log.text });
             }
             batch::Body::EventJson(json) => {
                 let event: Event = serde_json::from_slice(&json).map_err(|e| format!("its event: {e}"))?;
@@ -138,8 +147,15 @@ impl Collector {
         Ok(None)
     }
 
-    fn new_trouble(&mut self) -> Option<String> {
-        let trouble = self.dir.trouble().or(self.record.disk_trouble()).filter(|_| !self.trouble_told)?.to_string();
+    /// Waits until what was taken is on disk, some seconds at most: for who reads the directory next.
+    pub fn settle(&mut self) {
+        self.dir.settle();
+    }
+
+    /// The first trouble with the disk, once.
+    pub fn new_trouble(&mut self) -> Option<String> {
+        let of_record = || self.record.disk_trouble().map(str::to_string);
+        let trouble = self.dir.trouble().or_else(of_record).filter(|_| !self.trouble_told)?;
         self.trouble_told = true;
         // The disk may refuse this too; then it is in memory alone.
         self.trouble(trouble.clone());
@@ -166,10 +182,11 @@ impl Collector {
         for what in missing.collect::<Vec<_>>() {
             self.trouble(what);
         }
-        // Of the events since the last batch.
         self.new_trouble();
-        if let Err(error) = self.dir.finish(&self.record.ledger()) {
-            self.trouble(error.to_string());
+        self.dir.finish(self.record.ledger());
+        // In memory alone: nothing is written any more.
+        if let Some(what) = self.dir.trouble() {
+            self.record.note_trouble(what);
         }
         self.record
     }
@@ -177,12 +194,19 @@ impl Collector {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use gauntlet_common::verdict::Outcome;
+    use parking_lot::Mutex;
 
     use super::*;
     use crate::judge::fixture::RecordedRun;
     use crate::judge::judge;
     use crate::rundir::load;
+
+    fn unsaid() -> Written {
+        Box::new(|| {})
+    }
 
     fn event(sequence: u64, event: &Event) -> Batch {
         let json = serde_json::to_vec(event).unwrap();
@@ -199,11 +223,11 @@ mod tests {
         for (i, one) in others.iter().enumerate() {
             // The second batch never comes.
             let sequence = if i == 0 { 1 } else { i as u64 + 2 };
-            collector.take(0, event(sequence, one));
+            collector.take(0, event(sequence, one), unsaid());
         }
         // An empty batch, one that cannot be read, and three that were made and never sent.
-        collector.take(1, Batch { sequence: 1, body: None });
-        collector.take(1, Batch { sequence: 2, body: Some(batch::Body::EventJson("{".into())) });
+        collector.take(1, Batch { sequence: 1, body: None }, unsaid());
+        collector.take(1, Batch { sequence: 2, body: Some(batch::Body::EventJson("{".into())) }, unsaid());
         collector.expect(1, 5);
         collector.event(last.clone());
         let record = collector.close();
@@ -229,7 +253,11 @@ mod tests {
             let wire = gauntlet_proto::agent::LoadSnapshot::from(snapshot);
             Batch { sequence, body: Some(batch::Body::Load(wire)) }
         });
-        let troubles: Vec<String> = batches.filter_map(|batch| collector.take(0, batch).1).collect();
+        let taken = batches.filter_map(|batch| {
+            collector.take(0, batch, unsaid());
+            collector.new_trouble()
+        });
+        let troubles: Vec<String> = taken.collect();
         assert!(troubles.len() == 1 && troubles[0].contains("No such file"), "once, and why: {troubles:?}");
         let record = collector.close();
         assert_eq!(judge(&run.plan, &record).verdict.result, Outcome::Invalid);
@@ -248,9 +276,50 @@ mod tests {
         collector.take(
             0,
             Batch { sequence: 1, body: Some(batch::Body::Process(convert::metrics::process_sample_to_wire(&late))) },
+            unsaid(),
         );
         let record = collector.close();
         assert_eq!(record.troubles().len(), 1);
         assert_eq!(load(&path).unwrap().record.troubles(), record.troubles());
+    }
+
+    #[test]
+    fn while_the_disk_stalls_nothing_waits_for_it_nothing_is_acknowledged_and_nothing_is_lost() {
+        let home = tempfile::tempdir().unwrap();
+        let run = RecordedRun::good();
+        let path = home.path().join("run");
+        let mut collector = Collector::new(&run.plan, &Place::Out(path.clone()), "r").unwrap();
+        // The disk stalls.
+        let gate = Arc::new(Mutex::new(()));
+        let other = home.path().join("other");
+        let dir = RunDir::create(&Place::Out(other.clone()), "r", &run.plan).unwrap();
+        collector.dir = Writer::gated(dir, gate.clone()).unwrap();
+        let stalled = gate.lock();
+        let (last, others) = run.events.split_last().unwrap();
+        others.iter().for_each(|event| collector.event(event.clone()));
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let snapshots = run.snapshots.iter().cycle().enumerate().map(|(i, snapshot)| {
+            let wire = gauntlet_proto::agent::LoadSnapshot::from(snapshot);
+            Batch { sequence: i as u64 + 1, body: Some(batch::Body::Load(wire)) }
+        });
+        let mut taken = 0;
+        for batch in snapshots {
+            if !collector.has_room() {
+                break;
+            }
+            let (said, sequence) = (said.clone(), batch.sequence);
+            collector.take(0, batch, Box::new(move || said.lock().push(sequence)));
+            taken += 1;
+        }
+        assert!(taken > run.snapshots.len() as u64, "the queue is bounded, and holds more than a run's: {taken}");
+        assert!(said.lock().is_empty(), "nothing is acknowledged before it is written");
+        // What the coordinator has to say finds its place all the same.
+        collector.event(last.clone());
+        drop(stalled);
+        let record = collector.close();
+        assert_eq!(*said.lock(), (1..=taken).collect::<Vec<_>>(), "each once, in order");
+        let loaded = load(&other).unwrap();
+        assert_eq!(loaded.record.troubles(), record.troubles());
+        assert_eq!(judge(&loaded.plan, &loaded.record).ledger, judge(&run.plan, &record).ledger);
     }
 }

@@ -92,7 +92,7 @@ pub async fn run(request: Request, screen: &mut Screen, signals: &mut Signals) -
     }
 
     // 6. The verdict, and the reports, from what the run directory holds.
-    let record = collector.close();
+    let record = tokio::task::block_in_place(|| collector.close());
     let report = judge::judge(&plan, &record);
     screen.end();
     report::write_all(REPORTS, &report, &dir).map_err(NotRun::internal)?;

@@ -20,6 +20,7 @@ mod history;
 mod load;
 mod logs;
 mod sums;
+mod writer;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -39,6 +40,7 @@ pub use history::{Prune, RunInfo, list, prune, resolve};
 pub use load::{Loaded, load};
 pub use logs::LOG_BYTES_MAX;
 use sums::{Block, Sums};
+pub use writer::{Line, Writer, Written};
 
 /// Begins `series.hlog`.
 const SERIES_HEADER: &str = "\

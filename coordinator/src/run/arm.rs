@@ -165,19 +165,18 @@ async fn last_words(remotes: &[RemoteAgent], deliveries: &mut mpsc::Receiver<Del
     while Instant::now() < deadline {
         let Ok(Some((agent, delivered))) = timeout_at(deadline.min(Instant::now() + QUIET), deliveries.recv()).await
         else {
-            return;
+            break;
         };
         let sequence = match delivered {
             Delivered::Batch(batch) => {
                 let sequence = batch.sequence;
-                if let (_, Some(trouble)) = collector.take(agent, batch) {
-                    tracing::error!("{trouble}");
-                }
+                collector.take(agent, batch, Box::new(|| {}));
                 sequence
             }
             Delivered::Lost(lost) => {
-                collector.lost(agent, &lost);
-                lost.to
+                let to = lost.to;
+                collector.lost(agent, &lost, Box::new(|| {}));
+                to
             }
         };
         // A session that did not open has no number, and nobody to thank.
@@ -185,6 +184,7 @@ async fn last_words(remotes: &[RemoteAgent], deliveries: &mut mpsc::Receiver<Del
             remote.acknowledge(sequence);
         }
     }
+    collector.settle();
 }
 
 /// Says where the logs are, if there are any.

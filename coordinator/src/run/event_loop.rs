@@ -106,6 +106,9 @@ pub(super) async fn run(
                 if now_us >= next_look {
                     next_look = now_us + 1_000_000;
                     shell.look(now_us);
+                    if let Some(trouble) = shell.collector.new_trouble() {
+                        shell.act(conductor.on(Input::Broken(trouble)));
+                    }
                     if conductor.running()
                         && let Some(AbortDue { check, why }) =
                             watch.due(shell.collector.record(), Micros(now_us.max(0) as u64))
@@ -122,10 +125,14 @@ pub(super) async fn run(
                 }
                 continue;
             }
-            Some(delivery) = armed.deliveries.recv() => match shell.take(delivery) {
-                Some(trouble) => Input::Broken(trouble),
-                None => continue,
-            },
+            // While the disk is behind, what arrives waits with its agent.
+            Some(delivery) = armed.deliveries.recv(), if shell.collector.has_room() => {
+                shell.take(delivery);
+                match shell.collector.new_trouble() {
+                    Some(trouble) => Input::Broken(trouble),
+                    None => continue,
+                }
+            }
         };
         if shell.act(conductor.on(input)) {
             break;
@@ -152,23 +159,20 @@ impl Shell<'_> {
         self.collector.event(event);
     }
 
-    /// Takes a batch and acknowledges it once it is safe; the first trouble with the disk is told.
-    fn take(&mut self, (index, delivered): Delivery) -> Option<String> {
-        let batch = match delivered {
-            Delivered::Batch(batch) => batch,
-            Delivered::Lost(lost) => {
-                self.collector.lost(index, &lost);
-                self.remotes[index].acknowledge(lost.to);
-                return None;
+    /// Takes a batch, which is acknowledged once it is on disk.
+    fn take(&mut self, (index, delivered): Delivery) {
+        let remote = self.remotes[index].clone();
+        match delivered {
+            Delivered::Batch(batch) => {
+                let sequence = batch.sequence;
+                let event = self.collector.take(index, batch, Box::new(move || remote.acknowledge(sequence)));
+                event.iter().for_each(|event| self.screen.event(event));
             }
-        };
-        let sequence = batch.sequence;
-        let (event, trouble) = self.collector.take(index, batch);
-        if let Some(event) = event {
-            self.screen.event(&event);
+            Delivered::Lost(lost) => {
+                let to = lost.to;
+                self.collector.lost(index, &lost, Box::new(move || remote.acknowledge(to)));
+            }
         }
-        self.remotes[index].acknowledge(sequence);
-        trouble
     }
 
     fn look(&mut self, now_us: i64) {
@@ -302,12 +306,12 @@ impl Shell<'_> {
         }
         let deadline = tokio::time::Instant::now() + LAST_BATCHES_WITHIN;
         while !self.collector.complete() {
+            if !self.collector.has_room() && tokio::time::Instant::now() < deadline {
+                tokio::time::sleep(TICK).await;
+                continue;
+            }
             match tokio::time::timeout_at(deadline, deliveries.recv()).await {
-                Ok(Some(delivery)) => {
-                    if let Some(trouble) = self.take(delivery) {
-                        tracing::error!("{trouble}");
-                    }
-                }
+                Ok(Some(delivery)) => self.take(delivery),
                 _ => {
                     tracing::warn!("the last batches of some agents did not arrive");
                     return;
