@@ -1,5 +1,6 @@
 mod evidence;
 mod goodput;
+mod measured;
 mod trend;
 
 use super::*;
@@ -146,6 +147,8 @@ fn what_cannot_be_asked_is_refused_with_the_mend() {
         ("p99(users.\"login) < 1s", "never closed"),
         ("p99((users) < 1s", "missing here"),
         ("p100(users) < 1s", "no aggregate `p100`"),
+        ("p100.0(users) < 1s", "no aggregate `p100.0`"),
+        ("p0(users) < 1s", "no aggregate `p0`"),
         ("p99(users) < 1s §", "no meaning"),
     ] {
         let found = messages(text);
@@ -232,11 +235,7 @@ impl Default for Fake {
 
 impl Source for Fake {
     fn counts(&self, _: &str, _: Option<&str>, over: &Intervals) -> Counts {
-        over.iter().map(self.per_second).fold(Counts::default(), |sum, c| Counts {
-            ok: sum.ok + c.ok,
-            errors: sum.errors + c.errors,
-            ..sum
-        })
+        over.iter().map(self.per_second).fold(Counts::default(), |sum, c| sum.plus(&c))
     }
     fn latency(&self, _: &str, _: Option<&str>, _: bool, over: &Intervals) -> Histogram {
         let mut all = Histogram::new();
@@ -268,7 +267,7 @@ impl Source for Fake {
         self.recovery.clone()
     }
     fn failover(&self, _: &str, _: &str) -> Result<f64, String> {
-        self.recovery.clone()
+        self.recovery.clone().map(|us| us * 4.0)
     }
     fn failback(&self, _: &str, _: &str) -> Result<f64, String> {
         Ok(2e6)
@@ -330,6 +329,8 @@ fn windows_are_what_they_say_and_fault_windows_round_outward() {
     assert_eq!(of("in burst in fault:kill-app").unwrap(), "");
     assert!(of("in fault:cut-app").unwrap_err().contains("never injected"));
     assert_eq!(of("outside faults outside fault:cut-app").unwrap(), "10s..25s + 31s..60s");
+    assert_eq!(of("outside fault:kill-app").unwrap(), "10s..25s + 31s..60s");
+    assert_eq!(of("outside fault:cut-app").unwrap(), "10s..60s", "a fault that never was excludes nothing");
 }
 
 #[test]

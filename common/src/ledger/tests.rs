@@ -100,6 +100,16 @@ fn requests_that_a_worker_counted_but_did_not_send_are_named() {
 }
 
 #[test]
+fn requests_that_a_worker_counted_before_its_first_snapshot_are_named() {
+    let mut all = snapshots(0, &[5]);
+    (all[0].recorded_total, all[0].recorded) = (12, vec![0, 12]);
+    let mut ledger = ledger();
+    ledger.enter(&all[0]);
+    let told = sum(&ledger, 1).gaps.iter().map(Gap::to_string).collect::<Vec<_>>();
+    assert_eq!(told[0], "load[0]: counted 7 requests up to snapshot 0, but its snapshots hold 0", "{told:?}");
+}
+
+#[test]
 fn the_end_of_a_worker_that_was_to_die_is_listed_apart() {
     let mut ledger = ledger();
     assert_eq!(
@@ -152,6 +162,7 @@ fn requests_under_the_wrong_series_are_named_though_their_sum_is_right() {
         |n, outcome, of| format!("load[0]: counted {n} {outcome} of step 0 of workload 0, but its snapshots hold {of}");
     assert_eq!(told, [tell(1, "errors", 0), tell(9, "successes", 10)].map(String::from));
     assert_eq!((summary.series[0].recorded, summary.series[0].merged), (1, 0));
+    assert!(summary.series.iter().all(|series| !series.agrees()), "{:?}", summary.series);
 }
 
 #[test]
@@ -333,6 +344,8 @@ proptest! {
             prop_assert_eq!(summary.series.iter().map(|s| s.unsent).collect::<Vec<_>>(), [unsent.0, unsent.1]);
             prop_assert_eq!((summary.gaps.len(), summary.unsent), (1, unsent.0 + unsent.1));
         }
+        let unsent = |gap: &Gap| matches!(gap.what, Missing::Unsent { .. });
+        prop_assert!(summary.gaps.iter().all(|gap| gap.planned == (gap.worker == 1 && unsent(gap))), "{:?}", summary.gaps);
         if !matches!(harm, None | Some(Harm::Forgotten)) {
             prop_assert!(summary.unplanned().all(|gap| gap.worker == whose), "{:?}: {:?}", harm, summary.gaps);
         }

@@ -61,3 +61,21 @@ fn a_week_of_seconds_that_alternate_is_cut_in_no_time() {
     assert_eq!((even.subtract(&odd), all.subtract(&even)), (even.clone(), odd.clone()));
     assert_eq!(all.iter().filter(|second| odd.contains(*second)).count(), odd.len());
 }
+
+#[test]
+fn phases_hold_the_seconds_that_begin_in_them_and_the_last_is_as_long_as_it_was() {
+    let phase = |name: &str, from, to| Phase {
+        name: name.into(),
+        start: Micros::from_ms(from),
+        end: Micros::from_ms(to),
+        warmup: false,
+    };
+    let phases = vec![phase("burst", 10_000, 20_500), phase("peak", 20_500, 60_000)];
+    // The load ended in the middle of a second.
+    let timeline = Timeline { phases, end: Micros::from_ms(50_300), ..Timeline::default() };
+    assert_eq!(timeline.phase("burst").to_string(), "10s..21s");
+    assert_eq!(timeline.phase("peak").to_string(), "21s..51s");
+    assert_eq!(timeline.judged().to_string(), "10s..51s");
+    assert_eq!(timeline.seconds(&timeline.judged()), 40.3);
+    assert_eq!(timeline.seconds(&timeline.phase("burst")), 11.0);
+}
