@@ -47,19 +47,20 @@ async fn a_role_that_dies_by_accident_is_told_as_such_and_starts_again() {
 }
 
 #[tokio::test]
-async fn a_fault_that_finds_its_role_dead_does_not_start_it_before_the_fault_that_killed_it_ends() {
+async fn a_role_that_two_faults_hold_dead_starts_only_when_the_last_of_them_ends() {
     let agent = TestAgent::start();
-    let long = "{ id: long, at: main+300ms, for: 3s, do: { kill: { select: \"app[0]\" } } }";
-    let late = "{ id: late, at: main+1s, for: 1s, do: { kill: { select: \"app[0]\" } } }";
-    let (_control, data) = armed(&agent, &[long, late]).await;
-    data.edge("long", FaultEdge::Cleared).await;
-    data.edge("late", FaultEdge::NotApplied).await;
-    let cleared = place(
-        &data,
-        "the end",
-        |what| matches!(what, What::Fault { id, edge: FaultEdge::ClearRequested, .. } if id == "long"),
-    );
-    assert!(place(&data, "the restart", |what| is_restart(what, "app")) > cleared);
+    let first = "{ id: first, at: main+300ms, for: 2s, do: { kill: { select: \"app[0]\" } } }";
+    let second = "{ id: second, at: main+1s, for: 3s, do: { kill: { select: \"app[0]\" } } }";
+    let (_control, data) = armed(&agent, &[first, second]).await;
+    data.edge("first", FaultEdge::Cleared).await;
+    data.edge("second", FaultEdge::Cleared).await;
+    let at = |id: &str, edge: FaultEdge| {
+        place(&data, id, |what| matches!(what, What::Fault { id: of, edge: is, .. } if of == id && *is == edge))
+    };
+    let restart = place(&data, "the restart", |what| is_restart(what, "app"));
+    assert!(at("second", FaultEdge::Confirmed) < at("first", FaultEdge::Cleared), "what it finds dead it holds dead");
+    assert!(at("first", FaultEdge::Cleared) < restart, "the end of the first leaves it to the second");
+    assert!(at("second", FaultEdge::ClearRequested) < restart);
     let unplanned = |what: &What| matches!(what, What::RoleExited { planned: false, .. });
     assert!(!data.arrived.lock().unwrap().events.iter().any(|event| unplanned(&event.what)));
 }

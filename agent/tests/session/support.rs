@@ -207,6 +207,7 @@ workloads:
       - post: {{ path: /actions/login, name: login, json: {{ user: \"user_{{{{ user }}}}\" }} }}
       - think: 20ms
     load: {{ main: {{ users: 3 }} }}
+guards: {{ coverage: 0% }}
 checks: [lost_acks(app.events) == 0]
 {faults}"
     );
