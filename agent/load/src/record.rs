@@ -258,7 +258,7 @@ mod tests {
     fn the_last_second_of_a_week_is_a_second_like_any_other() {
         let mut recorder = Recorder::new(0, &[1]);
         let last = gauntlet_common::phase::RUN_MAX.0 / 1_000_000 - 1;
-        recorder.record(sample(0, 0, last * 1_000_000_000 + 999_999_999, Ok(())));
+        recorder.record(sample(0, 0, last * 1_000_000_000 + 990_000_000, Ok(())));
         recorder.woke(last * 1_000_000_000, 70);
         let cut = recorder.cut(true, 0);
         let interval = &cut.intervals[0];

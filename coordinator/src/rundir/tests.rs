@@ -1,4 +1,5 @@
-use std::fs;
+use std::fs::{self, File, OpenOptions};
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
@@ -6,6 +7,8 @@ use std::time::Duration;
 use gauntlet_common::verdict::Outcome;
 use proptest::prelude::*;
 
+use super::error::failed;
+use super::files::{EVENTS, LEDGER, METRICS, PLAN, SERIES};
 use super::*;
 use crate::judge::fixture::RecordedRun;
 use crate::judge::judge;

@@ -16,7 +16,8 @@ use gauntlet_common::snapshot::{LoadSnapshot, NodeSample, ProcessSample, RoleMet
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use super::{RunDir, RunDirError};
+use super::dir::RunDir;
+use super::error::RunDirError;
 
 /// Most that waits to be written.
 pub const QUEUE_MAX: usize = 2_048;
