@@ -199,7 +199,34 @@ pub struct WorkloadDelta {
     /// When successes ended: of this second, whichever their intended start was.
     #[serde(default, skip_serializing_if = "Ticks::is_empty")]
     pub answered: Ticks,
+    /// Why requests failed, the first [`REASONS_MAX`] kinds of failure; the rest is in `errors` alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<Reason>,
 }
+
+/// Why requests of one step failed, as one kind of failure: no two of a workload and second have the same step, class and text.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Reason {
+    /// Index in the workload's `steps`.
+    pub step: u32,
+    /// Index in [`ErrorClass::ALL`].
+    pub class: u8,
+    /// What it was, without what differs from one request to the next: `status 503`, `connection refused`. At most
+    /// [`REASON_BYTES_MAX`].
+    pub what: String,
+    /// Requests that failed so.
+    pub count: u64,
+    /// One of them, with its details; empty where there are none. At most [`EXAMPLE_BYTES_MAX`].
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub example: String,
+}
+
+/// Most kinds of failure that a workload's second holds.
+pub const REASONS_MAX: usize = 32;
+/// Longest text of a kind of failure, bytes.
+pub const REASON_BYTES_MAX: usize = 120;
+/// Longest example of a failure, bytes.
+pub const EXAMPLE_BYTES_MAX: usize = 400;
 
 fn is_none(counts: &[u64; 10]) -> bool {
     *counts == [0; 10]

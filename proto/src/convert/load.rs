@@ -4,7 +4,7 @@ use bytes::Bytes;
 use gauntlet_common::histogram::{DecodeError, Histogram};
 use gauntlet_common::snapshot;
 
-use crate::agent::{Bin, IntervalDelta, LoadSnapshot, SeriesDelta, WorkloadDelta};
+use crate::agent::{Bin, IntervalDelta, LoadSnapshot, Reason, SeriesDelta, WorkloadDelta};
 
 /// A snapshot that cannot be what a load worker recorded.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +21,8 @@ pub enum LoadError {
     Ticks { interval: u32, workload: u32 },
     #[error("interval {interval}, workload {workload}, step {step}: says {said} requests, its histograms hold {held}")]
     Count { interval: u32, workload: u32, step: u32, said: u64, held: u64 },
+    #[error("interval {interval}, workload {workload}: reason {number} of its failures: {why}")]
+    Reason { interval: u32, workload: u32, number: usize, why: &'static str },
 }
 
 impl From<&snapshot::LoadSnapshot> for LoadSnapshot {
@@ -109,6 +111,7 @@ fn workload_to_wire(from: &snapshot::WorkloadDelta) -> WorkloadDelta {
         connect: encode(&from.connect),
         bins: bins.filter(|bin| bin.ok > 0 || bin.error > 0).collect(),
         answered,
+        reasons: from.reasons.iter().map(reason_to_wire).collect(),
     }
 }
 
@@ -128,6 +131,12 @@ fn workload_from_wire(interval: u32, wire: WorkloadDelta) -> Result<snapshot::Wo
         [] => Some(snapshot::Ticks::default()),
         words => words.try_into().ok().and_then(snapshot::Ticks::of_words),
     };
+    let refused = |number, why| LoadError::Reason { interval, workload, number, why };
+    if wire.reasons.len() > snapshot::REASONS_MAX {
+        return Err(refused(wire.reasons.len(), "more than a second holds"));
+    }
+    let reasons = wire.reasons.into_iter().enumerate();
+    let reasons = reasons.map(|(number, reason)| reason_from_wire(reason).map_err(|why| refused(number, why)));
     Ok(snapshot::WorkloadDelta {
         workload,
         errors: wire.errors.try_into().map_err(|_| LoadError::Classes { interval, workload, count })?,
@@ -140,7 +149,22 @@ fn workload_from_wire(interval: u32, wire: WorkloadDelta) -> Result<snapshot::Wo
         bins,
         asserted: asserted_in,
         answered: answered.ok_or(LoadError::Ticks { interval, workload })?,
+        reasons: reasons.collect::<Result<_, _>>()?,
     })
+}
+
+fn reason_to_wire(from: &snapshot::Reason) -> Reason {
+    let snapshot::Reason { step, class, what, count, example } = from.clone();
+    Reason { step, class: class.into(), what, count, example }
+}
+
+fn reason_from_wire(wire: Reason) -> Result<snapshot::Reason, &'static str> {
+    let Reason { step, class, what, count, example } = wire;
+    let class = u8::try_from(class).ok().filter(|class| usize::from(*class) < snapshot::ErrorClass::COUNT);
+    if what.len() > snapshot::REASON_BYTES_MAX || example.len() > snapshot::EXAMPLE_BYTES_MAX {
+        return Err("its text is too long");
+    }
+    Ok(snapshot::Reason { step, class: class.ok_or("no such class")?, what, count, example })
 }
 
 /// No bytes for an empty one.
@@ -167,6 +191,8 @@ mod tests {
         workload.bins[9] = (3, 1);
         workload.asserted[9] = 1;
         workload.answered.mark(999_999_999);
+        let (what, example) = ("status 503".into(), "GET /x answered 503".into());
+        workload.reasons.push(snapshot::Reason { step: 2, class: 4, what, count: 1, example });
         let (series, workloads) = (vec![series], vec![workload]);
         let interval = snapshot::IntervalDelta { interval: 17, series, workloads, wakeup_us_max: 33 };
         let (intervals, recorded) = (vec![interval], vec![90, 9]);
@@ -194,7 +220,7 @@ mod tests {
         );
         assert_eq!(a.workloads[0].answered.iter().collect::<Vec<_>>(), [199]);
         assert_eq!((a.wakeup_us_max, &a.workloads[0].bins), (33, &b.workloads[0].bins));
-        assert_eq!(a.workloads[0].errors, b.workloads[0].errors);
+        assert_eq!((a.workloads[0].errors, &a.workloads[0].reasons), (b.workloads[0].errors, &b.workloads[0].reasons));
         let buckets = |h: &Histogram| h.buckets().collect::<Vec<_>>();
         assert_eq!(buckets(&a.series[0].service_time), buckets(&b.series[0].service_time));
     }
@@ -213,5 +239,9 @@ mod tests {
         assert!(refuse(|i| i.workloads[0].bins[0].asserted = 2).contains("2 failed assertions among 1 errors"));
         assert!(refuse(|i| i.workloads[0].answered[3] = 1 << 8).contains("ticks"));
         assert!(refuse(|i| i.workloads[0].answered.truncate(3)).contains("ticks"));
+        assert!(refuse(|i| i.workloads[0].reasons[0].class = 9).contains("reason 0 of its failures: no such class"));
+        assert!(refuse(|i| i.workloads[0].reasons[0].what = "x".repeat(121)).contains("too long"));
+        assert!(refuse(|i| i.workloads[0].reasons[0].example = "x".repeat(401)).contains("too long"));
+        assert!(refuse(|i| i.workloads[0].reasons = vec![Default::default(); 33]).contains("more than a second holds"));
     }
 }
